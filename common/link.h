@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * An authenticated TCP connection between two mcds.
+ *
+ * Whoever connects says which version of the protocol it speaks, what the connection is for and
+ * who it is; both sides then prove that they hold the cluster key by answering the other's random
+ * challenge (HMAC-SHA256).  Nothing else is parsed before that.  The byte layout is at the head of
+ * link.c.  After the handshake the socket belongs to the purpose's own protocol.
+ */
+#pragma once
+#include "common/error.h"
+#include <stddef.h>
+#include <stdint.h>
+
+#define LINK_KEY_MIN    32 /* bytes of a cluster key, at least and at most */
+#define LINK_KEY_MAX    256
+#define LINK_NAME_MAX   63 /* bytes of a host name, of a VM name */
+
+enum link_purpose {
+	LINK_KEEPALIVE = 1, /* one-way beats, connector -> acceptor */
+	LINK_VOTE = 2,      /* requests of a proposer, answers of a voter */
+	LINK_DATA = 3,      /* the checkpoint stream of one VM; subject = its name */
+};
+
+struct link_key {
+	size_t len;
+	uint8_t bytes[LINK_KEY_MAX];
+};
+
+/* What the other side proved or claimed in the handshake. */
+struct link_peer {
+	char name[LINK_NAME_MAX + 1];    /* its host name, from its mcd.conf */
+	char subject[LINK_NAME_MAX + 1]; /* VM name for LINK_DATA, else "" */
+	enum link_purpose purpose;
+	uint64_t instance;               /* random per mcd process: tells a restart */
+};
+
+/* Reads the key file (binary or text, as mcctl keygen wrote it); refuses a file that others can
+ * read, and names the cure. */
+int link_key_load(const char *path, struct link_key *ret, struct mc_error *err);
+/* Makes a new random key file, mode 0600; fails if the file exists. */
+int link_key_create(const char *path, struct mc_error *err);
+
+/* Listens on exactly this numeric address and port.  Returns the descriptor (non-blocking,
+ * close-on-exec, SO_REUSEADDR). */
+int link_listen(const char *address, uint16_t port, struct mc_error *err);
+
+/* Connects from `local` (numeric address, or NULL for any) and authenticates.  Returns the
+ * connected descriptor, blocking, with TCP_NODELAY.  expect_name: the peer must call itself so. */
+int link_connect(const char *local, const char *address, uint16_t port, const struct link_key *key,
+	const char *self, uint64_t instance, enum link_purpose purpose, const char *subject,
+	const char *expect_name, uint64_t deadline, struct link_peer *ret_peer, struct mc_error *err);
+
+/* The acceptor's half, on an accepted descriptor (which stays the caller's, also on failure). */
+int link_accept(int fd, const struct link_key *key, const char *self, uint64_t instance,
+	uint64_t deadline, struct link_peer *ret_peer, struct mc_error *err);
+
+/* Whole-buffer I/O on a blocking or non-blocking stream socket, bounded by the deadline.
+ * -ETIMEDOUT, -ECONNRESET (also for end of stream in the middle), -ENODATA (end of stream before
+ * the first byte), -EINTR when wake_fd (or -1) became readable before the first byte. */
+int link_read(int fd, void *buf, size_t len, uint64_t deadline, int wake_fd);
+int link_write(int fd, const void *buf, size_t len, uint64_t deadline);

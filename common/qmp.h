@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A QMP session: greeting, capabilities, commands with ids, events, descriptors by SCM_RIGHTS.
+ * A session belongs to one thread at a time.  Every wait is bounded: a QEMU that does not answer
+ * gives -ETIMEDOUT (class Timeout) and the session is broken from then on (later calls -EPIPE),
+ * because a late answer could be taken for another command's.  Events that arrive meanwhile are
+ * queued (at most 256, oldest dropped) and delivered by qmp_next_event.
+ */
+#pragma once
+#include "common/error.h"
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct qmp;
+
+/* Connects to a unix socket (retrying while the path is missing or refuses, until the deadline),
+ * reads the greeting, negotiates.  oob: enable the oob capability (needed by qmp_oob). */
+int qmp_open(const char *path, bool oob, uint64_t deadline, struct qmp **ret, struct mc_error *err);
+void qmp_close(struct qmp *q); /* NULL is fine */
+
+/* QEMU's version from the greeting, as major * 10000 + minor * 100 + micro. */
+int qmp_version(const struct qmp *q);
+
+/* Runs a command; args is stolen (also on failure) and may be NULL; ret_result (may be NULL)
+ * receives a new reference to the "return" member.  A QMP error gives -EREMOTEIO, class QemuError,
+ * with QEMU's own sentence and the command's name in the message. */
+int qmp_command(struct qmp *q, const char *name, json_t *args, uint64_t timeout_ns,
+	json_t **ret_result, struct mc_error *err);
+/* The same, sending a descriptor with it (getfd, add-fd); fd stays the caller's. */
+int qmp_command_fd(struct qmp *q, const char *name, json_t *args, int fd, uint64_t timeout_ns,
+	json_t **ret_result, struct mc_error *err);
+/* The same as an out-of-band command (exec-oob); the session must have been opened with oob. */
+int qmp_oob(struct qmp *q, const char *name, json_t *args, uint64_t timeout_ns,
+	json_t **ret_result, struct mc_error *err);
+/* A human monitor command; ret_text is malloc'd. */
+int qmp_hmp(struct qmp *q, const char *line, uint64_t timeout_ns, char **ret_text, struct mc_error *err);
+
+/* Waits for QEMU's event of that name, also one already queued (which is consumed; the others
+ * stay queued in order).  ret_data (may be NULL): new reference to its "data". */
+int qmp_wait_event(struct qmp *q, const char *name, uint64_t deadline, json_t **ret_data,
+	struct mc_error *err);
+/* Takes the oldest event, reading what the socket holds without blocking.  1 = got one (the whole
+ * event object, new reference), 0 = none, negative = session broken (-EPIPE: QEMU closed it). */
+int qmp_next_event(struct qmp *q, json_t **ret_event);
+/* For poll(2). */
+int qmp_fd(const struct qmp *q);
+
+/* Which of the NULL-terminated command names this QEMU lacks (query-commands): 0 if it has all,
+ * else -ENOTSUP, class GuestUnsuitable, naming every missing one. */
+int qmp_require_commands(struct qmp *q, const char *const *names, struct mc_error *err);

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Who owns a VM: one record per generation, each decided once, for good, by a majority of the
+ * configured voters (single-decree Paxos per generation; failover/README.md argues why this is
+ * enough).  Every mcd is a voter; a voter's answers are on its disk before they are sent.
+ *
+ * Thread-safe; voter_propose and friends block up to their deadline and are called from the VM's
+ * thread, voter_serve from the thread of an accepted connection.
+ */
+#pragma once
+#include "common/error.h"
+#include "common/link.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VOTERS_MAX 16
+
+struct own_record {
+	uint64_t generation;               /* 0 = the VM was never started */
+	char owner[LINK_NAME_MAX + 1];     /* "" = none (stopped) */
+	char standby[LINK_NAME_MAX + 1];   /* "" = none (unprotected) */
+};
+
+struct voter_peer {
+	char name[LINK_NAME_MAX + 1];
+	char address[64]; /* numeric */
+	uint16_t port;
+};
+
+struct voter_config {
+	const char *self;                /* our name; must be among the voters */
+	const struct voter_peer *voters; /* all of them, self included; same list on every host */
+	size_t n_voters;
+	const char *state_dir;           /* records live in STATE_DIR/votes/VM */
+	const struct link_key *key;
+	uint64_t instance;
+	const char *local_address;       /* to connect from */
+	/* How long ago (ns) a keep-alive of that host was heard; UINT64_MAX = never. Any thread. */
+	uint64_t (*heard_age)(void *ctx, const char *host);
+	/* We learned of a newer decided record (from anyone). Any thread; must not block. */
+	void (*learned)(void *ctx, const char *vm, const struct own_record *rec);
+	void *ctx;
+};
+
+struct voter;
+int voter_open(const struct voter_config *cfg, struct voter **ret, struct mc_error *err);
+void voter_close(struct voter *v);
+
+/* Serves one accepted LINK_VOTE connection until it ends or voter_close; never touches fd afterwards. */
+void voter_serve(struct voter *v, int fd, const struct link_peer *peer);
+
+/* How many voters (self included) are connected now, and how many there are: for checks up front. */
+void voter_reachable(struct voter *v, size_t *ret_connected, size_t *ret_total);
+
+/* The newest decided record this host knows, without asking anyone (generation 0: none). */
+void voter_known(struct voter *v, const char *vm, struct own_record *ret);
+
+/* Asks the voters; returns the newest decided record that a majority of them knows of.
+ * -ENOLINK (class NoMajority): no majority answered by the deadline. */
+int voter_current(struct voter *v, const char *vm, uint64_t deadline, struct own_record *ret, struct mc_error *err);
+
+/* Proposes `next` (whose generation must be known generation + 1) and drives that generation to a
+ * decision, retrying lost or split rounds until the deadline.
+ *   0          decided, and it is exactly `next`
+ *   -ESTALE    that generation is decided otherwise, or a newer one exists: ret_decided = the newest
+ *              decided record (class NotOwner)
+ *   -EPERM     this host may not propose that (not named in the record before)
+ *   -ENOLINK   undecided by the deadline (class NoMajority).  It MAY yet be decided as proposed:
+ *              the caller must go on asking with the same record, and must not act on either outcome.
+ * ret_decided is filled with 0 and -ESTALE. */
+int voter_propose(struct voter *v, const char *vm, const struct own_record *next, uint64_t deadline,
+	struct own_record *ret_decided, struct mc_error *err);
+
+/* Asks the other voters how long ago each heard `host`; the smallest answer (UINT64_MAX if nobody
+ * answered or heard).  Waits for all connected voters, at most until the deadline. */
+uint64_t voter_ask_heard(struct voter *v, const char *host, uint64_t deadline);

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * mcd.conf and vms.d/NAME.conf: INI, units required, every error with file:line and the nearest
+ * known key.  The sections and keys are documented in configs/mcd.conf and configs/vms.d/.
+ */
+#pragma once
+#include "common/error.h"
+#include "common/link.h"
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONFIG_HOSTS_MAX 16
+#define CONFIG_VMS_MAX   64
+#define CONFIG_NICS_MAX  16
+
+struct config_host { /* [host NAME] */
+	char name[LINK_NAME_MAX + 1];
+	char address[64]; /* numeric IPv4 or IPv6 */
+	uint16_t port;    /* default 7801 */
+};
+
+struct config {
+	char path[256];
+	char name[LINK_NAME_MAX + 1];  /* [mcd] name: which of the hosts we are; default: hostname */
+	char run_dir[200];             /* default /run/mcd: control socket, QMP sockets (sun_path!) */
+	char state_dir[256];           /* default /var/lib/mcd: votes */
+	char vms_dir[256];             /* default DIR(mcd.conf)/vms.d */
+	char key_file[256];            /* default DIR(mcd.conf)/cluster.key */
+	char netbuf[16];               /* auto | relay */
+	char dirty[16];                /* auto | pagemap-scan | soft-dirty */
+	uint64_t keepalive_interval;   /* default 50 ms; 5 ms .. 10 s */
+	unsigned keepalive_misses;     /* default 5; 2 .. 100 */
+	bool failover_automatic;       /* failover = automatic | manual; default automatic */
+	size_t n_hosts;                /* the voters, this host included */
+	struct config_host hosts[CONFIG_HOSTS_MAX];
+	/* defaults for VMs ([defaults]) */
+	uint64_t delay;                /* default 100 ms; 1 ms .. 10 s */
+	uint64_t max_buffer;           /* checkpoint memory of one VM; default 256 MiB; >= 16 MiB */
+	uint64_t hold_limit;           /* held network output of one VM; default 64 MiB; >= 1 MiB */
+};
+
+struct config_nic { /* [nic ID]: ID is QEMU's netdev id */
+	char id[64];
+	char bridge[16];
+	uint8_t mac[6]; /* from mac =, else from the -device, else derived from VM name and id */
+};
+
+struct config_vm { /* vms.d/NAME.conf */
+	char name[LINK_NAME_MAX + 1]; /* the file's name without .conf */
+	char path[256];
+	char *command;                /* [vm] command: the user's QEMU command line, shell-like words */
+	uint64_t delay, max_buffer, hold_limit;
+	size_t n_nics;
+	struct config_nic nics[CONFIG_NICS_MAX];
+};
+
+int config_load(const char *path, struct config *ret, struct mc_error *err);
+/* Reads one VM's file from cfg->vms_dir; unknown VM: class UnknownVm with the nearest name. */
+int config_load_vm(const struct config *cfg, const char *name, struct config_vm **ret, struct mc_error *err);
+/* Names of all VMs with a file, sorted; a malloc'd array of malloc'd strings. */
+int config_list_vms(const struct config *cfg, char ***ret_names, size_t *ret_n, struct mc_error *err);
+void config_vm_free(struct config_vm *vm);
+void config_vm_freep(struct config_vm **vm);
+const struct config_host *config_find_host(const struct config *cfg, const char *name);
+
+/* The effective configuration with the origin (file:line or "default") of every value, for mcctl dump. */
+json_t *config_dump(const struct config *cfg);
+json_t *config_vm_dump(const struct config_vm *vm);
+
+/* A delay as given by configuration or `mcctl --delay`: 1 ms .. 10 s, unit required. */
+int config_parse_delay(const char *text, uint64_t *ret, struct mc_error *err);

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From the user's QEMU command line to the one that mcd runs: RAM on a shared memfd that mcd made,
+ * taps that mcd holds, QMP sockets, and what makes the device state loadable on the standby.
+ * Pure: no I/O, so that every rule has a row in its test table.
+ */
+#pragma once
+#include "common/error.h"
+#include "mcd/config.h"
+
+struct cmdline_ram { /* one memory backend to be made as a memfd */
+	char id[64];
+	uint64_t size;
+};
+
+struct cmdline_plan {
+	char **argv;    /* the user's words with what we replace taken out; NULL-terminated */
+	size_t argc;
+	size_t n_ram;
+	struct cmdline_ram ram[16];
+	char digest[17]; /* hex XXH3 of everything that must be equal on both hosts (not bridges, not
+	                    -name/-serial/-qmp/-display/-vnc/-D/-pidfile style host-side options) */
+};
+
+/* Splits and checks the user's command; refuses (class GuestUnsuitable / ConfigError) what could
+ * not be protected, naming the option and what to write instead: -nic/-net, a -netdev that is in
+ * no [nic] section, -incoming, -daemonize, -S, -snapshot, missing -m, memory backends on hugetlbfs,
+ * -mem-path, hot-pluggable memory (slots/maxmem), -smp is fine, ... */
+int cmdline_plan(const struct config_vm *vm, struct cmdline_plan *ret, struct mc_error *err);
+void cmdline_plan_clear(struct cmdline_plan *p);
+
+struct cmdline_inputs {
+	const int *ram_fds;  /* as QEMU will see them, one per plan->ram */
+	const int *tap_fds;  /* one per vm->nics */
+	const char *qmp_path, *qmp_oob_path;
+	const char *name;    /* guest name for -name */
+	bool incoming;       /* -incoming defer */
+};
+/* The final NULL-terminated argv (each string and the array malloc'd). */
+int cmdline_build(const struct config_vm *vm, const struct cmdline_plan *plan, const struct cmdline_inputs *in,
+	char ***ret_argv, struct mc_error *err);
+void cmdline_argv_free(char **argv);

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What we ask of a stock QEMU: launch, pause, capture the device state, resume, activate.
+ * A guest belongs to its VM's thread, except guest_pidfd (the control loop polls it).
+ */
+#pragma once
+#include "common/error.h"
+#include "common/qmp.h"
+#include "mcd/guest/cmdline.h"
+#include "mcd/guest/ramblocks.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct guest;
+
+struct guest_launch {
+	const struct config_vm *vm;
+	const struct cmdline_plan *plan;
+	const char *run_dir;   /* RUN_DIR/NAME: sockets, pid file, device state, qemu.log; made if missing */
+	const int *ram_fds;    /* plan->n_ram memfds of the right size; stay the caller's */
+	const int *tap_fds;    /* vm->n_nics */
+	bool incoming;         /* a standby, waiting with -incoming defer */
+	uint64_t deadline;     /* for QEMU to answer QMP */
+};
+
+/* Starts QEMU in a process group and session of its own, outliving us, its output in qemu.log;
+ * on failure the message ends with the last line QEMU wrote.  Writes RUN_DIR/NAME/pid. */
+int guest_launch(const struct guest_launch *l, struct guest **ret, struct mc_error *err);
+
+/* QMP sessions: the first is the thread's own; the second, oob-enabled, for yank and rescue. */
+struct qmp *guest_qmp(struct guest *g);
+pid_t guest_pid(const struct guest *g);
+int guest_pidfd(const struct guest *g); /* readable once QEMU is gone */
+bool guest_alive(const struct guest *g);
+
+/* Stops the vCPUs and drains disk I/O.  ret_was_running: false if somebody (the administrator, a
+ * panic) had stopped it before; then guest_resume must not be called. -ETIMEDOUT: QEMU hangs. */
+int guest_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, struct mc_error *err);
+int guest_resume(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
+
+/* Saves the device state of the paused guest into *buf (malloc'd, grown, reused: *cap) */
+int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size_t *cap, size_t *ret_len,
+	struct mc_error *err);
+
+/* On a standby: loads the device state and runs.  Returns once QEMU says it is running.
+ * ret_loaded_at (may be NULL): when the device state was in. */
+int guest_activate(struct guest *g, const uint8_t *state, size_t len, uint64_t timeout_ns,
+	uint64_t *ret_loaded_at, struct mc_error *err);
+
+/* The next thing that happened to the guest by itself, from QMP events (non-blocking). */
+enum guest_event { GUEST_EVENT_NONE, GUEST_EVENT_SHUTDOWN, GUEST_EVENT_RESET, GUEST_EVENT_PANICKED,
+	GUEST_EVENT_GONE, GUEST_EVENT_STOPPED, GUEST_EVENT_RESUMED };
+enum guest_event guest_next_event(struct guest *g);
+
+/* Powers the guest off: asks it (system_powerdown) and waits until the deadline, then kills. */
+int guest_shutdown(struct guest *g, uint64_t deadline, struct mc_error *err);
+/* SIGKILL by pidfd, reaps, removes the sockets and the pid file. Fine on a dead one. */
+void guest_kill(struct guest *g);
+/* Forgets the guest without touching the process (mcd stops, QEMU lives). */
+void guest_detach(struct guest *g);
+void guest_free(struct guest *g); /* closes what we hold; does not kill */
+
+/* Checks this QEMU has every command the product needs. */
+int guest_require(struct guest *g, struct mc_error *err);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The checkpoint stream between a primary and its standby, on a LINK_DATA connection.
+ * The byte layout is at the head of protocol.c.  All integers little-endian on the wire.
+ */
+#pragma once
+#include "common/error.h"
+#include "mcd/guest/ramblocks.h"
+#include <stddef.h>
+#include <stdint.h>
+
+#define WIRE_VERSION 1
+
+enum wire_type {
+	WIRE_HELLO = 1,    /* primary -> standby: generation, delay, digest of the machine, RAM layout */
+	WIRE_HELLO_OK = 2, /* standby -> primary: ready to receive */
+	WIRE_SYNC = 3,     /* a slab of the initial synchronisation; applied at once */
+	WIRE_SYNC_END = 4, /* end of a round; the standby answers WIRE_SYNC_OK when it has applied all of it */
+	WIRE_SYNC_OK = 5,
+	WIRE_SLAB = 6,     /* a slab of epoch n */
+	WIRE_DEVICES = 7,  /* the device state of epoch n */
+	WIRE_COMMIT = 8,   /* epoch n: counts, bytes and digest of everything */
+	WIRE_ACK = 9,      /* standby: the whole epoch n is here and verified; digest repeated */
+	WIRE_PROTECTED = 10, /* primary: the record naming you standby is decided (generation) */
+	WIRE_DISCARD = 11, /* primary: protection ends in order; drop the copy */
+	WIRE_HANDOVER = 12,/* primary: the record {you, none} is decided; activate epoch n */
+	WIRE_ERROR = 13,   /* either: class + message; the connection ends */
+	WIRE_TYPE_MAX = 13,
+};
+
+#define WIRE_HEADER_SIZE 64
+
+struct wire_header {
+	uint16_t type;
+	uint64_t generation;
+	uint64_t epoch;
+	uint64_t length;  /* of the payload that follows */
+	uint64_t digest;  /* XXH3-64 of the payload; of the empty string if length is 0 */
+};
+
+/* At the start of every range in a slab: 24 bytes. */
+struct wire_range {
+	uint32_t block;
+	uint32_t flags; /* WIRE_RANGE_ZERO or 0 */
+	uint64_t off;
+	uint64_t len;
+};
+#define WIRE_RANGE_SIZE 24
+#define WIRE_RANGE_ZERO 1u
+
+#define WIRE_DEVICES_MAX (64u << 20) /* bytes of device state */
+#define WIRE_CONTROL_MAX (64u << 10) /* payload of every other message than SLAB, SYNC, DEVICES */
+
+struct wire_hello {
+	uint64_t generation; /* of the primary's record {self, none} */
+	uint64_t delay;      /* ns */
+	uint64_t max_buffer; /* bytes of one epoch at most */
+	char machine[17];    /* cmdline_plan.digest */
+	size_t n_blocks;
+	struct { char id[RAMBLOCK_ID_MAX + 1]; uint64_t size; } blocks[RAMBLOCKS_MAX];
+};
+
+struct wire_commit {
+	uint64_t slabs;        /* how many WIRE_SLAB */
+	uint64_t bytes;        /* their lengths summed */
+	uint64_t device_bytes;
+	uint64_t digest;       /* wire_epoch_digest over all of it */
+};
+
+/* Pure encoders and decoders; decoders validate every field (-EBADMSG, class ProtocolError, or
+ * -EPROTONOSUPPORT, class WrongVersion) and never read beyond len. */
+void wire_put_header(uint8_t buf[WIRE_HEADER_SIZE], const struct wire_header *h);
+int wire_get_header(const uint8_t buf[WIRE_HEADER_SIZE], struct wire_header *ret, struct mc_error *err);
+size_t wire_put_hello(uint8_t *buf, size_t cap, const struct wire_hello *h);
+int wire_get_hello(const uint8_t *buf, size_t len, struct wire_hello *ret, struct mc_error *err);
+size_t wire_put_commit(uint8_t *buf, size_t cap, const struct wire_commit *c);
+int wire_get_commit(const uint8_t *buf, size_t len, struct wire_commit *ret, struct mc_error *err);
+size_t wire_put_error(uint8_t *buf, size_t cap, const struct mc_error *e);
+/* Fills `ret` with the peer's class and message. */
+int wire_get_error(const uint8_t *buf, size_t len, struct mc_error *ret, struct mc_error *err);
+
+/* Digest of an epoch: feed the slabs' digests in order, then the device state's. */
+struct wire_epoch_digest { uint64_t h, n; };
+void wire_epoch_digest_init(struct wire_epoch_digest *d, uint64_t generation, uint64_t epoch);
+void wire_epoch_digest_add(struct wire_epoch_digest *d, uint64_t part_digest, uint64_t part_length);

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Moves messages of the checkpoint stream.  tcp.c is the real backend (io_uring); fake.c is in
+ * process and injects faults; rdma comes behind the same ops.  A transport belongs to one thread.
+ */
+#pragma once
+#include "common/error.h"
+#include "mcd/wire/protocol.h"
+#include <stdint.h>
+
+struct transport;
+
+struct transport_stats { uint64_t sent_messages, sent_bytes, received_messages, received_bytes; };
+
+struct transport_ops {
+	const char *name;
+	/* Queues a message; payload must stay untouched until the next flush returns. May send already. */
+	int (*post)(struct transport *t, const struct wire_header *h, const void *payload, struct mc_error *err);
+	/* Until everything posted is handed to the kernel / the peer's memory. */
+	int (*flush)(struct transport *t, uint64_t deadline, struct mc_error *err);
+	/* Waits for the next header (validated). -ETIMEDOUT at the deadline, -EINTR when wake_fd (or -1) is
+	 * readable, both with nothing consumed; -ECONNRESET/-ENODATA when the peer is gone. */
+	int (*recv)(struct transport *t, struct wire_header *ret, uint64_t deadline, int wake_fd, struct mc_error *err);
+	/* The payload of the message last received, all of it; checks its digest (-EBADMSG). */
+	int (*recv_payload)(struct transport *t, void *buf, uint64_t deadline, struct mc_error *err);
+	void (*stats)(struct transport *t, struct transport_stats *ret);
+	void (*close)(struct transport *t);
+};
+
+struct transport { const struct transport_ops *ops; };
+
+/* Takes over the authenticated socket (closed by transport_close, and on failure). */
+int transport_tcp_new(int fd, struct transport **ret, struct mc_error *err);
+
+/* Two connected ends in one process, for unit tests.  The plan may drop the connection after n
+ * messages, flip a byte of message n, delay, or truncate. */
+struct transport_fake_plan { uint64_t cut_after, corrupt_at, truncate_at, delay_ns; };
+int transport_fake_pair(const struct transport_fake_plan *plan, struct transport **ret_a, struct transport **ret_b,
+	struct mc_error *err);
+
+static inline int transport_post(struct transport *t, const struct wire_header *h, const void *p, struct mc_error *e)
+{
+	return t->ops->post(t, h, p, e);
+}
+static inline int transport_flush(struct transport *t, uint64_t deadline, struct mc_error *e)
+{
+	return t->ops->flush(t, deadline, e);
+}
+static inline int transport_recv(struct transport *t, struct wire_header *ret, uint64_t deadline, int wake_fd,
+	struct mc_error *e)
+{
+	return t->ops->recv(t, ret, deadline, wake_fd, e);
+}
+static inline int transport_recv_payload(struct transport *t, void *buf, uint64_t deadline, struct mc_error *e)
+{
+	return t->ops->recv_payload(t, buf, deadline, e);
+}
+static inline void transport_close(struct transport *t)
+{
+	if (t)
+		t->ops->close(t);
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The VM's network output, held per epoch.
+ *
+ * A netbuf is CLOSED (nothing passes in either direction: a standby, a loser), OPEN (everything
+ * passes: this host owns the VM and it is not protected) or HOLDING (input passes; output is kept
+ * until the epoch that caused it is released).  It starts CLOSED.  No error path ever opens it.
+ * If this process dies nothing passes any more.
+ *
+ * All calls come from the VM's own thread, except netbuf_get_stats (any thread).
+ */
+#pragma once
+#include "common/error.h"
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct netbuf;
+
+#define NETBUF_NICS_MAX 16
+
+struct netbuf_nic {
+	char id[64];     /* QEMU's netdev id */
+	char bridge[16]; /* bridge of this host to join; "" = none (unit tests) */
+	uint8_t mac[6];
+};
+
+struct netbuf_config {
+	const char *vm;      /* name, for interface names and messages */
+	const char *backend; /* "auto", "relay", "fake" ("plug" comes with the real-kernel work) */
+	const struct netbuf_nic *nics;
+	size_t n_nics;
+	uint64_t limit;      /* bytes of held output at most */
+	/* Called from any thread, once per epoch, when held output passes 3/4 of the limit: end the
+	 * epoch early, or stop the guest until the epoch is acknowledged. */
+	void (*pressure)(void *ctx);
+	void *ctx;
+};
+
+struct netbuf_stats {
+	const char *backend;
+	uint64_t held_bytes, held_frames;         /* now */
+	uint64_t held_bytes_max;                  /* since opened */
+	uint64_t released_frames, released_bytes; /* in all; passed-through frames count too */
+	uint64_t input_frames, input_bytes;       /* bridge -> guest */
+	uint64_t dropped_frames;                  /* by drop_after/close: meant to be dropped */
+	uint64_t lost_frames;                     /* overruns: must stay 0; an alarm otherwise */
+};
+
+/* Whether the backend can work here: 0, or the reason and the cure. ret_name: which one "auto" takes. */
+int netbuf_probe(const char *backend, const char **ret_name, struct mc_error *err);
+
+int netbuf_open(const struct netbuf_config *cfg, struct netbuf **ret, struct mc_error *err);
+/* The tap descriptor of NIC i for QEMU to inherit (-netdev tap,fd=N). Owned by the netbuf. */
+int netbuf_guest_fd(const struct netbuf *nb, size_t i);
+/* Takes over the taps of a QEMU that a former mcd started (fds: one per NIC, duplicated here). */
+int netbuf_adopt(const struct netbuf_config *cfg, const int *guest_fds, struct netbuf **ret, struct mc_error *err);
+
+/* -> HOLDING.  Output from here on belongs to epoch `first`. Idempotent while holding. */
+int netbuf_hold(struct netbuf *nb, uint64_t first, struct mc_error *err);
+/* What the guest sent before this call belongs to `epoch` (the running one); what comes later, to
+ * epoch + 1.  The guest is stopped while it is called. */
+int netbuf_barrier(struct netbuf *nb, uint64_t epoch, struct mc_error *err);
+/* Lets out, in order, all output of epochs <= `epoch`, each of which must be closed by a barrier. */
+int netbuf_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err);
+/* Drops all held output of epochs > `epoch` (the guest's history after it never happened). */
+int netbuf_drop_after(struct netbuf *nb, uint64_t epoch, struct mc_error *err);
+/* -> OPEN: lets all held output out and passes everything from now on.  Only an owner that needs no
+ * acknowledgement any more calls this (failover/README.md). */
+int netbuf_pass(struct netbuf *nb, struct mc_error *err);
+/* -> CLOSED: drops what is held. */
+int netbuf_shut(struct netbuf *nb, struct mc_error *err);
+/* Tells the network where the VM's MACs are now (RARP per NIC, on the bridge). Only when OPEN or HOLDING. */
+int netbuf_announce(struct netbuf *nb, struct mc_error *err);
+
+void netbuf_get_stats(struct netbuf *nb, struct netbuf_stats *ret);
+/* Removes every interface it made. NULL is fine. */
+void netbuf_close(struct netbuf *nb);
