@@ -17,6 +17,10 @@ struct qmp;
 /* Connects to a unix socket (retrying while the path is missing or refuses, until the deadline),
  * reads the greeting, negotiates.  oob: enable the oob capability (needed by qmp_oob). */
 int qmp_open(const char *path, bool oob, uint64_t deadline, struct qmp **ret, struct mc_error *err);
+/* The same for a QEMU that is being started: gone_fd (its pidfd) becoming readable ends the
+ * retries at once with -EPIPE. */
+int qmp_open_watch(const char *path, bool oob, int gone_fd, uint64_t deadline, struct qmp **ret,
+	struct mc_error *err);
 void qmp_close(struct qmp *q); /* NULL is fine */
 
 /* QEMU's version from the greeting, as major * 10000 + minor * 100 + micro. */
@@ -37,7 +41,8 @@ int qmp_oob(struct qmp *q, const char *name, json_t *args, uint64_t timeout_ns,
 int qmp_hmp(struct qmp *q, const char *line, uint64_t timeout_ns, char **ret_text, struct mc_error *err);
 
 /* Waits for QEMU's event of that name, also one already queued (which is consumed; the others
- * stay queued in order).  ret_data (may be NULL): new reference to its "data". */
+ * stay queued in order).  ret_data (may be NULL): new reference to its "data", NULL if it has
+ * none.  -ETIMEDOUT leaves the session usable. */
 int qmp_wait_event(struct qmp *q, const char *name, uint64_t deadline, json_t **ret_data,
 	struct mc_error *err);
 /* Takes the oldest event, reading what the socket holds without blocking.  1 = got one (the whole
