@@ -27,16 +27,18 @@ struct control_verb {
 	void (*run)(void *ctx, struct control_request *req, const json_t *args);
 };
 
-/* verbs: NULL-name terminated. The socket is made mode 0600 at `path`; a stale one is replaced, a
- * live one refused (another mcd runs). */
+/* verbs: NULL-name terminated; copied; "events" is added to them and served here.  The socket is
+ * made mode 0600 at `path`; a stale one is replaced, a live one refused (-EADDRINUSE: another mcd
+ * runs, which shows in its lock on PATH.lock). */
 int control_new(sd_event *loop, const char *path, const char *host, const struct control_verb *verbs, void *ctx,
 	struct control **ret, struct mc_error *err);
-void control_free(struct control *c);
+/* Closes every connection.  Requests that other threads still hold may be answered afterwards. */
+void control_free(struct control *c); /* NULL is fine */
 
 /* Thread-safe.  Steal `result`; the client may be gone meanwhile: then nothing happens. */
 void control_answer(struct control_request *req, json_t *result);
 void control_fail(struct control_request *req, const struct mc_error *err);
-/* An intermediate line {"id":…, "progress": {...}} for requests that take long. */
+/* An intermediate line {"id":…, "progress": {...}} for requests that take long.  Steals data. */
 void control_progress(struct control_request *req, json_t *data);
 /* Sends an event to all subscribers and keeps it in a ring of the last 1024 (verbs "events" with
  * "history": true replay it).  Thread-safe; steals data. */
