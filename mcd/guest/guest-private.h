@@ -9,12 +9,43 @@
 struct guest {
 	pid_t pid;
 	int pidfd;
-	char *name, *run_dir, *log_path;
+	char *name;    /* the VM's, for messages */
+	char *run_dir;
+	off_t log_start; /* where the output of this QEMU begins in qemu.log */
 
-	struct qmp *qmp, *oob; /* NULL after guest_detach */
+	struct qmp *qmp, *oob;
+
+	/* Memory files that QEMU inherited under the same number: it writes its device state to the
+	 * one, and reads it from the other (-1 unless launched with `incoming`, and once used). */
+	int devices_fd, incoming_fd;
 
 	/* What happened by itself and was not asked for yet: a ring, oldest first. */
 	enum guest_event events[GUEST_EVENTS_MAX];
 	size_t events_head, events_n;
-	unsigned resumes;      /* since the oob session was drained */
+	unsigned resumes; /* since the oob session was drained */
 };
+
+/* "RUN_DIR/LEAF", malloc'd, or NULL. */
+char *guest_path(const struct guest *g, const char *leaf);
+
+/* Adds to a failure what the administrator would look up next: how QEMU ended and its last words,
+ * or why its process does not answer.  Returns err's code, r if err is NULL. */
+int guest_explain(struct guest *g, int r, struct mc_error *err);
+
+/* Takes what the QMP session has into the ring.  The first event of kind `own` (GUEST_EVENT_NONE:
+ * no kind) is the echo of our own command and is left out; returns whether it was there. */
+bool guest_absorb(struct guest *g, enum guest_event own);
+
+/* Starts argv detached from us: a session of its own, default signals, no descriptors but keep[]
+ * (same numbers, each > 2), stdin from /dev/null, output to out_fd.  A failed exec is reported here. */
+int guest_spawn(char *const argv[], const int *keep, size_t n_keep, int out_fd, pid_t *ret_pid,
+	int *ret_pidfd, struct mc_error *err);
+
+/* qemu.log.  open: appends, sets g->log_start.  last_words: the last line or two that this QEMU
+ * wrote, "" if nothing. */
+int guest_log_open(struct guest *g, char *const argv[], struct mc_error *err);
+void guest_log_last_words(const struct guest *g, char *buf, size_t size);
+
+/* The pid file.  check: refuses (-EBUSY) while a QEMU of an earlier mcd still uses this run dir. */
+int guest_pidfile_check(const struct guest *g, const char *qmp_path, struct mc_error *err);
+int guest_pidfile_write(const struct guest *g, struct mc_error *err);

@@ -29,6 +29,7 @@ int guest_launch(const struct guest_launch *l, struct guest **ret, struct mc_err
 
 /* QMP sessions: the first is the thread's own; the second, oob-enabled, for yank and rescue. */
 struct qmp *guest_qmp(struct guest *g);
+struct qmp *guest_qmp_oob(struct guest *g);
 pid_t guest_pid(const struct guest *g);
 int guest_pidfd(const struct guest *g); /* readable once QEMU is gone */
 bool guest_alive(const struct guest *g);
@@ -42,23 +43,27 @@ int guest_resume(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size_t *cap, size_t *ret_len,
 	struct mc_error *err);
 
-/* On a standby: loads the device state and runs.  Returns once QEMU says it is running.
- * ret_loaded_at (may be NULL): when the device state was in. */
+/* On a standby, once: loads the device state and runs.  Returns once QEMU says it is running.
+ * ret_loaded_at (may be NULL): when the device state was in.  After a failure only guest_kill. */
 int guest_activate(struct guest *g, const uint8_t *state, size_t len, uint64_t timeout_ns,
 	uint64_t *ret_loaded_at, struct mc_error *err);
 
-/* The next thing that happened to the guest by itself, from QMP events (non-blocking). */
+/* The next thing that happened to the guest by itself, from QMP events (non-blocking); the echoes
+ * of guest_pause and guest_resume are none.  GONE comes last, and again whenever asked.  The guest_*
+ * functions consume all events of the first session: wait for others on a session of your own. */
 enum guest_event { GUEST_EVENT_NONE, GUEST_EVENT_SHUTDOWN, GUEST_EVENT_RESET, GUEST_EVENT_PANICKED,
 	GUEST_EVENT_GONE, GUEST_EVENT_STOPPED, GUEST_EVENT_RESUMED };
 enum guest_event guest_next_event(struct guest *g);
 
-/* Powers the guest off: asks it (system_powerdown) and waits until the deadline, then kills. */
+/* Powers the guest off: asks it (system_powerdown) and waits until the deadline, then kills.  In
+ * every case QEMU is gone afterwards; negative says that it had to be killed, and why. */
 int guest_shutdown(struct guest *g, uint64_t deadline, struct mc_error *err);
 /* SIGKILL by pidfd, reaps, removes the sockets and the pid file. Fine on a dead one. */
 void guest_kill(struct guest *g);
-/* Forgets the guest without touching the process (mcd stops, QEMU lives). */
+/* Closes what we hold and frees g; the process, if there is one, lives on.  The two differ in
+ * what they tell the reader: a running VM is left behind (mcd stops), or it was killed before. */
 void guest_detach(struct guest *g);
-void guest_free(struct guest *g); /* closes what we hold; does not kill */
+void guest_free(struct guest *g);
 
 /* Checks this QEMU has every command the product needs. */
 int guest_require(struct guest *g, struct mc_error *err);

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What happens to the guest by itself, told apart from what we do to it.
+ *
+ * `stop` and `cont` make QEMU send STOP and RESUME when they changed something, always in front of
+ * their answer, and nothing when the VM was already so.  Hence: take in everything before the
+ * command (not ours), run it, and the first matching event that came meanwhile is its echo.
+ */
+#include "mcd/guest/guest-private.h"
+
+#include <string.h>
+
+static void push(struct guest *g, enum guest_event ev)
+{
+	if (g->events_n == GUEST_EVENTS_MAX) { /* nobody asks: the newest tell more */
+		g->events_head = (g->events_head + 1) % GUEST_EVENTS_MAX;
+		g->events_n--;
+	}
+	g->events[(g->events_head + g->events_n++) % GUEST_EVENTS_MAX] = ev;
+}
+
+static enum guest_event classify(json_t *event)
+{
+	const char *name = json_string_value(json_object_get(event, "event"));
+	if (!strcmp(name, "STOP"))
+		return GUEST_EVENT_STOPPED;
+	if (!strcmp(name, "RESUME"))
+		return GUEST_EVENT_RESUMED;
+	if (!strcmp(name, "RESET"))
+		return GUEST_EVENT_RESET;
+	if (!strcmp(name, "GUEST_PANICKED"))
+		return GUEST_EVENT_PANICKED;
+	/* SHUTDOWN from outside (SIGTERM, quit) is no wish of the guest: it is a QEMU going away. */
+	if (!strcmp(name, "SHUTDOWN") && json_is_true(json_object_get(json_object_get(event, "data"), "guest")))
+		return GUEST_EVENT_SHUTDOWN;
+	return GUEST_EVENT_NONE;
+}
+
+bool guest_absorb(struct guest *g, enum guest_event own)
+{
+	bool found = false;
+	json_t *e;
+	while (qmp_next_event(g->qmp, &e) == 1) {
+		enum guest_event ev = classify(e);
+		json_decref(e);
+		if (ev == GUEST_EVENT_NONE)
+			continue;
+		if (ev == own && !found)
+			found = true;
+		else
+			push(g, ev);
+	}
+	return found;
+}
+
+/* The second session gets all events too.  Nobody reads them there, but QEMU would buffer them
+ * without bound once the socket is full. */
+static void drain_oob(struct guest *g)
+{
+	json_t *e;
+	while (qmp_next_event(g->oob, &e) == 1)
+		json_decref(e);
+	g->resumes = 0;
+}
+
+enum guest_event guest_next_event(struct guest *g)
+{
+	/* Looked at first: whatever a dead QEMU had to say is then already in the socket. */
+	bool gone = !guest_alive(g);
+	guest_absorb(g, GUEST_EVENT_NONE);
+	drain_oob(g);
+	if (!g->events_n)
+		return gone ? GUEST_EVENT_GONE : GUEST_EVENT_NONE;
+	enum guest_event ev = g->events[g->events_head];
+	g->events_head = (g->events_head + 1) % GUEST_EVENTS_MAX;
+	g->events_n--;
+	return ev;
+}
+
+int guest_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, struct mc_error *err)
+{
+	guest_absorb(g, GUEST_EVENT_NONE);
+	int r = qmp_command(g->qmp, "stop", NULL, timeout_ns, NULL, err);
+	if (r < 0)
+		return guest_explain(g, r, err);
+	*ret_was_running = guest_absorb(g, GUEST_EVENT_STOPPED);
+	return 0;
+}
+
+int guest_resume(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
+{
+	guest_absorb(g, GUEST_EVENT_NONE);
+	int r = qmp_command(g->qmp, "cont", NULL, timeout_ns, NULL, err);
+	if (r < 0)
+		return guest_explain(g, r, err);
+	guest_absorb(g, GUEST_EVENT_RESUMED);
+	if (++g->resumes == 64)
+		drain_oob(g);
+	return 0;
+}
