@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One epoch on the primary, from top to bottom: the file to read first.
+ *
+ *   TICK     delay elapsed, or earlier: byte budget reached, output piling up, a command waiting
+ *   PAUSE    vCPUs stopped, disk I/O drained
+ *   BARRIER  what the guest sent so far belongs to epoch n
+ *   SAVE     device state saved
+ *   SCAN     dirty pages found, and tracking armed again
+ *   COPY     dirty pages copied into slabs
+ *   RESUME   vCPUs run; the pause ends here
+ *   SEND     slabs, device state and COMMIT go to the standby
+ *   ACKED    the standby holds ALL of epoch n, verified by digest, and says so
+ *   RELEASE  the output of epoch n leaves the host: reachable only from ACKED(n)
+ *   DONE     counters and histograms
+ *
+ * The invariants are in mcd/README.md.  standby.c is the mirror image.
+ */
+#include "mcd/epoch.h"
+
+#include "common/clock.h"
+#include "mcd/daemon.h"
+#include "mcd/failpoint.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <xxhash.h>
+
+/* PEEK_STEP: how often TICK looks at the size of the dirty set; a look costs 0.2 ms per 256 MiB. */
+#define PEEK_STEP(delay) ((delay) / 4 > 5 * MC_MSEC ? (delay) / 4 : 5 * MC_MSEC)
+
+static int tick(struct epoch *e, struct mc_error *err)
+{
+	uint64_t step = PEEK_STEP(e->vm->delay);
+	for (;;) {
+		uint64_t now = mc_now(), look = now + step;
+		if (e->urgent || now >= e->tick_at)
+			return 0;
+		struct wire_header h;
+		int r = transport_recv(e->link, &h, look < e->tick_at ? look : e->tick_at, e->vm->wake, err);
+		if (r == 0)
+			return protect_unexpected(e, &h, err);
+		if (r != -ETIMEDOUT && r != -EINTR)
+			return r;
+		r = epoch_listen(e, err);
+		if (r < 0)
+			return r;
+		uint64_t dirty = 0;
+		if (e->tick_at > mc_now() && dirty_peek(e->dirty, &dirty, NULL) == 0 &&
+			dirty > e->vm->max_buffer / 2)
+			return 0; /* the dirty set approaches the budget: end the epoch early */
+	}
+}
+
+static int pause_guest(struct epoch *e, struct mc_error *err)
+{
+	bool running = true;
+	e->pause_began = mc_now();
+	if (e->paused) /* stopped since the last epoch, because its output piled up */
+		return 0;
+	int r = guest_pause(e->vm->guest, e->timing.command, &running, err);
+	if (r < 0)
+		return r;
+	/* A guest that its administrator stopped is checkpointed like any other, and stays stopped. */
+	e->paused = running;
+	return 0;
+}
+
+static int barrier(struct epoch *e, struct mc_error *err)
+{
+	return netbuf_barrier(e->vm->nb, e->n, err);
+}
+
+static int save(struct epoch *e, struct mc_error *err)
+{
+	return guest_save_devices(e->vm->guest, e->timing.command, &e->devices, &e->devices_cap, &e->devices_len, err);
+}
+
+/* After SAVE, never before: saving makes devices write to RAM (their pre_save hooks). */
+static int scan(struct epoch *e, struct mc_error *err)
+{
+	return dirty_collect(e->dirty, &e->list, err);
+}
+
+static int resume(struct epoch *e, struct mc_error *err)
+{
+	if (!e->paused || e->stay_paused)
+		return 0;
+	int r = guest_resume(e->vm->guest, e->timing.command, err);
+	if (r == 0)
+		e->paused = false;
+	return r;
+}
+
+static int send_all(struct epoch *e, struct mc_error *err)
+{
+	uint64_t deadline = mc_now() + e->timing.ack_overdue;
+	int r = capture_post(e, WIRE_SLAB, err);
+	if (r < 0)
+		return r;
+	struct wire_header dev = {
+		.type = WIRE_DEVICES, .generation = e->generation, .epoch = e->n, .length = e->devices_len,
+		.digest = XXH3_64bits(e->devices, e->devices_len),
+	};
+	wire_epoch_digest_add(&e->digest, dev.digest, dev.length);
+	e->commit.device_bytes = dev.length;
+	e->commit.digest = e->digest.h;
+	size_t len = wire_put_commit(e->commit_buf, sizeof e->commit_buf, &e->commit);
+	struct wire_header commit = {
+		.type = WIRE_COMMIT, .generation = e->generation, .epoch = e->n, .length = len,
+		.digest = XXH3_64bits(e->commit_buf, len),
+	};
+	r = transport_post(e->link, &dev, e->devices, err);
+	if (r == 0)
+		r = transport_post(e->link, &commit, e->commit_buf, err);
+	if (r == 0)
+		r = transport_flush(e->link, deadline, err);
+	return r;
+}
+
+static int wait_ack(struct epoch *e, struct mc_error *err)
+{
+	uint64_t deadline = mc_now() + e->timing.ack_overdue;
+	for (;;) {
+		struct wire_header h;
+		int r = transport_recv(e->link, &h, deadline, e->vm->wake, err);
+		if (r == -EINTR) {
+			r = epoch_listen(e, err);
+			if (r < 0)
+				return r;
+			continue;
+		}
+		if (r == -ETIMEDOUT)
+			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
+				"%s did not acknowledge epoch %llu within %.0f ms", e->peer,
+				(unsigned long long)e->n, (double)e->timing.ack_overdue / 1e6);
+		if (r < 0)
+			return r;
+		if (h.type != WIRE_ACK || h.length)
+			return protect_unexpected(e, &h, err);
+		/* The ACK repeats the digest: it answers this epoch's bytes, not merely this number. */
+		if (h.generation != e->generation || h.epoch != e->n)
+			return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+				"%s acknowledged epoch %llu of generation %llu, but %llu of %llu was sent", e->peer,
+				(unsigned long long)h.epoch, (unsigned long long)h.generation,
+				(unsigned long long)e->n, (unsigned long long)e->generation);
+		e->acked = e->n;
+		return 0;
+	}
+}
+
+static int release(struct epoch *e, struct mc_error *err)
+{
+	assert(e->acked == e->n); /* invariant 1: there is no other way here than through ACKED(n) */
+	return netbuf_release(e->vm->nb, e->n, err);
+}
+
+static int done(struct epoch *e, struct mc_error *err)
+{
+	struct vm *vm = e->vm;
+	struct slab_stats slabs;
+	capture_reset(e);
+	slab_pool_epoch(e->pool);
+	slab_get_stats(e->pool, &slabs);
+	e->tick_at = e->pause_began + vm->delay;
+	pthread_mutex_lock(&vm->lock);
+	vm->pub.epoch = e->n;
+	vm->pub.acked_at = mc_now();
+	for (int i = 0; i < STEP_MAX; i++)
+		mc_histogram_add(&vm->pub.steps[i], e->step_ns[i]);
+	mc_histogram_add(&vm->pub.dirty, e->list.bytes);
+	vm->pub.buffer_in_use = slabs.total * SLAB_SIZE;
+	vm->pub.buffer_peak = slabs.peak * SLAB_SIZE;
+	netbuf_get_stats(vm->nb, &vm->pub.netbuf);
+	pthread_mutex_unlock(&vm->lock);
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	int (*run)(struct epoch *e, struct mc_error *err);
+	int measured; /* STEP_*, or -1 */
+} steps[] = {
+	{ "TICK", tick, -1 },
+	{ "PAUSE", pause_guest, STEP_STOP },
+	{ "BARRIER", barrier, STEP_BARRIER },
+	{ "SAVE", save, STEP_SAVE },
+	{ "SCAN", scan, STEP_SCAN },
+	{ "COPY", capture_copy, STEP_COPY },
+	{ "RESUME", resume, STEP_RESUME },
+	{ "SEND", send_all, STEP_SEND },
+	{ "ACKED", wait_ack, STEP_ACK },
+	{ "RELEASE", release, STEP_RELEASE },
+	{ "DONE", done, -1 },
+};
+#define N_STEPS  (sizeof steps / sizeof *steps)
+#define RELEASED (N_STEPS - 2) /* index of RELEASE */
+
+static int run_steps(struct epoch *e, size_t from, size_t to, struct mc_error *err)
+{
+	for (size_t i = from; i < to; i++) {
+		e->step = steps[i].name;
+		failpoint(e->step);
+		uint64_t began = mc_now();
+		int r = steps[i].run(e, err);
+		if (r < 0)
+			return r;
+		uint64_t ended = mc_now();
+		if (steps[i].measured >= 0)
+			e->step_ns[steps[i].measured] = ended - began;
+		if (steps[i].run == resume)
+			e->step_ns[STEP_PAUSE] = ended - e->pause_began;
+	}
+	return 0;
+}
+
+static void begin(struct epoch *e)
+{
+	e->n++;
+	e->urgent = false;
+	e->commit = (struct wire_commit){ 0 };
+	wire_epoch_digest_init(&e->digest, e->generation, e->n);
+}
+
+int epoch_run(struct epoch *e, struct mc_error *err)
+{
+	begin(e);
+	return run_steps(e, 0, N_STEPS, err);
+}
+
+int epoch_run_until_acked(struct epoch *e, struct mc_error *err)
+{
+	begin(e);
+	return run_steps(e, 0, RELEASED, err);
+}
+
+int epoch_release(struct epoch *e, struct mc_error *err)
+{
+	return run_steps(e, RELEASED, N_STEPS, err);
+}
+
+int epoch_listen(struct epoch *e, struct mc_error *err)
+{
+	struct vm *vm = e->vm;
+	unsigned pending = vm_take_pending(vm);
+	enum guest_event ev;
+	while ((ev = guest_next_event(vm->guest)) != GUEST_EVENT_NONE)
+		if (ev == GUEST_EVENT_GONE || ev == GUEST_EVENT_SHUTDOWN) {
+			e->guest_event = ev;
+			return mc_error_set(err, -ECHILD, MC_ECLASS_QMP, "%s", ev == GUEST_EVENT_GONE ?
+				"QEMU ended by itself" : "the guest powered off");
+		}
+	if (vm->quit)
+		return mc_error_set(err, -ESHUTDOWN, MC_ECLASS_STATE, "mcd is shutting down");
+	if ((pending & WAKE_RECORD) && vm_newest_record(vm).generation > e->generation)
+		return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER, "a newer ownership record was decided");
+	if ((pending & WAKE_SUSPECT) && keepalive_suspected(vm->d->keepalive, e->peer))
+		return mc_error_set(err, -EHOSTDOWN, MC_ECLASS_UNREACHABLE, "the keep-alives of %s stopped", e->peer);
+	if (pending & (WAKE_CALL | WAKE_PRESSURE))
+		e->urgent = true;
+	/* Output piles up while its epoch is not acknowledged yet: the guest waits. RESUME comes with
+	 * the next epoch, whose PAUSE finds it stopped. */
+	if ((pending & WAKE_PRESSURE) && !e->paused && !strcmp(e->step, "ACKED")) {
+		bool running = true;
+		int r = guest_pause(vm->guest, e->timing.command, &running, err);
+		if (r < 0)
+			return r;
+		e->paused = running;
+	}
+	return 0;
+}

@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One epoch on the standby, the mirror image of epoch.c:
+ *
+ *   RECV        messages of epoch n arrive, in order, nothing between them
+ *   STAGE       slabs and device state are kept beside the last committed image
+ *   VERIFY      every digest, every range, the counts and the digest of the whole
+ *   COMMIT+ACK  from here on epoch n is what a takeover continues from; the primary is told
+ *   APPLY       the slabs go into the replica RAM, as a whole, before anything else is received
+ *
+ * A takeover can only begin between two calls of receive(), so it finds every committed epoch
+ * applied, and of the one being received nothing but staged slabs, which it drops.
+ */
+#include "mcd/standby.h"
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "mcd/daemon.h"
+#include "mcd/failpoint.h"
+#include "mcd/standby-setup.h"
+#include "mcd/vm-life.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define PAYLOAD_WAIT (30 * MC_SEC)      /* keep-alives end a wait sooner; this bounds one on a live host */
+#define ASK_FOR      (500 * MC_MSEC)
+
+static int answer(struct standby *s, uint16_t type, uint64_t epoch, struct mc_error *err)
+{
+	struct wire_header h = {
+		.type = type, .generation = s->generation, .epoch = epoch, .digest = XXH3_64bits("", 0),
+	};
+	int r = transport_post(s->link, &h, NULL, err);
+	return r < 0 ? r : transport_flush(s->link, mc_now() + s->timing.ack_overdue, err);
+}
+
+/* --- STAGE ------------------------------------------------------------------------------------ */
+
+static void drop_staged(struct standby *s)
+{
+	for (struct slab *x = s->staged, *next; x; x = next) {
+		next = x->next;
+		setup_put_slab(s, x);
+	}
+	s->staged = NULL;
+	s->staged_tail = &s->staged;
+	free(mc_steal_ptr(s->staged_devices));
+	s->staged_devices_len = 0;
+	s->counted = (struct wire_commit){ 0 };
+}
+
+/* Epochs come without gaps: the one after the committed one, from its first message on. */
+static int expect_epoch(struct standby *s, const struct wire_header *h, struct mc_error *err)
+{
+	if (h->generation == s->generation && h->epoch == s->committed + 1) {
+		if (s->receiving != h->epoch) {
+			s->receiving = h->epoch;
+			wire_epoch_digest_init(&s->digest, h->generation, h->epoch);
+		}
+		return 0;
+	}
+	return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+		"epoch %llu of generation %llu came out of order: %llu of %llu was expected",
+		(unsigned long long)h->epoch, (unsigned long long)h->generation,
+		(unsigned long long)s->committed + 1, (unsigned long long)s->generation);
+}
+
+static int recv_slab(struct standby *s, const struct wire_header *h, struct slab **ret, struct mc_error *err)
+{
+	struct slab *x;
+	int r = setup_get_slab(s, &x, err);
+	if (r < 0)
+		return r;
+	x->used = h->length;
+	x->digest = h->digest;
+	r = setup_recv_payload(s, x->mem, mc_now() + PAYLOAD_WAIT, err);
+	if (r == 0) /* every range is checked before a single one is applied */
+		r = slab_walk(x, s->sizes, s->hello.n_blocks, NULL, NULL, err);
+	if (r < 0)
+		setup_put_slab(s, x);
+	else
+		*ret = x;
+	return r;
+}
+
+static int stage_slab(struct standby *s, const struct wire_header *h, struct mc_error *err)
+{
+	struct slab *x;
+	int r = expect_epoch(s, h, err);
+	if (r == 0 && s->staged_devices)
+		r = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL, "a slab came after the device state of its epoch");
+	if (r == 0)
+		r = recv_slab(s, h, &x, err);
+	if (r < 0)
+		return r;
+	x->next = NULL;
+	*s->staged_tail = x;
+	s->staged_tail = &x->next;
+	wire_epoch_digest_add(&s->digest, h->digest, h->length);
+	s->counted.slabs++;
+	s->counted.bytes += h->length;
+	return 0;
+}
+
+static int stage_devices(struct standby *s, const struct wire_header *h, struct mc_error *err)
+{
+	int r = expect_epoch(s, h, err);
+	if (r < 0)
+		return r;
+	if (s->staged_devices || !h->length)
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL, "an epoch has one device state, and it is not empty");
+	s->staged_devices = malloc(h->length);
+	if (!s->staged_devices)
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for %llu bytes of device state",
+			(unsigned long long)h->length);
+	s->staged_devices_len = h->length;
+	wire_epoch_digest_add(&s->digest, h->digest, h->length);
+	s->counted.device_bytes = h->length;
+	return setup_recv_payload(s, s->staged_devices, mc_now() + PAYLOAD_WAIT, err);
+}
+
+/* --- VERIFY, COMMIT+ACK, APPLY ---------------------------------------------------------------- */
+
+static int verify(struct standby *s, const struct wire_header *h, struct mc_error *err)
+{
+	uint8_t buf[64];
+	struct wire_commit c;
+	int r = expect_epoch(s, h, err);
+	if (r == 0 && h->length > sizeof buf)
+		r = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL, "a COMMIT of %llu bytes", (unsigned long long)h->length);
+	if (r == 0)
+		r = setup_recv_payload(s, buf, mc_now() + PAYLOAD_WAIT, err);
+	if (r == 0)
+		r = wire_get_commit(buf, h->length, &c, err);
+	if (r < 0)
+		return r;
+	s->counted.digest = s->digest.h;
+	if (!s->staged_devices || c.slabs != s->counted.slabs || c.bytes != s->counted.bytes ||
+		c.device_bytes != s->counted.device_bytes || c.digest != s->counted.digest)
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+			"epoch %llu is not what its COMMIT says: %llu slabs of %llu bytes received, %llu of %llu announced",
+			(unsigned long long)h->epoch, (unsigned long long)s->counted.slabs,
+			(unsigned long long)s->counted.bytes, (unsigned long long)c.slabs, (unsigned long long)c.bytes);
+	return 0;
+}
+
+static void apply_range(void *ctx, uint32_t block, uint64_t off, const uint8_t *mem, uint64_t len)
+{
+	struct standby *s = ctx;
+	if (mem)
+		memcpy(s->replica[block] + off, mem, len);
+	else
+		setup_zero(s, block, off, len);
+}
+
+static void apply(struct standby *s)
+{
+	for (struct slab *x = s->staged; x; x = x->next) {
+		int r = slab_walk(x, s->sizes, s->hello.n_blocks, apply_range, s, NULL);
+		assert(r == 0); /* it was walked once, and is ours since */
+	}
+}
+
+static int commit(struct standby *s, const struct wire_header *h, struct mc_error *err)
+{
+	failpoint("VERIFY");
+	int r = verify(s, h, err);
+	if (r < 0)
+		return r;
+	/* The slots change places here.  After the ACK may have left there is no way back, so an error
+	 * of sending it is only reported once the epoch is applied. */
+	failpoint("COMMIT");
+	s->committed = h->epoch;
+	free(s->devices);
+	s->devices = mc_steal_ptr(s->staged_devices);
+	s->devices_len = s->staged_devices_len;
+	r = answer(s, WIRE_ACK, h->epoch, err);
+	failpoint("APPLY");
+	uint64_t began = mc_now();
+	apply(s);
+	drop_staged(s);
+	setup_publish(s, mc_now() - began);
+	return r;
+}
+
+/* --- RECV ------------------------------------------------------------------------------------- */
+
+static int sync_slab(struct standby *s, const struct wire_header *h, struct mc_error *err)
+{
+	struct slab *x;
+	if (s->committed)
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL, "initial synchronisation after a committed epoch");
+	int r = recv_slab(s, h, &x, err);
+	if (r < 0)
+		return r;
+	r = slab_walk(x, s->sizes, s->hello.n_blocks, apply_range, s, err);
+	setup_put_slab(s, x);
+	return r;
+}
+
+static int named_standby(struct standby *s, struct mc_error *err)
+{
+	struct vm *vm = s->vm;
+	struct own_record rec = vm_newest_record(vm);
+	if (rec.generation < s->generation && voter_current(vm->d->voter, vm->name, mc_now() + MC_SEC, &rec, NULL) == 0)
+		vm_learned(vm, &rec);
+	if (rec.generation != s->generation || strcmp(rec.standby, vm->d->cfg.name))
+		return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
+			"the primary says that generation %llu names this host its standby, but the voters do not",
+			(unsigned long long)s->generation);
+	vm_set_record(vm, &rec);
+	vm_set_state(vm, VM_ROLE_STANDBY, VM_STANDBY, "holds the image of epoch %llu of %s",
+		(unsigned long long)s->committed, s->primary);
+	return 0;
+}
+
+static int peer_error(struct standby *s, const struct wire_header *h, struct mc_error *err)
+{
+	_cleanup_free_ uint8_t *buf = malloc(WIRE_CONTROL_MAX);
+	struct mc_error theirs = MC_ERROR_INIT;
+	int r = buf ? setup_recv_payload(s, buf, mc_now() + MC_SEC, err) : -ENOMEM;
+	if (r == 0)
+		r = wire_get_error(buf, h->length, &theirs, err);
+	return r ? r : mc_error_set(err, -EREMOTEIO, theirs.cls, "%s: %s", s->primary, theirs.msg);
+}
+
+/* One message of the primary. */
+static int receive(struct standby *s, struct mc_error *err)
+{
+	struct wire_header h;
+	/* While the keep-alives are out, the data itself is the sign of life, and its silence counts. */
+	uint64_t patience = keepalive_suspected(s->vm->d->keepalive, s->primary) ? s->timing.suspect_after : 3600 * MC_SEC;
+	int r = transport_recv(s->link, &h, mc_now() + patience, s->vm->wake, err);
+	if (r < 0)
+		return r;
+	s->last_received = mc_now();
+	switch (h.type) {
+	case WIRE_SYNC:
+		return sync_slab(s, &h, err);
+	case WIRE_SYNC_END:
+		return answer(s, WIRE_SYNC_OK, 0, err);
+	case WIRE_SLAB:
+		failpoint("STAGE");
+		return stage_slab(s, &h, err);
+	case WIRE_DEVICES:
+		return stage_devices(s, &h, err);
+	case WIRE_COMMIT:
+		return commit(s, &h, err);
+	case WIRE_PROTECTED:
+		return named_standby(s, err);
+	case WIRE_DISCARD:
+		s->discard = true;
+		return -ECANCELED;
+	case WIRE_HANDOVER:
+		s->handover = true;
+		return -ECANCELED;
+	case WIRE_ERROR:
+		return peer_error(s, &h, err);
+	default:
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL, "message type %u does not belong here", h.type);
+	}
+}
+
+/* --- when the stream ends: takeover, or discard ------------------------------------------------- */
+
+static void gather(struct standby *s, struct decide_facts *f)
+{
+	struct vm *vm = s->vm;
+	struct own_record rec = vm_newest_record(vm);
+	uint64_t now = mc_now();
+	*f = (struct decide_facts){
+		.role = DECIDE_STANDBY,
+		.ownership = vm_ownership(vm),
+		.peer_suspected = keepalive_suspected(vm->d->keepalive, s->primary),
+		.peer_left = s->discard,
+		.image_complete = s->committed && rec.generation == s->generation &&
+			!strcmp(rec.standby, vm->d->cfg.name),
+		.quorate = true,
+		.guest_gone = !vm->guest || !guest_alive(vm->guest),
+	};
+	if (f->ownership == OWN_CURRENT && f->peer_suspected && f->image_complete)
+		f->others_hear_peer = voter_ask_heard(vm->d->voter, s->primary, now + 20 * MC_MSEC) <
+			s->timing.heard_fresh;
+	/* A connection to a host that lost its power looks as good as ever. So the link of a suspected
+	 * primary counts only while others hear that host and its data still comes. */
+	bool flowing = now - s->last_received < 2 * vm->delay + s->timing.suspect_after;
+	f->link_up = s->link && (!f->peer_suspected || (f->others_hear_peer && flowing));
+	if (!f->link_up) {
+		uint64_t since = s->link ? s->last_received : s->link_down_at;
+		f->since_link_down = now > since ? now - since : 1;
+	}
+}
+
+static void take_over(struct standby *s, const char *why)
+{
+	struct vm *vm = s->vm;
+	struct mc_error err = MC_ERROR_INIT;
+	vm_set_state(vm, VM_ROLE_STANDBY, VM_TAKING_OVER, "%s", why);
+	if (takeover_run(s, &err) == 0)
+		return;
+	vm_teardown(vm);
+	vm_set_alarm(vm, "the takeover of %s failed: %s", vm->name, err.msg);
+	vm_set_state(vm, VM_ROLE_NONE, VM_FAILED, "%s", err.msg);
+}
+
+/* After our proposal may have been accepted anywhere nothing is acknowledged any more: the link is
+ * closed before the first word to the voters. */
+static enum decide_ownership ask(struct standby *s, const char *why)
+{
+	struct vm *vm = s->vm;
+	struct mc_error err = MC_ERROR_INIT;
+	if (s->link) {
+		transport_close(mc_steal_ptr(s->link));
+		s->link_down_at = mc_now();
+	}
+	struct own_record rec = vm_newest_record(vm);
+	vm_set_record(vm, &rec);
+	vm_set_state(vm, VM_ROLE_STANDBY, VM_TAKING_OVER, "%s; asking for ownership", why);
+	int r = vm_propose(vm, vm->d->cfg.name, "", ASK_FOR, &err);
+	if (r == 0)
+		return OWN_ALONE;
+	if (r == -ESTALE)
+		return vm_ownership(vm);
+	vm_set_alarm(vm, "%s, and no majority of the voters answers: %s", why, err.msg);
+	return OWN_UNDECIDED;
+}
+
+static bool alone(const struct own_record *r, const char *self)
+{
+	return !strcmp(r->owner, self) && !r->standby[0];
+}
+
+/* Decides, again and again, until the stream may go on (true) or the standby's life is over (false). */
+static bool after_stream(struct standby *s, const char *why)
+{
+	struct vm *vm = s->vm;
+	struct decide_config c = { .head_start = s->timing.head_start, .automatic = vm->d->cfg.failover_automatic };
+	bool suspected = false, proposed = false;
+	while (!vm->quit) {
+		struct decide_facts f;
+		gather(s, &f);
+		struct own_record rec = vm_newest_record(vm);
+		if (alone(&rec, vm->d->cfg.name) && rec.generation > s->generation)
+			f.ownership = OWN_ALONE;
+		else if (proposed && f.ownership == OWN_CURRENT)
+			f.ownership = OWN_UNDECIDED;
+		struct decision d = decide(&f, &c);
+		/* The record that names us may be decided without our knowing: a committed image is not
+		 * thrown away before a record says that it is not needed. */
+		if (s->committed && rec.generation < s->generation && !s->discard && d.action == ACT_DESTROY)
+			d = (struct decision){ ACT_WAIT, "not known yet whether this host was named the standby" };
+		if (f.peer_suspected && !suspected) {
+			suspected = true;
+			uint64_t age = keepalive_age(vm->d->keepalive, s->primary);
+			vm_emit(vm, "SUSPECTED", json_pack("{s:s, s:I, s:s}", "peer", s->primary, "last_heard",
+				(json_int_t)(mc_now() - age), "reason", why));
+		}
+		switch (d.action) {
+		case ACT_CONTINUE:
+			if (s->link)
+				return true;
+			break;
+		case ACT_PROPOSE_SELF:
+			log_notice("%s: %s: %s", vm->name, why, d.reason);
+			proposed = true;
+			ask(s, why);
+			continue; /* the facts have changed */
+		case ACT_ACTIVATE:
+			vm_set_record(vm, &rec);
+			take_over(s, s->handover ? "handed over by the administrator" : why);
+			return false;
+		case ACT_DESTROY:
+			vm_life_gone(vm, "%s", f.ownership == OWN_LOST && rec.owner[0] ? d.reason : why);
+			return false;
+		default: /* ACT_WAIT, ACT_HOLD */
+			if (proposed) {
+				ask(s, why); /* the outcome of what we proposed must become known */
+				continue;
+			}
+			break;
+		}
+		/* A handed-over record may be known to the voters before it is known to us. */
+		if (!s->link && voter_current(vm->d->voter, vm->name, mc_now() + 100 * MC_MSEC, &rec, NULL) == 0)
+			vm_learned(vm, &rec);
+		vm_wait(vm, mc_now() + s->timing.vote_retry);
+		setup_listen(s);
+	}
+	return false;
+}
+
+static void link_lost(struct standby *s, const struct mc_error *why)
+{
+	struct vm *vm = s->vm;
+	if (!strcmp(why->cls, MC_ECLASS_PROTOCOL)) {
+		log_error("%s: %s: %s; closing the connection, nothing of this epoch is acknowledged", vm->name,
+			s->primary, why->msg);
+		vm_emit(vm, "PROTOCOL_ERROR", json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
+		setup_send_error(s, why);
+	}
+	vm_emit(vm, "LINK_LOST", json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
+	transport_close(mc_steal_ptr(s->link));
+	s->link_down_at = mc_now();
+}
+
+void standby_run(struct vm *vm, int fd, const struct link_peer *peer)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	struct standby s = { .vm = vm, .staged_tail = NULL };
+	s.staged_tail = &s.staged;
+	if (setup_standby(&s, fd, peer, &err) < 0) {
+		log_warn("%s: not taken as a standby of %s: %s", vm->name, peer->name, err.msg);
+		setup_send_error(&s, &err);
+		setup_free(&s);
+		vm_teardown(vm);
+		vm_set_state(vm, VM_ROLE_NONE, VM_STOPPED, "not taken as a standby: %s", err.msg);
+		return;
+	}
+	bool go_on = true;
+	while (go_on && !vm->quit) {
+		err = MC_ERROR_INIT;
+		int r = receive(&s, &err);
+		if (r == 0)
+			continue;
+		if (r == -EINTR || r == -ETIMEDOUT || r == -EHOSTDOWN) {
+			bool look = setup_listen(&s) || r != -EINTR;
+			go_on = look ? after_stream(&s, "the keep-alives of the primary stopped") : true;
+			continue;
+		}
+		if (r == -ECANCELED)
+			mc_error_set(&err, r, MC_ECLASS_STATE, s.discard ? "the primary ended the protection" :
+				"the primary handed over");
+		link_lost(&s, &err);
+		drop_staged(&s);
+		go_on = after_stream(&s, err.msg);
+	}
+	drop_staged(&s);
+	setup_free(&s);
+	if (vm->quit && vm_get_state(vm) != VM_UNPROTECTED)
+		vm_teardown(vm); /* a waiting standby QEMU is of no use without us */
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The standby's half of a protected VM. Everything belongs to the VM's thread. */
+#pragma once
+#include "failover/timing.h"
+#include "mcd/slab.h"
+#include "mcd/vm.h"
+#include "mcd/wire/transport.h"
+
+struct standby {
+	struct vm *vm;
+	char primary[LINK_NAME_MAX + 1];
+	struct transport *link; /* NULL once it is down */
+	uint64_t link_down_at, last_received;
+	struct timing timing;
+	struct wire_hello hello;
+	uint64_t generation;    /* of the record that names us standby */
+	uint8_t *replica[RAMBLOCKS_MAX]; /* our mappings of the memfds QEMU maps as guest RAM */
+	uint64_t sizes[RAMBLOCKS_MAX];
+
+	/* slot one: the last committed epoch. Its RAM is in the replica. */
+	uint64_t committed; /* 0 = none yet */
+	uint8_t *devices;
+	size_t devices_len;
+	/* slot two: the epoch that is being received */
+	uint64_t receiving;
+	struct slab_pool *pool;
+	struct slab *staged, **staged_tail;
+	uint8_t *staged_devices;
+	size_t staged_devices_len;
+	struct wire_epoch_digest digest;
+	struct wire_commit counted;
+	bool handover;     /* the primary says that the record {us, none} is decided */
+	bool discard;      /* the primary ended the protection in order */
+};
+
+/* Serves a primary that offers to protect the VM on this host, until the protection ends: the VM runs
+ * here then (took over), or this host's copy is gone.  Takes over fd. */
+void standby_run(struct vm *vm, int fd, const struct link_peer *peer);
+
+/* Tells the other side why not, and closes. */
+void standby_refuse(int fd, const struct mc_error *why);
+
+/* (Re)starts the waiting QEMU. */
+int standby_launch(struct standby *s, struct mc_error *err);
+
+/* takeover.c: after {self, none} was won. 0: the VM runs here. */
+int takeover_run(struct standby *s, struct mc_error *err);

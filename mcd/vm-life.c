@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A VM's life on this host while it is not protected: idle, started, running, stopped, gone. */
+#include "mcd/vm-life.h"
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "mcd/daemon.h"
+#include "mcd/protect.h"
+#include "mcd/standby.h"
+#include "mcd/vm-private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+
+#define LAUNCH_WAIT   (15 * MC_SEC)
+#define SHUTDOWN_WAIT (60 * MC_SEC)
+
+/* --- the pieces this host needs for its copy -------------------------------------------------- */
+
+static void run_dir(const struct vm *vm, char *buf, size_t cap)
+{
+	snprintf(buf, cap, "%s/%s", vm->d->cfg.run_dir, vm->name);
+}
+
+/* A QEMU that a former mcd left running is not ours to overwrite. */
+static int check_leftover(struct vm *vm, struct mc_error *err)
+{
+	char path[512], text[32] = "";
+	run_dir(vm, path, sizeof path);
+	strncat(path, "/pid", sizeof path - strlen(path) - 1);
+	_cleanup_fclose_ FILE *f = fopen(path, "re");
+	int pid = 0;
+	if (!f || !fgets(text, sizeof text, f) || (pid = atoi(text)) <= 0)
+		return 0;
+	char link[64], exe[512];
+	snprintf(link, sizeof link, "/proc/%d/exe", pid);
+	ssize_t n = readlink(link, exe, sizeof exe - 1);
+	if (n < 0)
+		return 0;
+	exe[n] = 0;
+	if (!strstr(exe, "qemu"))
+		return 0;
+	return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
+		"a QEMU of %s is still running as pid %d, left by a former mcd; stop it (kill %d), then try again",
+		vm->name, pid, pid);
+}
+
+static void pressure(void *ctx)
+{
+	vm_ring(ctx, WAKE_PRESSURE);
+}
+
+static int make_ram(struct vm *vm, struct mc_error *err)
+{
+	for (size_t i = 0; i < vm->plan.n_ram; i++) {
+		const struct cmdline_ram *r = &vm->plan.ram[i];
+		int fd = memfd_create(r->id, MFD_CLOEXEC);
+		if (fd < 0)
+			return mc_error_set(err, -errno, MC_ECLASS_MEMORY, "cannot make memory for %s: %s", r->id,
+				strerror(errno));
+		vm->ram_fds[i] = fd;
+		if (ftruncate(fd, (off_t)r->size) < 0)
+			return mc_error_set(err, -errno, MC_ECLASS_MEMORY, "cannot make %llu bytes of memory for %s: %s",
+				(unsigned long long)r->size, r->id, strerror(errno));
+	}
+	return 0;
+}
+
+int vm_prepare(struct vm *vm, struct mc_error *err)
+{
+	struct config *cfg = &vm->d->cfg;
+	int r = config_load_vm(cfg, vm->name, &vm->cfg, err);
+	if (r == 0)
+		r = check_leftover(vm, err);
+	if (r == 0)
+		r = cmdline_plan(vm->cfg, &vm->plan, err);
+	if (r == 0)
+		r = make_ram(vm, err);
+	if (r == 0) {
+		struct netbuf_nic nics[CONFIG_NICS_MAX] = { 0 };
+		for (size_t i = 0; i < vm->cfg->n_nics; i++) {
+			memcpy(nics[i].id, vm->cfg->nics[i].id, sizeof nics[i].id);
+			memcpy(nics[i].bridge, vm->cfg->nics[i].bridge, sizeof nics[i].bridge);
+			memcpy(nics[i].mac, vm->cfg->nics[i].mac, sizeof nics[i].mac);
+		}
+		struct netbuf_config nc = {
+			.vm = vm->name, .backend = cfg->netbuf, .nics = nics, .n_nics = vm->cfg->n_nics,
+			.limit = vm->cfg->hold_limit, .pressure = pressure, .ctx = vm,
+		};
+		r = netbuf_open(&nc, &vm->nb, err);
+	}
+	if (r < 0) {
+		vm_teardown(vm);
+		return r;
+	}
+	vm->delay = vm->cfg->delay;
+	vm->max_buffer = vm->cfg->max_buffer;
+	pthread_mutex_lock(&vm->lock);
+	vm->shown_nb = vm->nb;
+	vm->pub.delay = vm->delay;
+	pthread_mutex_unlock(&vm->lock);
+	return 0;
+}
+
+int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error *err)
+{
+	char dir[300];
+	int taps[CONFIG_NICS_MAX];
+	run_dir(vm, dir, sizeof dir);
+	for (size_t i = 0; i < vm->cfg->n_nics; i++)
+		taps[i] = netbuf_guest_fd(vm->nb, i);
+	struct guest_launch l = {
+		.vm = vm->cfg, .plan = &vm->plan, .run_dir = dir, .ram_fds = vm->ram_fds, .tap_fds = taps,
+		.incoming = incoming, .deadline = mc_now() + timeout_ns,
+	};
+	int r = guest_launch(&l, &vm->guest, err);
+	if (r == 0)
+		vm_watch_guest(vm, true);
+	return r;
+}
+
+void vm_watch_guest(struct vm *vm, bool on)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	if (vm->guest)
+		epoll_ctl(vm->wake, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, guest_pidfd(vm->guest), &ev);
+}
+
+void vm_teardown(struct vm *vm)
+{
+	if (vm->nb)
+		netbuf_shut(vm->nb, NULL);
+	if (vm->guest) {
+		vm_watch_guest(vm, false);
+		guest_kill(vm->guest);
+		guest_free(vm->guest);
+		vm->guest = NULL;
+	}
+	pthread_mutex_lock(&vm->lock);
+	vm->shown_nb = NULL;
+	memset(&vm->pub.netbuf, 0, sizeof vm->pub.netbuf);
+	pthread_mutex_unlock(&vm->lock);
+	netbuf_close(vm->nb);
+	vm->nb = NULL;
+	for (size_t i = 0; i < RAMBLOCKS_MAX; i++)
+		if (vm->ram_fds[i] >= 0)
+			close(mc_steal_fd(&vm->ram_fds[i]));
+	cmdline_plan_clear(&vm->plan);
+	memset(&vm->plan, 0, sizeof vm->plan);
+	config_vm_free(vm->cfg);
+	vm->cfg = NULL;
+	vm->paused_by_us = false;
+}
+
+enum dirty_backend vm_dirty_backend(const struct vm *vm)
+{
+	const char *b = vm->d->cfg.dirty;
+	return !strcmp(b, "pagemap-scan") ? DIRTY_PAGEMAP_SCAN : !strcmp(b, "soft-dirty") ? DIRTY_SOFT_DIRTY : DIRTY_AUTO;
+}
+
+/* --- ends ------------------------------------------------------------------------------------ */
+
+void vm_life_gone(struct vm *vm, const char *fmt, ...)
+{
+	char why[200];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof why, fmt, ap);
+	va_end(ap);
+	vm_teardown(vm);
+	struct own_record new = vm_newest_record(vm);
+	vm_set_record(vm, &new);
+	vm_clear_alarm(vm);
+	vm_emit(vm, "DISCARDED", json_pack("{s:s}", "reason", why));
+	vm_set_state(vm, VM_ROLE_NONE, VM_STOPPED, "%s", why);
+}
+
+void vm_life_stopped(struct vm *vm, const char *why)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	vm_teardown(vm);
+	/* Best effort: an owner that does not run it may start it again under its own record. */
+	int r = vm_propose(vm, "", "", MC_SEC, &err);
+	if (r < 0 && r != -ESTALE)
+		log_warn("%s: stopped, but its record still names this host: %s", vm->name, err.msg);
+	vm_clear_alarm(vm);
+	vm_set_state(vm, VM_ROLE_NONE, VM_STOPPED, "%s", why);
+}
+
+void vm_life_guest_ended(struct vm *vm, enum guest_event ev)
+{
+	if (ev == GUEST_EVENT_SHUTDOWN) {
+		vm_life_stopped(vm, "the guest powered off");
+		return;
+	}
+	vm_teardown(vm);
+	vm_set_alarm(vm, "QEMU of %s ended by itself while it was not protected; see qemu.log, then 'mcctl start %s'",
+		vm->name, vm->name);
+	vm_set_state(vm, VM_ROLE_NONE, VM_FAILED, "QEMU ended by itself");
+}
+
+void vm_life_keep_call(struct vm *vm, struct vm_call *c)
+{
+	pthread_mutex_lock(&vm->lock);
+	c->next = vm->calls;
+	vm->calls = c;
+	pthread_mutex_unlock(&vm->lock);
+	vm_ring(vm, WAKE_CALL);
+}
+
+void vm_life_reset_figures(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	for (int i = 0; i < STEP_MAX; i++)
+		mc_histogram_reset(&vm->pub.steps[i]);
+	mc_histogram_reset(&vm->pub.dirty);
+	mc_histogram_reset(&vm->pub.apply);
+	vm->pub.epoch = 0;
+	vm->pub.buffer_budget = vm->max_buffer;
+	vm->pub.delay = vm->delay;
+	memset(&vm->pub.sync, 0, sizeof vm->pub.sync);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+/* --- start and stop --------------------------------------------------------------------------- */
+
+/* Who may start it: nobody owns it, or we do and nobody holds a copy that could be newer than a fresh boot. */
+static int may_start(struct vm *vm, bool force, struct mc_error *err)
+{
+	struct own_record rec;
+	int r = voter_current(vm->d->voter, vm->name, mc_now() + MC_SEC, &rec, err);
+	if (r < 0)
+		return r;
+	vm_set_record(vm, &rec);
+	if (rec.owner[0] && strcmp(rec.owner, vm->d->cfg.name))
+		return mc_error_set(err, -EBUSY, MC_ECLASS_NOT_OWNER,
+			"%s belongs to host %s (generation %llu): start it there, or stop it there first", vm->name, rec.owner,
+			(unsigned long long)rec.generation);
+	if (rec.standby[0] && !force)
+		return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
+			"%s holds a protected copy of %s that a fresh start would throw away; let it take over, "
+			"or start with --force", rec.standby, vm->name);
+	return 0;
+}
+
+static int start(struct vm *vm, bool force, struct mc_error *err)
+{
+	int r = may_start(vm, force, err);
+	if (r == 0)
+		r = vm_prepare(vm, err);
+	if (r < 0)
+		return r;
+	vm_set_state(vm, VM_ROLE_NONE, VM_STARTING, "asking for ownership");
+	/* The record first: a VM that runs without one could run twice. */
+	r = vm_propose(vm, vm->d->cfg.name, "", 1500 * MC_MSEC, err);
+	if (r == 0) {
+		r = vm_launch(vm, false, LAUNCH_WAIT, err);
+		if (r == 0)
+			r = netbuf_pass(vm->nb, err);
+		if (r < 0) {
+			vm_life_stopped(vm, "QEMU could not be started");
+			return r;
+		}
+		vm_clear_alarm(vm);
+		vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "started");
+		return 0;
+	}
+	vm_teardown(vm);
+	vm_set_state(vm, VM_ROLE_NONE, VM_STOPPED, "%s", err->msg);
+	return r;
+}
+
+static void stop(struct vm *vm, struct vm_call *c)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	if (!c->force && guest_shutdown(vm->guest, mc_now() + SHUTDOWN_WAIT, &err) < 0)
+		log_warn("%s: %s", vm->name, err.msg);
+	vm_life_stopped(vm, c->force ? "killed by the administrator" : "stopped by the administrator");
+	vm_call_ok(c, NULL);
+}
+
+/* --- the thread ------------------------------------------------------------------------------- */
+
+static void refuse_offer(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	int fd = mc_steal_fd(&vm->offered_fd);
+	struct link_peer peer = vm->offered;
+	pthread_mutex_unlock(&vm->lock);
+	if (fd < 0)
+		return;
+	struct mc_error err = MC_ERROR_INIT;
+	mc_error_set(&err, -EBUSY, MC_ECLASS_STATE, "%s runs here on %s itself; it cannot be a standby for %s", vm->name,
+		vm->d->cfg.name, peer.name);
+	standby_refuse(fd, &err);
+}
+
+void vm_run_unprotected(struct vm *vm)
+{
+	while (!vm->quit && vm->guest && vm_get_state(vm) == VM_UNPROTECTED) {
+		struct vm_call *c = vm_next_call(vm);
+		if (c && c->verb == VM_STOP)
+			stop(vm, c);
+		else if (c && c->verb == VM_PROTECT)
+			protect_run(vm, c);
+		else if (c && c->verb == VM_SET)
+			vm_call_set(vm, c);
+		else if (c)
+			vm_call_wrong_state(vm, c);
+		if (c)
+			continue;
+		refuse_offer(vm);
+		vm_wait(vm, mc_now() + MC_SEC);
+		vm_take_pending(vm);
+		enum guest_event ev;
+		while ((ev = guest_next_event(vm->guest)) != GUEST_EVENT_NONE)
+			if (ev == GUEST_EVENT_GONE || ev == GUEST_EVENT_SHUTDOWN) {
+				vm_life_guest_ended(vm, ev);
+				break;
+			}
+		/* Cannot happen while this host is sole owner; if it does, the record is right. */
+		if (vm->guest && vm_ownership(vm) == OWN_LOST)
+			vm_life_gone(vm, "%s owns it by a newer record", vm_newest_record(vm).owner);
+	}
+}
+
+static void idle(struct vm *vm)
+{
+	struct vm_call *c = vm_next_call(vm);
+	if (c && c->verb == VM_START) {
+		struct mc_error err = MC_ERROR_INIT;
+		int r = start(vm, c->force, &err);
+		if (r < 0)
+			vm_call_fail(c, &err);
+		else
+			vm_call_ok(c, json_pack("{s:I}", "generation", (json_int_t)vm->rec.generation));
+	} else if (c) {
+		vm_call_wrong_state(vm, c);
+	} else {
+		pthread_mutex_lock(&vm->lock);
+		int fd = mc_steal_fd(&vm->offered_fd);
+		struct link_peer peer = vm->offered;
+		pthread_mutex_unlock(&vm->lock);
+		if (fd >= 0) {
+			standby_run(vm, fd, &peer);
+		} else {
+			struct own_record new = vm_newest_record(vm);
+			vm_set_record(vm, &new);
+			vm_wait(vm, mc_now() + 3600 * MC_SEC);
+			vm_take_pending(vm);
+		}
+	}
+}
+
+void *vm_thread(void *arg)
+{
+	struct vm *vm = arg;
+	while (!vm->quit)
+		if (vm->guest)
+			vm_run_unprotected(vm);
+		else
+			idle(vm);
+	if (!vm->guest) {
+		vm_teardown(vm);
+		return NULL;
+	}
+	/* mcd ends, the VM does not: it must not stay stopped, and nobody hears what it says. */
+	if (vm->paused_by_us)
+		guest_resume(vm->guest, MC_SEC, NULL);
+	log_notice("%s: QEMU (pid %d) goes on without mcd; its network is cut until mcd is back", vm->name,
+		(int)guest_pid(vm->guest));
+	guest_detach(vm->guest);
+	vm->guest = NULL;
+	vm_teardown(vm);
+	return NULL;
+}

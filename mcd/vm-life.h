@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* How a VM's life on this host goes on or ends; for protect.c, standby.c and takeover.c. */
+#pragma once
+#include "mcd/guest/dirty.h"
+#include "mcd/vm.h"
+
+/* This host's copy is over: held output dropped, QEMU killed, memory forgotten, role none. */
+void vm_life_gone(struct vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The VM has ended in order: as vm_life_gone, and its record becomes {none, none}. */
+void vm_life_stopped(struct vm *vm, const char *why);
+/* QEMU of an unprotected VM ended: powered off, or crashed (state failed). */
+void vm_life_guest_ended(struct vm *vm, enum guest_event ev);
+/* Puts a call back in front, for whoever serves calls next. */
+void vm_life_keep_call(struct vm *vm, struct vm_call *c);
+void vm_life_reset_figures(struct vm *vm);
+enum dirty_backend vm_dirty_backend(const struct vm *vm);
