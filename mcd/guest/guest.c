@@ -100,8 +100,8 @@ int guest_explain(struct guest *g, int r, struct mc_error *err)
 	memcpy(old, err->msg, sizeof old);
 	if (r == -ETIMEDOUT)
 		return mc_error_set(err, r, err->cls, "%.500s%s", old, explain_silence(process_state(g->pid)));
-	/* A session that QEMU closed: it is about to be gone, and then it says how. */
-	if (r == -EPIPE && wait_gone(g, mc_now() + MC_SEC)) {
+	/* QEMU closed its session or failed to load: it is about to be gone, and then it says how. */
+	if ((r == -EPIPE || r == -EIO) && wait_gone(g, mc_now() + MC_SEC)) {
 		describe_end(g, end, sizeof end);
 		guest_log_last_words(g, words, sizeof words);
 		return mc_error_set(err, r, err->cls, "%s%s%s (its output is in %s/qemu.log)", end,
@@ -137,6 +137,15 @@ void guest_kill(struct guest *g)
 	remove_leaf(g, "pid");
 }
 
+/* With -no-shutdown QEMU stays when its guest has gone: then it is told to go, too. */
+static void quit_after_guest(struct guest *g)
+{
+	enum guest_event ev;
+	while ((ev = guest_next_event(g)) != GUEST_EVENT_NONE && ev != GUEST_EVENT_GONE)
+		if (ev == GUEST_EVENT_SHUTDOWN)
+			qmp_command(g->qmp, "quit", NULL, 2 * MC_SEC, NULL, NULL);
+}
+
 int guest_shutdown(struct guest *g, uint64_t deadline, struct mc_error *err)
 {
 	if (!guest_alive(g)) {
@@ -146,26 +155,23 @@ int guest_shutdown(struct guest *g, uint64_t deadline, struct mc_error *err)
 	int r = qmp_command(g->qmp, "system_powerdown", NULL, 2 * MC_SEC, NULL, err);
 	if (r < 0)
 		guest_explain(g, r, err);
-	while (r == 0 && !wait_gone(g, 0)) {
-		struct pollfd p[] = {
-			{ .fd = g->pidfd, .events = POLLIN },
-			{ .fd = qmp_fd(g->qmp), .events = POLLIN },
-		};
+	struct pollfd p[] = {
+		{ .fd = g->pidfd, .events = POLLIN },
+		{ .fd = qmp_fd(g->qmp), .events = POLLIN },
+	};
+	while (r == 0) {
+		quit_after_guest(g);
+		if (wait_gone(g, 0))
+			break;
 		int left = mc_ms_left(deadline);
-		if (!left) {
+		if (!left)
 			r = mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
 				"%s did not power off when asked to (does its system handle the power button?), "
 				"and was killed", g->name);
-			break;
-		}
-		poll(p, 2, left);
-		/* With -no-shutdown QEMU stays when its guest has gone. */
-		enum guest_event ev;
-		while ((ev = guest_next_event(g)) != GUEST_EVENT_NONE && ev != GUEST_EVENT_GONE)
-			if (ev == GUEST_EVENT_SHUTDOWN)
-				qmp_command(g->qmp, "quit", NULL, 2 * MC_SEC, NULL, NULL);
-		if (p[1].revents & (POLLHUP | POLLERR)) /* no more to read: only its death remains */
-			wait_gone(g, deadline);
+		else
+			poll(p, 2, left);
+		if (p[1].revents & (POLLHUP | POLLERR))
+			p[1].fd = -1; /* closed: only its death remains to be waited for */
 	}
 	guest_kill(g);
 	return r;

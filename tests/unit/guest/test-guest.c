@@ -1,0 +1,741 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The guest functions against a real QEMU that runs nothing but its firmware: an empty machine of
+ * 32 MiB.  Its command line is made here, so that this file tests only what it is named after.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "common/clock.h"
+#include "mcd/guest/guest.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define RAM_SIZE (32u << 20)
+#define QEMU     "qemu-system-x86_64"
+#define WAIT     (20 * MC_SEC)
+
+/* The stand-in for cmdline.c: "command" is only what the test adds. */
+int cmdline_build(const struct config_vm *vm, const struct cmdline_plan *plan, const struct cmdline_inputs *in,
+	char ***ret_argv, struct mc_error *err)
+{
+	char *line;
+	assert_true(asprintf(&line,
+		"%s -accel tcg -machine pc,memory-backend=ram0,suppress-vmdesc=on -global "
+		"migration.send-configuration=off -m 32M -object "
+		"memory-backend-file,id=ram0,size=32M,mem-path=/proc/self/fd/%d,share=on -nodefaults -vga none "
+		"-display none -name %s -qmp unix:%s,server=on,wait=off -qmp unix:%s,server=on,wait=off%s",
+		vm->command, in->ram_fds[0], in->name, in->qmp_path, in->qmp_oob_path,
+		in->incoming ? " -incoming defer" : "") > 0);
+	char **argv = calloc(64, sizeof *argv), *save = NULL;
+	size_t n = 0;
+	for (char *w = strtok_r(line, " ", &save); w; w = strtok_r(NULL, " ", &save))
+		argv[n++] = strdup(w);
+	free(line);
+	*ret_argv = argv;
+	return 0;
+}
+
+void cmdline_argv_free(char **argv)
+{
+	for (size_t i = 0; argv[i]; i++)
+		free(argv[i]);
+	free(argv);
+}
+
+/* --- a VM under test -------------------------------------------------------------------------- */
+
+struct box {
+	char dir[64];
+	struct config_vm vm;
+	struct cmdline_plan plan;
+	int ram_fd;
+	uint8_t *ram;
+	struct guest *g;
+	struct mc_error err;
+};
+
+/* A test that fails does not reach its end: what it left is remembered here for forget_boxes. */
+static struct left {
+	char dir[64];
+	struct guest *g;
+} left[2];
+
+static int forget_boxes(void **state)
+{
+	for (size_t i = 0; i < 2; i++) {
+		char command[sizeof left[i].dir + 16];
+		snprintf(command, sizeof command, "rm -rf %.63s", left[i].dir);
+		guest_kill(left[i].g);
+		guest_free(left[i].g);
+		if (*left[i].dir && system(command) != 0)
+			return -1;
+		left[i] = (struct left){ 0 };
+	}
+	return 0;
+}
+
+static void remember(struct box *b, struct guest *g)
+{
+	for (size_t i = 0; i < 2; i++)
+		if (!*left[i].dir || !strcmp(left[i].dir, b->dir)) {
+			strcpy(left[i].dir, b->dir);
+			left[i].g = g;
+			return;
+		}
+}
+
+static void forget(struct box *b)
+{
+	for (size_t i = 0; i < 2; i++)
+		if (!strcmp(left[i].dir, b->dir))
+			left[i] = (struct left){ 0 };
+}
+
+static void box_init(struct box *b)
+{
+	*b = (struct box){ .err = MC_ERROR_INIT, .plan = { .n_ram = 1 } };
+	strcpy(b->dir, "/tmp/test-guest-XXXXXX");
+	assert_non_null(mkdtemp(b->dir));
+	strcpy(b->vm.name, "vm1");
+	b->ram_fd = memfd_create("test-ram", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(b->ram_fd, RAM_SIZE), 0);
+	b->ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, b->ram_fd, 0);
+	assert_ptr_not_equal(b->ram, MAP_FAILED);
+	remember(b, NULL);
+}
+
+static int launch_as(struct box *b, const char *command, const char *run_dir, bool incoming, uint64_t timeout)
+{
+	char cmd[256];
+	snprintf(cmd, sizeof cmd, "%s", command);
+	b->vm.command = cmd;
+	struct guest_launch l = {
+		.vm = &b->vm, .plan = &b->plan, .run_dir = run_dir, .ram_fds = &b->ram_fd, .incoming = incoming,
+		.deadline = mc_now() + timeout,
+	};
+	int r = guest_launch(&l, &b->g, &b->err);
+	b->vm.command = NULL;
+	if (r == 0)
+		remember(b, b->g);
+	return r;
+}
+
+static void launch(struct box *b, bool incoming)
+{
+	box_init(b);
+	if (launch_as(b, QEMU, b->dir, incoming, WAIT) < 0)
+		fail_msg("%s", b->err.msg);
+}
+
+static void path_of(const struct box *b, const char *leaf, char *path, size_t size)
+{
+	snprintf(path, size, "%s/%s", b->dir, leaf);
+}
+
+static bool has(const struct box *b, const char *leaf)
+{
+	char path[256];
+	path_of(b, leaf, path, sizeof path);
+	return access(path, F_OK) == 0;
+}
+
+static void box_clear(struct box *b)
+{
+	forget(b);
+	guest_kill(b->g);
+	guest_free(b->g);
+	munmap(b->ram, RAM_SIZE);
+	close(b->ram_fd);
+	static const char *const leaves[] = { "qemu.log", "pid", "qmp.sock", "qmp-oob.sock" };
+	for (size_t i = 0; i < sizeof leaves / sizeof *leaves; i++) {
+		char path[256];
+		path_of(b, leaves[i], path, sizeof path);
+		unlink(path);
+	}
+	rmdir(b->dir);
+}
+
+static void ok(struct box *b, int r)
+{
+	if (r < 0)
+		fail_msg("%s", b->err.msg);
+}
+
+static void assert_said(const struct box *b, const char *part)
+{
+	if (!strstr(b->err.msg, part))
+		fail_msg("\"%s\" is not in \"%s\"", part, b->err.msg);
+}
+
+static bool runs(struct box *b)
+{
+	json_t *j = NULL;
+	ok(b, qmp_command(guest_qmp(b->g), "query-status", NULL, WAIT, &j, &b->err));
+	bool running = json_is_true(json_object_get(j, "running"));
+	json_decref(j);
+	return running;
+}
+
+/* The next event, waited for. */
+static enum guest_event event(struct box *b)
+{
+	uint64_t deadline = mc_now() + WAIT;
+	for (;;) {
+		enum guest_event ev = guest_next_event(b->g);
+		if (ev != GUEST_EVENT_NONE || !mc_ms_left(deadline))
+			return ev;
+		struct pollfd p[] = { { .fd = qmp_fd(guest_qmp(b->g)), .events = POLLIN },
+			{ .fd = guest_pidfd(b->g), .events = POLLIN } };
+		poll(p, 2, mc_ms_left(deadline));
+	}
+}
+
+/* As an administrator with a monitor of his own would. */
+static void administrator(struct box *b, const char *command)
+{
+	ok(b, qmp_command(guest_qmp_oob(b->g), command, NULL, WAIT, NULL, &b->err));
+}
+
+/* The firmware has counted its memory and sits in its boot menu: the guest changes no more. */
+static void let_firmware_settle(struct box *b)
+{
+	uint64_t deadline = mc_now() + WAIT;
+	for (char *text = NULL; mc_now() < deadline; poll(NULL, 0, 20)) {
+		free(text);
+		ok(b, qmp_hmp(guest_qmp(b->g), "info registers", WAIT, &text, &b->err));
+		bool halted = strstr(text, "HLT=1") != NULL;
+		if (halted) {
+			free(text);
+			return;
+		}
+	}
+	fail_msg("the firmware does not come to rest");
+}
+
+/* --- launch ----------------------------------------------------------------------------------- */
+
+static void a_launched_qemu_answers_and_has_what_we_need(void **state)
+{
+	struct box b;
+	launch(&b, false);
+	assert_true(guest_alive(b.g));
+	assert_true(qmp_version(guest_qmp(b.g)) >= 70200);
+	ok(&b, guest_require(b.g, &b.err));
+	assert_true(runs(&b));
+	char path[256], pid[32] = "";
+	path_of(&b, "pid", path, sizeof path);
+	FILE *f = fopen(path, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(pid, sizeof pid, f));
+	fclose(f);
+	assert_int_equal(atoi(pid), guest_pid(b.g));
+	box_clear(&b);
+}
+
+static void a_launched_qemu_is_detached_from_us(void **state)
+{
+	struct box b;
+	int leak[2]; /* not close-on-exec, as a careless library might leave it */
+	char leak_name[64];
+	struct stat st;
+	assert_int_equal(pipe(leak), 0);
+	assert_int_equal(fstat(leak[0], &st), 0);
+	snprintf(leak_name, sizeof leak_name, "pipe:[%lu]", (unsigned long)st.st_ino);
+	launch(&b, false);
+	pid_t pid = guest_pid(b.g);
+	assert_int_equal(getsid(pid), pid);
+	assert_int_equal(getpgid(pid), pid);
+
+	/* Nothing of ours but the RAM, the device state file, and standard descriptors to null and log. */
+	char dir[64], link[320], target[256];
+	snprintf(dir, sizeof dir, "/proc/%d/fd", (int)pid);
+	DIR *d = opendir(dir);
+	assert_non_null(d);
+	struct dirent *e;
+	int ours = 0;
+	while ((e = readdir(d))) {
+		snprintf(link, sizeof link, "%s/%s", dir, e->d_name);
+		ssize_t n = readlink(link, target, sizeof target - 1);
+		if (n < 0)
+			continue;
+		target[n] = '\0';
+		if (atoi(e->d_name) == 0)
+			assert_string_equal(target, "/dev/null");
+		else if (atoi(e->d_name) <= 2)
+			assert_non_null(strstr(target, "/qemu.log"));
+		else if (strstr(target, "mcd-devices"))
+			ours++;
+		assert_string_not_equal(target, leak_name);
+	}
+	closedir(d);
+	assert_int_equal(ours, 1);
+	close(leak[0]);
+	close(leak[1]);
+	box_clear(&b);
+}
+
+static void a_program_that_is_not_there_is_named(void **state)
+{
+	struct box b;
+	box_init(&b);
+	assert_int_equal(launch_as(&b, "/no/such/qemu", b.dir, false, WAIT), -ENOENT);
+	assert_string_equal(b.err.cls, MC_ECLASS_CONFIG);
+	assert_said(&b, "cannot run /no/such/qemu: No such file or directory");
+	assert_null(b.g);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* nothing left to reap */
+	box_clear(&b);
+}
+
+static void a_refused_option_is_explained_in_qemus_words(void **state)
+{
+	struct box b;
+	box_init(&b);
+	assert_int_equal(launch_as(&b, QEMU " -device no-such-thing", b.dir, false, WAIT), -EPIPE);
+	assert_string_equal(b.err.cls, MC_ECLASS_QMP);
+	assert_said(&b, "exited with status 1");
+	assert_said(&b, "no-such-thing");
+	assert_said(&b, "qemu.log");
+	assert_null(b.g);
+	assert_false(has(&b, "pid"));
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	/* And the words are those of the last start, not of one before. */
+	assert_int_equal(launch_as(&b, QEMU " -no-such-option", b.dir, false, WAIT), -EPIPE);
+	assert_said(&b, "no-such-option");
+	assert_null(strstr(b.err.msg, "no-such-thing"));
+	assert_null(strstr(b.err.msg, "-qmp")); /* nor the command line that is logged above them */
+	box_clear(&b);
+}
+
+static void a_run_dir_too_deep_for_a_socket_is_refused(void **state)
+{
+	struct box b;
+	char dir[200];
+	box_init(&b);
+	snprintf(dir, sizeof dir, "%s/%0100d", b.dir, 0);
+	assert_int_equal(launch_as(&b, QEMU, dir, false, WAIT), -ENAMETOOLONG);
+	assert_said(&b, "run-dir");
+	box_clear(&b);
+}
+
+static void a_second_copy_in_the_same_run_dir_is_refused(void **state)
+{
+	struct box b;
+	launch(&b, false);
+	struct guest *first = b.g;
+	pid_t pid = guest_pid(first);
+	assert_int_equal(launch_as(&b, QEMU, b.dir, false, WAIT), -EBUSY);
+	assert_string_equal(b.err.cls, MC_ECLASS_STATE);
+	b.g = first;
+	assert_true(runs(&b)); /* its sockets were left alone */
+	assert_int_equal(guest_pid(b.g), pid);
+	box_clear(&b);
+}
+
+static void a_silent_start_ends_in_time(void **state)
+{
+	struct box b;
+	box_init(&b);
+	/* A program that never speaks QMP, whatever its options. */
+	char script[256];
+	path_of(&b, "silent", script, sizeof script);
+	FILE *f = fopen(script, "w");
+	assert_non_null(f);
+	fprintf(f, "#!/bin/sh\nexec sleep 60\n");
+	fclose(f);
+	assert_int_equal(chmod(script, 0700), 0);
+	assert_int_equal(launch_as(&b, script, b.dir, false, 100 * MC_MSEC), -ETIMEDOUT);
+	assert_string_equal(b.err.cls, MC_ECLASS_TIMEOUT);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* it was killed and reaped */
+	unlink(script);
+	box_clear(&b);
+}
+
+/* --- pause and resume ------------------------------------------------------------------------- */
+
+static void pause_tells_whether_the_guest_was_running(void **state)
+{
+	struct box b;
+	bool was = false;
+	launch(&b, false);
+	ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
+	assert_true(was);
+	assert_false(runs(&b));
+	ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
+	assert_false(was);
+	ok(&b, guest_resume(b.g, WAIT, &b.err));
+	assert_true(runs(&b));
+	box_clear(&b);
+}
+
+static void our_own_stops_and_resumes_are_no_events(void **state)
+{
+	struct box b;
+	bool was;
+	launch(&b, false);
+	for (int i = 0; i < 200; i++) {
+		ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
+		assert_true(was);
+		ok(&b, guest_resume(b.g, WAIT, &b.err));
+	}
+	assert_int_equal(guest_next_event(b.g), GUEST_EVENT_NONE);
+	box_clear(&b);
+}
+
+static void a_stop_by_the_administrator_is_told_and_kept(void **state)
+{
+	struct box b;
+	bool was = true;
+	launch(&b, false);
+	administrator(&b, "stop");
+	ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
+	assert_false(was); /* so that nobody resumes behind his back */
+	assert_int_equal(event(&b), GUEST_EVENT_STOPPED);
+	administrator(&b, "cont");
+	assert_int_equal(event(&b), GUEST_EVENT_RESUMED);
+	assert_int_equal(guest_next_event(b.g), GUEST_EVENT_NONE);
+	box_clear(&b);
+}
+
+static void a_reset_is_told(void **state)
+{
+	struct box b;
+	launch(&b, false);
+	administrator(&b, "system_reset");
+	assert_int_equal(event(&b), GUEST_EVENT_RESET);
+	box_clear(&b);
+}
+
+/* Writes a port as the guest would. */
+static void guest_writes(struct box *b, const char *port_and_value)
+{
+	char line[64], *text = NULL;
+	snprintf(line, sizeof line, "o%s", port_and_value);
+	ok(b, qmp_hmp(guest_qmp(b->g), line, WAIT, &text, &b->err));
+	assert_string_equal(text, "");
+	free(text);
+}
+
+static void a_guest_that_powers_off_is_a_shutdown_and_then_gone(void **state)
+{
+	struct box b;
+	launch(&b, false);
+	let_firmware_settle(&b); /* which gives the power management its port */
+	char *text = NULL;
+	int r = qmp_hmp(guest_qmp(b.g), "o/h 0x604 0x2000", WAIT, &text, &b.err); /* soft off */
+	free(text);
+	assert_true(r == 0 || r == -EPIPE);
+	assert_int_equal(event(&b), GUEST_EVENT_SHUTDOWN);
+	assert_int_equal(event(&b), GUEST_EVENT_GONE);
+	box_clear(&b);
+}
+
+static void a_panic_is_told_and_its_guest_is_not_ours_to_resume(void **state)
+{
+	struct box b;
+	bool was = true;
+	box_init(&b);
+	ok(&b, launch_as(&b, QEMU " -device pvpanic -action panic=pause", b.dir, false, WAIT));
+	guest_writes(&b, "/b 0x505 1");
+	assert_int_equal(event(&b), GUEST_EVENT_PANICKED);
+	assert_int_equal(event(&b), GUEST_EVENT_STOPPED);
+	ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
+	assert_false(was);
+	box_clear(&b);
+}
+
+static void qemu_quitting_is_gone_and_not_a_shutdown_of_the_guest(void **state)
+{
+	struct box b;
+	launch(&b, false);
+	administrator(&b, "quit");
+	assert_int_equal(event(&b), GUEST_EVENT_GONE);
+	assert_int_equal(event(&b), GUEST_EVENT_GONE);
+	assert_false(guest_alive(b.g));
+	bool was = true;
+	assert_int_equal(guest_pause(b.g, WAIT, &was, &b.err), -EPIPE);
+	assert_true(was); /* untouched */
+	box_clear(&b);
+}
+
+static void a_hanging_qemu_is_told_within_the_time_limit(void **state)
+{
+	struct box b;
+	bool was = true;
+	launch(&b, false);
+	assert_int_equal(kill(guest_pid(b.g), SIGSTOP), 0);
+	siginfo_t si;
+	assert_int_equal(waitid(P_PID, (id_t)guest_pid(b.g), &si, WSTOPPED | WNOWAIT), 0);
+	uint64_t t = mc_now();
+	assert_int_equal(guest_pause(b.g, 100 * MC_MSEC, &was, &b.err), -ETIMEDOUT);
+	assert_true(mc_now() - t < 10 * MC_SEC);
+	assert_string_equal(b.err.cls, MC_ECLASS_TIMEOUT);
+	assert_said(&b, "SIGSTOP");
+	assert_int_equal(guest_resume(b.g, 100 * MC_MSEC, &b.err), -EPIPE); /* no late answer is believed */
+	assert_int_equal(guest_next_event(b.g), GUEST_EVENT_NONE);
+	pid_t pid = guest_pid(b.g);
+	guest_kill(b.g);
+	assert_int_equal(kill(pid, 0), -1); /* SIGKILL reaches a stopped one too */
+	box_clear(&b);
+}
+
+static void a_killed_qemu_is_gone_and_the_signal_is_named(void **state)
+{
+	struct box b;
+	bool was;
+	launch(&b, false);
+	assert_int_equal(kill(guest_pid(b.g), SIGKILL), 0);
+	assert_int_equal(event(&b), GUEST_EVENT_GONE);
+	assert_int_equal(guest_pause(b.g, WAIT, &was, &b.err), -EPIPE);
+	box_clear(&b);
+	launch(&b, false);
+	assert_int_equal(kill(guest_pid(b.g), SIGKILL), 0);
+	assert_int_equal(guest_pause(b.g, WAIT, &was, &b.err), -EPIPE);
+	assert_said(&b, "signal 9");
+	box_clear(&b);
+}
+
+/* --- device state ----------------------------------------------------------------------------- */
+
+static void the_device_state_is_saved_again_and_again(void **state)
+{
+	struct box b;
+	bool was;
+	uint8_t *buf = NULL, *copy = NULL;
+	size_t cap = 0, len = 0, first;
+	launch(&b, false);
+	let_firmware_settle(&b);
+	ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
+	ok(&b, guest_save_devices(b.g, WAIT, &buf, &cap, &first, &b.err));
+	assert_true(first > 1000 && first <= cap);
+	assert_memory_equal(buf, "QEVM", 4);
+	copy = malloc(first);
+	memcpy(copy, buf, first);
+	for (int i = 0; i < 20; i++) {
+		memset(buf, 0xee, cap);
+		ok(&b, guest_save_devices(b.g, WAIT, &buf, &cap, &len, &b.err));
+		assert_int_equal(len, first);
+		assert_memory_equal(buf, copy, first);
+	}
+	assert_false(runs(&b)); /* saving resumes nothing */
+	assert_int_equal(guest_next_event(b.g), GUEST_EVENT_NONE);
+	ok(&b, guest_resume(b.g, WAIT, &b.err));
+	free(buf);
+	free(copy);
+	box_clear(&b);
+}
+
+static char *registers(struct box *b)
+{
+	char *text = NULL;
+	ok(b, qmp_hmp(guest_qmp(b->g), "info registers", WAIT, &text, &b->err));
+	return text;
+}
+
+static void assert_same_line(const char *a, const char *b, const char *start)
+{
+	a = strstr(a, start);
+	b = strstr(b, start);
+	assert_non_null(a);
+	assert_non_null(b);
+	assert_int_equal(strcspn(a, "\r\n"), strcspn(b, "\r\n"));
+	assert_memory_equal(a, b, strcspn(a, "\r\n"));
+}
+
+static void a_standby_takes_over_state_and_memory(void **state)
+{
+	struct box a, s;
+	bool was;
+	uint8_t *buf = NULL;
+	size_t cap = 0, len = 0;
+	launch(&a, false);
+	launch(&s, true);
+	assert_false(runs(&s));
+	let_firmware_settle(&a);
+	char *before = registers(&a);
+	ok(&a, guest_pause(a.g, WAIT, &was, &a.err));
+	memcpy(a.ram + 0x100000, "a page of the guest", 20);
+	ok(&a, guest_save_devices(a.g, WAIT, &buf, &cap, &len, &a.err));
+	memcpy(s.ram, a.ram, RAM_SIZE);
+
+	uint64_t t = mc_now(), loaded = 0;
+	ok(&s, guest_activate(s.g, buf, len, WAIT, &loaded, &s.err));
+	uint64_t took = mc_now() - t;
+	assert_true(loaded >= t && loaded <= mc_now());
+	print_message("activation took %.2f ms\n", (double)took / 1e6);
+	assert_true(runs(&s));
+	assert_int_equal(guest_next_event(s.g), GUEST_EVENT_NONE); /* our doing, no event */
+	/* The idle loop of the firmware goes on where it was, which is not where a reset starts. */
+	char *after = registers(&s);
+	assert_same_line(before, after, "CS =");
+	assert_same_line(before, after, "SS =");
+	assert_same_line(before, after, "GDT=");
+	assert_string_equal((char *)s.ram + 0x100000, "a page of the guest");
+
+	/* The survivor is a full primary: it can be paused, saved and resumed. */
+	ok(&s, guest_pause(s.g, WAIT, &was, &s.err));
+	assert_true(was);
+	ok(&s, guest_save_devices(s.g, WAIT, &buf, &cap, &len, &s.err));
+	ok(&s, guest_resume(s.g, WAIT, &s.err));
+	assert_int_equal(guest_activate(s.g, buf, len, WAIT, NULL, &s.err), -EINVAL);
+	free(before);
+	free(after);
+	free(buf);
+	box_clear(&a);
+	box_clear(&s);
+}
+
+static void a_damaged_state_fails_with_qemus_words(void **state)
+{
+	struct box a;
+	bool was;
+	uint8_t *buf = NULL;
+	size_t cap = 0, len = 0;
+	launch(&a, false);
+	ok(&a, guest_pause(a.g, WAIT, &was, &a.err));
+	ok(&a, guest_save_devices(a.g, WAIT, &buf, &cap, &len, &a.err));
+
+	static const struct {
+		size_t cut; /* bytes of the state that are given, in 1/4 */
+		bool garbage;
+	} cases[] = { { 0, false }, { 1, false }, { 3, false }, { 4, true } };
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct box s;
+		launch(&s, true);
+		if (cases[i].garbage)
+			memset(buf, 0x5a, len);
+		uint64_t at = 1;
+		int r = guest_activate(s.g, buf, len * cases[i].cut / 4, WAIT, &at, &s.err);
+		assert_true(r == -EIO || r == -EPIPE);
+		assert_said(&s, "did not take the device state");
+		assert_said(&s, "load of migration failed");
+		assert_int_equal(at, 1); /* untouched */
+		assert_int_equal(event(&s), GUEST_EVENT_GONE);
+		box_clear(&s);
+	}
+	free(buf);
+	box_clear(&a);
+}
+
+static void a_hanging_standby_fails_in_time(void **state)
+{
+	struct box s;
+	uint8_t junk[64] = { 0 };
+	launch(&s, true);
+	assert_int_equal(kill(guest_pid(s.g), SIGSTOP), 0);
+	assert_int_equal(guest_activate(s.g, junk, sizeof junk, 100 * MC_MSEC, NULL, &s.err), -ETIMEDOUT);
+	box_clear(&s);
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+static void killing_leaves_nothing_behind(void **state)
+{
+	struct box b;
+	launch(&b, false);
+	pid_t pid = guest_pid(b.g);
+	guest_kill(b.g);
+	assert_int_equal(kill(pid, 0), -1);
+	assert_int_equal(errno, ESRCH); /* not even a zombie */
+	assert_false(has(&b, "pid"));
+	assert_false(has(&b, "qmp.sock"));
+	assert_false(has(&b, "qmp-oob.sock"));
+	guest_kill(b.g); /* again, and on none: fine */
+	guest_kill(NULL);
+	box_clear(&b);
+}
+
+static void a_guest_that_ignores_the_power_button_is_killed_in_the_end(void **state)
+{
+	struct box b;
+	launch(&b, false);
+	assert_int_equal(guest_shutdown(b.g, mc_now() + 100 * MC_MSEC, &b.err), -ETIMEDOUT);
+	assert_said(&b, "power button");
+	assert_false(guest_alive(b.g));
+	box_clear(&b);
+}
+
+static void a_qemu_that_outlives_its_guest_is_ended_at_once(void **state)
+{
+	struct box b;
+	box_init(&b);
+	ok(&b, launch_as(&b, QEMU " -no-shutdown", b.dir, false, WAIT));
+	let_firmware_settle(&b);
+	guest_writes(&b, "/h 0x604 0x2000");
+	assert_true(guest_alive(b.g));
+	ok(&b, guest_shutdown(b.g, mc_now() + 60 * MC_SEC, &b.err));
+	assert_false(guest_alive(b.g));
+	box_clear(&b);
+}
+
+static void a_detached_qemu_lives_on(void **state)
+{
+	struct box b;
+	launch(&b, false);
+	pid_t pid = guest_pid(b.g);
+	guest_detach(b.g);
+	b.g = NULL;
+	remember(&b, NULL);
+	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+	assert_true(has(&b, "pid"));
+	/* Its socket serves the next one. */
+	struct qmp *q = NULL;
+	char path[256];
+	path_of(&b, "qmp.sock", path, sizeof path);
+	ok(&b, qmp_open(path, false, mc_now() + WAIT, &q, &b.err));
+	qmp_close(q);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	box_clear(&b);
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, forget_boxes)
+
+int main(void)
+{
+	if (system("command -v " QEMU " >/dev/null") != 0) {
+		puts("skipped: " QEMU " is not installed");
+		return 77;
+	}
+	const struct CMUnitTest tests[] = {
+		TEST(a_launched_qemu_answers_and_has_what_we_need),
+		TEST(a_launched_qemu_is_detached_from_us),
+		TEST(a_program_that_is_not_there_is_named),
+		TEST(a_refused_option_is_explained_in_qemus_words),
+		TEST(a_run_dir_too_deep_for_a_socket_is_refused),
+		TEST(a_second_copy_in_the_same_run_dir_is_refused),
+		TEST(a_silent_start_ends_in_time),
+		TEST(pause_tells_whether_the_guest_was_running),
+		TEST(our_own_stops_and_resumes_are_no_events),
+		TEST(a_stop_by_the_administrator_is_told_and_kept),
+		TEST(a_reset_is_told),
+		TEST(a_guest_that_powers_off_is_a_shutdown_and_then_gone),
+		TEST(a_panic_is_told_and_its_guest_is_not_ours_to_resume),
+		TEST(qemu_quitting_is_gone_and_not_a_shutdown_of_the_guest),
+		TEST(a_hanging_qemu_is_told_within_the_time_limit),
+		TEST(a_killed_qemu_is_gone_and_the_signal_is_named),
+		TEST(the_device_state_is_saved_again_and_again),
+		TEST(a_standby_takes_over_state_and_memory),
+		TEST(a_damaged_state_fails_with_qemus_words),
+		TEST(a_hanging_standby_fails_in_time),
+		TEST(killing_leaves_nothing_behind),
+		TEST(a_guest_that_ignores_the_power_button_is_killed_in_the_end),
+		TEST(a_qemu_that_outlives_its_guest_is_ended_at_once),
+		TEST(a_detached_qemu_lives_on),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
