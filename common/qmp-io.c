@@ -36,22 +36,24 @@ int qmp_break(struct qmp *q, int code, const char *cls, struct mc_error *err, co
 /* Sleeps for a moment, but not longer than QEMU lives.  True if gone_fd says that it died. */
 static bool wait_or_gone(int gone_fd, int ms)
 {
-	struct pollfd p = { .fd = gone_fd, .events = POLLIN };
+	struct pollfd p = {.fd = gone_fd, .events = POLLIN};
 	return poll(&p, 1, ms) > 0;
 }
 
 int qmp_io_connect(const char *path, int gone_fd, uint64_t deadline, struct mc_error *err)
 {
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof sa.sun_path)
 		return mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
-			"the QMP socket path %s is %zu characters long, but a unix socket's may have %zu at "
-			"most: choose a shorter run-dir in mcd.conf", path, strlen(path), sizeof sa.sun_path - 1);
+			"the QMP socket path %s is %zu characters long, but a unix socket's may "
+			"have %zu at most: choose a shorter run-dir in mcd.conf",
+			path, strlen(path), sizeof sa.sun_path - 1);
 	strcpy(sa.sun_path, path);
 
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot make a socket: %s", strerror(errno));
+		return mc_error_set(
+			err, -errno, MC_ECLASS_FAILED, "cannot make a socket: %s", strerror(errno));
 
 	/* A QEMU that is just starting has not bound the path yet, or not listened on it. */
 	for (int ms = 1;; ms = ms < 8 ? ms * 2 : 8) {
@@ -59,23 +61,25 @@ int qmp_io_connect(const char *path, int gone_fd, uint64_t deadline, struct mc_e
 			return mc_steal_fd(&fd);
 		int e = errno;
 		if (e != ENOENT && e != ECONNREFUSED && e != EAGAIN && e != EINTR)
-			return mc_error_set(err, -e, MC_ECLASS_QMP, "cannot connect to QEMU's socket %s: %s",
-				path, strerror(e));
+			return mc_error_set(err, -e, MC_ECLASS_QMP,
+				"cannot connect to QEMU's socket %s: %s", path, strerror(e));
 		if (!mc_ms_left(deadline))
 			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
-				"QEMU did not open its QMP socket %s in time (%s): is it running, and was it "
-				"started with this socket?", path, strerror(e));
+				"QEMU did not open its QMP socket %s in time (%s): is it running, "
+				"and was it started with this socket?",
+				path, strerror(e));
 		if (wait_or_gone(gone_fd, ms))
 			return mc_error_set(err, -EPIPE, MC_ECLASS_QMP,
 				"QEMU exited before it opened its QMP socket %s", path);
 	}
 }
 
-int qmp_io_send(struct qmp *q, const char *buf, size_t len, int fd, uint64_t deadline, struct mc_error *err)
+int qmp_io_send(
+	struct qmp *q, const char *buf, size_t len, int fd, uint64_t deadline, struct mc_error *err)
 {
 	while (len) {
-		struct iovec iov = { .iov_base = (char *)buf, .iov_len = len };
-		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+		struct iovec iov = {.iov_base = (char *)buf, .iov_len = len};
+		struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
 		union {
 			struct cmsghdr h;
 			char space[CMSG_SPACE(sizeof(int))];
@@ -101,12 +105,13 @@ int qmp_io_send(struct qmp *q, const char *buf, size_t len, int fd, uint64_t dea
 			continue;
 		if (errno == EPIPE || errno == ECONNRESET)
 			return qmp_break(q, -EPIPE, MC_ECLASS_QMP, err,
-				"QEMU closed its QMP session %s: it has exited or crashed", q->path);
+				"QEMU closed its QMP session %s: it has exited or crashed",
+				q->path);
 		if (errno != EAGAIN)
-			return qmp_break(q, -errno, MC_ECLASS_QMP, err, "cannot send to QEMU's socket %s: %s",
-				q->path, strerror(errno));
+			return qmp_break(q, -errno, MC_ECLASS_QMP, err,
+				"cannot send to QEMU's socket %s: %s", q->path, strerror(errno));
 		/* Only a QEMU that hangs lets its socket buffer fill up. */
-		struct pollfd p = { .fd = q->fd, .events = POLLOUT };
+		struct pollfd p = {.fd = q->fd, .events = POLLOUT};
 		int left = mc_ms_left(deadline);
 		if (!left)
 			return qmp_break(q, -ETIMEDOUT, MC_ECLASS_TIMEOUT, err,
@@ -139,12 +144,13 @@ static int make_room(struct qmp *q, struct mc_error *err)
 	}
 	if (q->cap >= QMP_LINE_MAX)
 		return qmp_break(q, -EBADMSG, MC_ECLASS_QMP, err,
-			"QEMU sent a QMP message of more than %u MiB on %s: refused", QMP_LINE_MAX >> 20,
-			q->path);
+			"QEMU sent a QMP message of more than %u MiB on %s: refused",
+			QMP_LINE_MAX >> 20, q->path);
 	size_t cap = q->cap ? q->cap * 2 : BUF_START;
 	char *p = realloc(q->buf, cap);
 	if (!p)
-		return qmp_break(q, -ENOMEM, MC_ECLASS_MEMORY, err, "no memory for QEMU's answer on %s", q->path);
+		return qmp_break(q, -ENOMEM, MC_ECLASS_MEMORY, err,
+			"no memory for QEMU's answer on %s", q->path);
 	q->buf = p;
 	q->cap = cap;
 	return 0;
@@ -190,7 +196,7 @@ int qmp_io_line(struct qmp *q, uint64_t deadline, const char **ret_line, size_t 
 
 		/* When we may wait there is almost never anything yet: poll first, not recv. */
 		if (deadline) {
-			struct pollfd p = { .fd = q->fd, .events = POLLIN };
+			struct pollfd p = {.fd = q->fd, .events = POLLIN};
 			int r = poll(&p, 1, mc_ms_left(deadline));
 			if (r == 0)
 				return 0;

@@ -36,7 +36,8 @@ static json_t *unqueue_event(struct qmp *q, size_t i)
 {
 	json_t *event = q->events[(q->head + i) % QMP_EVENTS_MAX];
 	for (; i > 0; i--)
-		q->events[(q->head + i) % QMP_EVENTS_MAX] = q->events[(q->head + i - 1) % QMP_EVENTS_MAX];
+		q->events[(q->head + i) % QMP_EVENTS_MAX] =
+			q->events[(q->head + i - 1) % QMP_EVENTS_MAX];
 	q->head = (q->head + 1) % QMP_EVENTS_MAX;
 	q->n--;
 	return event;
@@ -77,7 +78,8 @@ static int read_object(struct qmp *q, uint64_t deadline, json_t **ret, struct mc
 
 /* Reads one message.  1 = the answer to command `id` (0: none is awaited), 2 = an event, now
  * queued, 3 = something dropped, 0 = nothing before the deadline, negative = broken. */
-static int read_message(struct qmp *q, uint64_t id, uint64_t deadline, json_t **ret_reply, struct mc_error *err)
+static int read_message(
+	struct qmp *q, uint64_t id, uint64_t deadline, json_t **ret_reply, struct mc_error *err)
 {
 	_cleanup_json_ json_t *j = NULL;
 	int r = read_object(q, deadline, &j, err);
@@ -94,12 +96,13 @@ static int read_message(struct qmp *q, uint64_t id, uint64_t deadline, json_t **
 	}
 	json_t *error = json_object_get(j, "error");
 	if (error && (!json_is_object(error) || !json_is_string(json_object_get(error, "class")) ||
-		!json_is_string(json_object_get(error, "desc"))))
-		return qmp_break(q, -EBADMSG, MC_ECLASS_QMP, err, "QEMU sent an error of the wrong form on %s",
-			q->path);
+			     !json_is_string(json_object_get(error, "desc"))))
+		return qmp_break(q, -EBADMSG, MC_ECLASS_QMP, err,
+			"QEMU sent an error of the wrong form on %s", q->path);
 	if (!error && !json_object_get(j, "return"))
 		return qmp_break(q, -EBADMSG, MC_ECLASS_QMP, err,
-			"QEMU sent a message on %s that is neither an answer nor an event", q->path);
+			"QEMU sent a message on %s that is neither an answer nor an event",
+			q->path);
 	json_t *got = json_object_get(j, "id");
 	if (!id || !json_is_number(got) || json_number_value(got) != (double)id)
 		return 3;
@@ -115,14 +118,16 @@ static int read_greeting(struct qmp *q, uint64_t deadline, struct mc_error *err)
 		return r;
 	if (r == 0)
 		return qmp_break(q, -ETIMEDOUT, MC_ECLASS_TIMEOUT, err,
-			"QEMU sent no QMP greeting on %s in time: it hangs while starting, or another "
-			"program holds this socket (it serves one at a time)", q->path);
+			"QEMU sent no QMP greeting on %s in time: it hangs while starting, or "
+			"another program holds this socket (it serves one at a time)",
+			q->path);
 	int major, minor, micro;
-	if (json_unpack(j, "{s:{s:{s:{s:i, s:i, s:i}}}}", "QMP", "version", "qemu", "major", &major, "minor",
-		    &minor, "micro", &micro) || major < 0 || major > 9999 || minor < 0 || minor > 99 ||
-		micro < 0 || micro > 99)
+	if (json_unpack(j, "{s:{s:{s:{s:i, s:i, s:i}}}}", "QMP", "version", "qemu", "major", &major,
+		    "minor", &minor, "micro", &micro) ||
+		major < 0 || major > 9999 || minor < 0 || minor > 99 || micro < 0 || micro > 99)
 		return qmp_break(q, -EBADMSG, MC_ECLASS_QMP, err,
-			"what answers on %s does not speak QMP: its greeting names no version", q->path);
+			"what answers on %s does not speak QMP: its greeting names no version",
+			q->path);
 	q->version = major * 10000 + minor * 100 + micro;
 	if (!q->oob)
 		return 0;
@@ -133,10 +138,12 @@ static int read_greeting(struct qmp *q, uint64_t deadline, struct mc_error *err)
 			return 0;
 	}
 	return qmp_break(q, -ENOTSUP, MC_ECLASS_GUEST, err,
-		"QEMU on %s offers no out-of-band QMP commands: QEMU 3.0 or later is needed", q->path);
+		"QEMU on %s offers no out-of-band QMP commands: QEMU 3.0 or later is needed",
+		q->path);
 }
 
-int qmp_open_watch(const char *path, bool oob, int gone_fd, uint64_t deadline, struct qmp **ret, struct mc_error *err)
+int qmp_open_watch(const char *path, bool oob, int gone_fd, uint64_t deadline, struct qmp **ret,
+	struct mc_error *err)
 {
 	int fd = qmp_io_connect(path, gone_fd, deadline, err);
 	if (fd < 0)
@@ -153,7 +160,8 @@ int qmp_open_watch(const char *path, bool oob, int gone_fd, uint64_t deadline, s
 	if (r == 0) {
 		json_t *args = oob ? json_pack("{s:[s]}", "enable", "oob") : NULL;
 		uint64_t now = mc_now();
-		r = qmp_command(q, "qmp_capabilities", args, deadline > now ? deadline - now : 0, NULL, err);
+		r = qmp_command(q, "qmp_capabilities", args, deadline > now ? deadline - now : 0,
+			NULL, err);
 	}
 	if (r < 0) {
 		qmp_close(q);
@@ -196,24 +204,27 @@ static int send_command(struct qmp *q, const char *verb, const char *name, json_
 	assert(!name[strcspn(name, "\"\\\n")]);
 	_cleanup_free_ char *text = args ? json_dumps(args, JSON_COMPACT) : NULL, *line = NULL;
 	if (args && !text)
-		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID, "the arguments of %s cannot be encoded", name);
+		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
+			"the arguments of %s cannot be encoded", name);
 	int n = asprintf(&line, "{\"%s\":\"%s\",\"id\":%llu%s%s}\n", verb, name,
 		(unsigned long long)++q->last_id, text ? ",\"arguments\":" : "", text ? text : "");
 	if (n < 0) {
 		line = NULL;
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for the QMP command %s", name);
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for the QMP command %s", name);
 	}
 	return qmp_io_send(q, line, (size_t)n, fd, deadline, err);
 }
 
-static int run(struct qmp *q, const char *verb, const char *name, json_t *args, int fd, uint64_t timeout_ns,
-	json_t **ret_result, struct mc_error *err)
+static int run(struct qmp *q, const char *verb, const char *name, json_t *args, int fd,
+	uint64_t timeout_ns, json_t **ret_result, struct mc_error *err)
 {
 	_cleanup_json_ json_t *owned = args;
 	_cleanup_json_ json_t *reply = NULL;
 	if (q->broken)
 		return mc_error_set(err, -EPIPE, MC_ECLASS_QMP,
-			"QEMU cannot be asked to %s, because the session broke before: %s", name, q->why);
+			"QEMU cannot be asked to %s, because the session broke before: %s", name,
+			q->why);
 
 	uint64_t deadline = mc_now() + timeout_ns;
 	int r = send_command(q, verb, name, owned, fd, deadline, err);
@@ -226,7 +237,8 @@ static int run(struct qmp *q, const char *verb, const char *name, json_t *args, 
 		return r;
 	if (r == 0)
 		return qmp_break(q, -ETIMEDOUT, MC_ECLASS_TIMEOUT, err,
-			"QEMU did not answer the command %s within %.0f ms", name, (double)timeout_ns / 1e6);
+			"QEMU did not answer the command %s within %.0f ms", name,
+			(double)timeout_ns / 1e6);
 
 	json_t *error = json_object_get(reply, "error");
 	if (error)
@@ -237,8 +249,8 @@ static int run(struct qmp *q, const char *verb, const char *name, json_t *args, 
 	return 0;
 }
 
-int qmp_command(struct qmp *q, const char *name, json_t *args, uint64_t timeout_ns, json_t **ret_result,
-	struct mc_error *err)
+int qmp_command(struct qmp *q, const char *name, json_t *args, uint64_t timeout_ns,
+	json_t **ret_result, struct mc_error *err)
 {
 	return run(q, "execute", name, args, -1, timeout_ns, ret_result, err);
 }
@@ -256,16 +268,18 @@ int qmp_oob(struct qmp *q, const char *name, json_t *args, uint64_t timeout_ns, 
 	return run(q, "exec-oob", name, args, -1, timeout_ns, ret_result, err);
 }
 
-int qmp_hmp(struct qmp *q, const char *line, uint64_t timeout_ns, char **ret_text, struct mc_error *err)
+int qmp_hmp(
+	struct qmp *q, const char *line, uint64_t timeout_ns, char **ret_text, struct mc_error *err)
 {
 	_cleanup_json_ json_t *result = NULL;
-	int r = qmp_command(q, "human-monitor-command", json_pack("{s:s}", "command-line", line), timeout_ns,
-		&result, err);
+	int r = qmp_command(q, "human-monitor-command", json_pack("{s:s}", "command-line", line),
+		timeout_ns, &result, err);
 	if (r < 0)
 		return r;
 	if (!json_is_string(result))
-		return qmp_break(q, -EBADMSG, MC_ECLASS_QMP, err, "QEMU answered \"%s\" with something that is "
-			"no text", line);
+		return qmp_break(q, -EBADMSG, MC_ECLASS_QMP, err,
+			"QEMU answered \"%s\" with something that is no text",
+			line);
 	char *text = strdup(json_string_value(result));
 	if (!text)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for QEMU's answer");
@@ -273,7 +287,8 @@ int qmp_hmp(struct qmp *q, const char *line, uint64_t timeout_ns, char **ret_tex
 	return 0;
 }
 
-int qmp_wait_event(struct qmp *q, const char *name, uint64_t deadline, json_t **ret_data, struct mc_error *err)
+int qmp_wait_event(
+	struct qmp *q, const char *name, uint64_t deadline, json_t **ret_data, struct mc_error *err)
 {
 	for (size_t seen = 0;;) {
 		for (; seen < q->n; seen++) {
@@ -287,16 +302,18 @@ int qmp_wait_event(struct qmp *q, const char *name, uint64_t deadline, json_t **
 			return 0;
 		}
 		if (q->broken)
-			return mc_error_set(err, -EPIPE, MC_ECLASS_QMP, "no %s event can come from QEMU any more: %s",
-				name, q->why);
-		/* A full queue drops its oldest: what we have not looked at is then the newest only. */
+			return mc_error_set(err, -EPIPE, MC_ECLASS_QMP,
+				"no %s event can come from QEMU any more: %s", name, q->why);
+		/* A full queue drops its oldest: what we have not looked at is then the newest
+		 * only. */
 		bool full = q->n == QMP_EVENTS_MAX;
 		json_t *none;
 		int r = read_message(q, 0, deadline, &none, err);
 		if (r < 0)
 			return r;
 		if (r == 0) /* no answer is outstanding: the session stays good */
-			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT, "QEMU sent no %s event in time", name);
+			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
+				"QEMU sent no %s event in time", name);
 		if (r == 2 && full)
 			seen--;
 	}
@@ -326,7 +343,8 @@ int qmp_require_commands(struct qmp *q, const char *const *names, struct mc_erro
 	for (; *names; names++) {
 		bool found = false;
 		for (size_t i = 0; i < json_array_size(list) && !found; i++) {
-			const char *s = json_string_value(json_object_get(json_array_get(list, i), "name"));
+			const char *s =
+				json_string_value(json_object_get(json_array_get(list, i), "name"));
 			found = s && !strcmp(s, *names);
 		}
 		size_t at = strlen(missing);
@@ -335,8 +353,8 @@ int qmp_require_commands(struct qmp *q, const char *const *names, struct mc_erro
 	}
 	if (*missing)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-			"this QEMU (%d.%d.%d) lacks QMP commands that mcd needs: %s; use a stock build of "
-			"QEMU 7.2 or later", q->version / 10000,
-			q->version / 100 % 100, q->version % 100, missing);
+			"this QEMU (%d.%d.%d) lacks QMP commands that mcd needs: %s; use a stock "
+			"build of QEMU 7.2 or later",
+			q->version / 10000, q->version / 100 % 100, q->version % 100, missing);
 	return 0;
 }

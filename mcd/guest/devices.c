@@ -27,14 +27,15 @@ static int grow(uint8_t **buf, size_t *cap, size_t len, struct mc_error *err)
 	size_t want = len + len / 4;
 	uint8_t *p = realloc(*buf, want);
 	if (!p)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for %zu bytes of device state", want);
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
+			"no memory for %zu bytes of device state", want);
 	*buf = p;
 	*cap = want;
 	return 0;
 }
 
-int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size_t *cap, size_t *ret_len,
-	struct mc_error *err)
+int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size_t *cap,
+	size_t *ret_len, struct mc_error *err)
 {
 	char name[32];
 	snprintf(name, sizeof name, "/proc/self/fd/%d", g->devices_fd);
@@ -46,24 +47,28 @@ int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size
 
 	struct stat st;
 	if (fstat(g->devices_fd, &st) < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot read the device state: %s", strerror(errno));
+		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
+			"cannot read the device state: %s", strerror(errno));
 	if (st.st_size <= 0 || st.st_size > (off_t)DEVICES_MAX)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_QMP,
-			"QEMU saved %lld bytes of device state, which cannot be right", (long long)st.st_size);
+			"QEMU saved %lld bytes of device state, which cannot be right",
+			(long long)st.st_size);
 	size_t len = (size_t)st.st_size;
 	r = grow(buf, cap, len, err);
 	if (r < 0)
 		return r;
 	ssize_t n = pread(g->devices_fd, *buf, len, 0);
 	if (n != (ssize_t)len)
-		return mc_error_set(err, n < 0 ? -errno : -EIO, MC_ECLASS_FAILED, "cannot read the device state");
+		return mc_error_set(err, n < 0 ? -errno : -EIO, MC_ECLASS_FAILED,
+			"cannot read the device state");
 	*ret_len = len;
 	return 0;
 }
 
 /* Until QEMU has taken the state in and runs.  MIGRATION "completed" is sent with everything
  * loaded, a few microseconds behind RESUME; RESUME alone would leave a failed load unseen. */
-static int wait_running(struct guest *g, uint64_t deadline, uint64_t *ret_loaded_at, struct mc_error *err)
+static int wait_running(
+	struct guest *g, uint64_t deadline, uint64_t *ret_loaded_at, struct mc_error *err)
 {
 	bool done = false;
 	while (!done) {
@@ -76,7 +81,8 @@ static int wait_running(struct guest *g, uint64_t deadline, uint64_t *ret_loaded
 		done = status && !strcmp(status, "completed");
 		json_decref(data);
 		if (failed)
-			return mc_error_set(err, -EIO, MC_ECLASS_QMP, "QEMU failed to load the device state");
+			return mc_error_set(
+				err, -EIO, MC_ECLASS_QMP, "QEMU failed to load the device state");
 	}
 	uint64_t loaded_at = mc_now();
 	int r = qmp_wait_event(g->qmp, "RESUME", deadline, NULL, err);
@@ -91,16 +97,16 @@ int guest_activate(struct guest *g, const uint8_t *state, size_t len, uint64_t t
 	uint64_t *ret_loaded_at, struct mc_error *err)
 {
 	if (g->incoming_fd < 0)
-		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE, "%s is no standby, or was activated before",
-			g->name);
+		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
+			"%s is no standby, or was activated before", g->name);
 	uint64_t deadline = mc_now() + timeout_ns;
 	for (size_t at = 0; at < len;) { /* pwrite: QEMU reads at the offset we share with it */
 		ssize_t n = pwrite(g->incoming_fd, state + at, len - at, (off_t)at);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return mc_error_set(err, -errno, MC_ECLASS_MEMORY, "no memory to pass the device state on: %s",
-				strerror(errno));
+			return mc_error_set(err, -errno, MC_ECLASS_MEMORY,
+				"no memory to pass the device state on: %s", strerror(errno));
 		at += (size_t)n;
 	}
 	char uri[32];
@@ -108,7 +114,8 @@ int guest_activate(struct guest *g, const uint8_t *state, size_t len, uint64_t t
 	close(mc_steal_fd(&g->incoming_fd)); /* once only, whatever comes of it */
 
 	guest_absorb(g, GUEST_EVENT_NONE);
-	int r = qmp_command(g->qmp, "migrate-incoming", json_pack("{s:s}", "uri", uri), timeout_ns, NULL, err);
+	int r = qmp_command(
+		g->qmp, "migrate-incoming", json_pack("{s:s}", "uri", uri), timeout_ns, NULL, err);
 	if (r == 0)
 		r = wait_running(g, deadline, ret_loaded_at, err);
 	if (r < 0) {

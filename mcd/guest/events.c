@@ -30,8 +30,10 @@ static enum guest_event classify(json_t *event)
 		return GUEST_EVENT_RESET;
 	if (!strcmp(name, "GUEST_PANICKED"))
 		return GUEST_EVENT_PANICKED;
-	/* SHUTDOWN from outside (SIGTERM, quit) is no wish of the guest: it is a QEMU going away. */
-	if (!strcmp(name, "SHUTDOWN") && json_is_true(json_object_get(json_object_get(event, "data"), "guest")))
+	/* SHUTDOWN from outside (SIGTERM, quit) is no wish of the guest: it is a QEMU going away.
+	 */
+	if (!strcmp(name, "SHUTDOWN") &&
+		json_is_true(json_object_get(json_object_get(event, "data"), "guest")))
 		return GUEST_EVENT_SHUTDOWN;
 	return GUEST_EVENT_NONE;
 }

@@ -9,7 +9,7 @@
 struct guest {
 	pid_t pid;
 	int pidfd;
-	char *name;    /* the VM's, for messages */
+	char *name; /* the VM's, for messages */
 	char *run_dir;
 	off_t log_start; /* where the output of this QEMU begins in qemu.log */
 
@@ -37,7 +37,8 @@ int guest_explain(struct guest *g, int r, struct mc_error *err);
 bool guest_absorb(struct guest *g, enum guest_event own);
 
 /* Starts argv detached from us: a session of its own, default signals, no descriptors but keep[]
- * (same numbers, each > 2), stdin from /dev/null, output to out_fd.  A failed exec is reported here. */
+ * (same numbers, each > 2), stdin from /dev/null, output to out_fd.  A failed exec is reported
+ * here. */
 int guest_spawn(char *const argv[], const int *keep, size_t n_keep, int out_fd, pid_t *ret_pid,
 	int *ret_pidfd, struct mc_error *err);
 

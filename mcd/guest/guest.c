@@ -39,7 +39,7 @@ int guest_pidfd(const struct guest *g)
 /* True once QEMU is gone, which is waited for until the deadline. */
 static bool wait_gone(const struct guest *g, uint64_t deadline)
 {
-	struct pollfd p = { .fd = g->pidfd, .events = POLLIN };
+	struct pollfd p = {.fd = g->pidfd, .events = POLLIN};
 	for (;;) {
 		int r = poll(&p, 1, mc_ms_left(deadline));
 		if (r != -1 || errno != EINTR)
@@ -55,14 +55,15 @@ bool guest_alive(const struct guest *g)
 /* How it ended, without reaping it. */
 static void describe_end(const struct guest *g, char *buf, size_t size)
 {
-	siginfo_t si = { 0 };
+	siginfo_t si = {0};
 	if (waitid(P_PIDFD, (id_t)g->pidfd, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0)
 		snprintf(buf, size, "QEMU (pid %d) has ended", (int)g->pid);
 	else if (si.si_code == CLD_EXITED)
-		snprintf(buf, size, "QEMU (pid %d) exited with status %d", (int)g->pid, si.si_status);
+		snprintf(buf, size, "QEMU (pid %d) exited with status %d", (int)g->pid,
+			si.si_status);
 	else
-		snprintf(buf, size, "QEMU (pid %d) was killed by signal %d (%s)", (int)g->pid, si.si_status,
-			strsignal(si.si_status));
+		snprintf(buf, size, "QEMU (pid %d) was killed by signal %d (%s)", (int)g->pid,
+			si.si_status, strsignal(si.si_status));
 }
 
 static char process_state(pid_t pid)
@@ -99,8 +100,10 @@ int guest_explain(struct guest *g, int r, struct mc_error *err)
 	char old[sizeof err->msg], words[420], end[128];
 	memcpy(old, err->msg, sizeof old);
 	if (r == -ETIMEDOUT)
-		return mc_error_set(err, r, err->cls, "%.500s%s", old, explain_silence(process_state(g->pid)));
-	/* QEMU closed its session or failed to load: it is about to be gone, and then it says how. */
+		return mc_error_set(
+			err, r, err->cls, "%.500s%s", old, explain_silence(process_state(g->pid)));
+	/* QEMU closed its session or failed to load: it is about to be gone, and then it says how.
+	 */
 	if ((r == -EPIPE || r == -EIO) && wait_gone(g, mc_now() + MC_SEC)) {
 		describe_end(g, end, sizeof end);
 		guest_log_last_words(g, words, sizeof words);
@@ -113,7 +116,8 @@ int guest_explain(struct guest *g, int r, struct mc_error *err)
 static void reap(struct guest *g)
 {
 	siginfo_t si;
-	waitid(P_PIDFD, (id_t)g->pidfd, &si, WEXITED | WNOHANG); /* ECHILD when it is not our child */
+	waitid(P_PIDFD, (id_t)g->pidfd, &si,
+		WEXITED | WNOHANG); /* ECHILD when it is not our child */
 }
 
 static void remove_leaf(const struct guest *g, const char *leaf)
@@ -156,8 +160,8 @@ int guest_shutdown(struct guest *g, uint64_t deadline, struct mc_error *err)
 	if (r < 0)
 		guest_explain(g, r, err);
 	struct pollfd p[] = {
-		{ .fd = g->pidfd, .events = POLLIN },
-		{ .fd = qmp_fd(g->qmp), .events = POLLIN },
+		{.fd = g->pidfd, .events = POLLIN},
+		{.fd = qmp_fd(g->qmp), .events = POLLIN},
 	};
 	while (r == 0) {
 		quit_after_guest(g);
@@ -166,8 +170,9 @@ int guest_shutdown(struct guest *g, uint64_t deadline, struct mc_error *err)
 		int left = mc_ms_left(deadline);
 		if (!left)
 			r = mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
-				"%s did not power off when asked to (does its system handle the power button?), "
-				"and was killed", g->name);
+				"%s did not power off when asked to (does its system handle the "
+				"power button?), and was killed",
+				g->name);
 		else
 			poll(p, 2, left);
 		if (p[1].revents & (POLLHUP | POLLERR))

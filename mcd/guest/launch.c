@@ -25,7 +25,8 @@ static int make_dir(const char *path, struct mc_error *err)
 {
 	if (mkdir(path, 0700) == 0 || errno == EEXIST)
 		return 0;
-	return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot make the directory %s: %s", path, strerror(errno));
+	return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot make the directory %s: %s", path,
+		strerror(errno));
 }
 
 /* The paths are QEMU's to bind, with the same limit as ours to connect: refused here, where the
@@ -36,26 +37,32 @@ static int check_path(const char *path, struct mc_error *err)
 	if (strlen(path) <= max)
 		return 0;
 	return mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
-		"%s is %zu characters long, but the path of a unix socket may have %zu at most: choose a shorter "
-		"run-dir in mcd.conf or a shorter VM name", path, strlen(path), max);
+		"%s is %zu characters long, but the path of a unix socket may have %zu at most: "
+		"choose a shorter run-dir in mcd.conf or a shorter VM name",
+		path, strlen(path), max);
 }
 
 static int make_memory_file(const char *name, int *ret, struct mc_error *err)
 {
 	int fd = memfd_create(name, MFD_CLOEXEC);
 	if (fd < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_MEMORY, "cannot make a memory file: %s", strerror(errno));
+		return mc_error_set(err, -errno, MC_ECLASS_MEMORY, "cannot make a memory file: %s",
+			strerror(errno));
 	*ret = fd;
 	return 0;
 }
 
-static int spawn(struct guest *g, const struct guest_launch *l, const char *qmp_path, const char *oob_path,
-	struct mc_error *err)
+static int spawn(struct guest *g, const struct guest_launch *l, const char *qmp_path,
+	const char *oob_path, struct mc_error *err)
 {
 	_cleanup_(argv_freep) char **argv = NULL;
 	struct cmdline_inputs in = {
-		.ram_fds = l->ram_fds, .tap_fds = l->tap_fds, .qmp_path = qmp_path, .qmp_oob_path = oob_path,
-		.name = l->vm->name, .incoming = l->incoming,
+		.ram_fds = l->ram_fds,
+		.tap_fds = l->tap_fds,
+		.qmp_path = qmp_path,
+		.qmp_oob_path = oob_path,
+		.name = l->vm->name,
+		.incoming = l->incoming,
 	};
 	int r = cmdline_build(l->vm, l->plan, &in, &argv, err);
 	if (r < 0)
@@ -86,7 +93,8 @@ static int open_sessions(struct guest *g, const char *qmp_path, const char *oob_
 		r = qmp_open_watch(oob_path, true, g->pidfd, deadline, &g->oob, err);
 	if (r == 0 && incoming)
 		r = qmp_command(g->qmp, "migrate-set-capabilities",
-			json_pack("{s:[{s:s, s:b}]}", "capabilities", "capability", "events", "state", 1),
+			json_pack("{s:[{s:s, s:b}]}", "capabilities", "capability", "events",
+				"state", 1),
 			5 * MC_SEC, NULL, err);
 	return r < 0 ? guest_explain(g, r, err) : 0;
 }
@@ -137,8 +145,17 @@ int guest_launch(const struct guest_launch *l, struct guest **ret, struct mc_err
 int guest_require(struct guest *g, struct mc_error *err)
 {
 	static const char *const needed[] = {
-		"stop", "cont", "query-status", "system_powerdown", "quit", "human-monitor-command",
-		"query-memdev", "xen-save-devices-state", "migrate-incoming", "migrate-set-capabilities", "yank",
+		"stop",
+		"cont",
+		"query-status",
+		"system_powerdown",
+		"quit",
+		"human-monitor-command",
+		"query-memdev",
+		"xen-save-devices-state",
+		"migrate-incoming",
+		"migrate-set-capabilities",
+		"yank",
 		NULL,
 	};
 	int r = qmp_require_commands(g->qmp, needed, err);

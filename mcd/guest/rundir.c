@@ -39,12 +39,15 @@ int guest_log_open(struct guest *g, char *const argv[], struct mc_error *err)
 	_cleanup_free_ char *path = guest_path(g, "qemu.log");
 	if (!path)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory");
-	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	_cleanup_close_ int fd =
+		open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot write %s: %s", path, strerror(errno));
+		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot write %s: %s", path,
+			strerror(errno));
 	struct stat st;
 	if (fstat(fd, &st) == 0 && st.st_size > LOG_MAX && ftruncate(fd, 0) < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot truncate %s: %s", path, strerror(errno));
+		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot truncate %s: %s", path,
+			strerror(errno));
 	log_command(fd, argv);
 	g->log_start = lseek(fd, 0, SEEK_END);
 	return mc_steal_fd(&fd);
@@ -64,7 +67,7 @@ void guest_log_last_words(const struct guest *g, char *buf, size_t size)
 		return;
 	/* Two lines, because the last one alone is often "load of migration failed". */
 	tail[n] = '\0';
-	char *line[2] = { NULL, NULL }, *save = NULL;
+	char *line[2] = {NULL, NULL}, *save = NULL;
 	for (char *l = strtok_r(tail, "\r\n", &save); l; l = strtok_r(NULL, "\r\n", &save)) {
 		line[0] = line[1];
 		line[1] = l;
@@ -95,8 +98,9 @@ int guest_pidfile_check(const struct guest *g, const char *qmp_path, struct mc_e
 	long pid;
 	if (f && fscanf(f, "%ld", &pid) == 1 && pid > 1 && uses_socket(pid, qmp_path))
 		return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
-			"a QEMU of %s from before is still running (pid %ld): end it first, because two "
-			"copies of one VM must never run", g->name, pid);
+			"a QEMU of %s from before is still running (pid %ld): end it first, "
+			"because two copies of one VM must never run",
+			g->name, pid);
 	return 0;
 }
 
@@ -105,7 +109,7 @@ int guest_pidfile_write(const struct guest *g, struct mc_error *err)
 	_cleanup_free_ char *path = guest_path(g, "pid"), *tmp = guest_path(g, "pid.new");
 	_cleanup_fclose_ FILE *f = path && tmp ? fopen(tmp, "we") : NULL;
 	if (!f || fprintf(f, "%d\n", (int)g->pid) < 0 || fflush(f) || rename(tmp, path) < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot write the pid file in %s: %s", g->run_dir,
-			strerror(errno));
+		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
+			"cannot write the pid file in %s: %s", g->run_dir, strerror(errno));
 	return 0;
 }

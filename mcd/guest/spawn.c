@@ -22,7 +22,7 @@
 /* Between fork and exec of a process with threads: async-signal-safe calls only. */
 static int child_setup(const int *keep, size_t n_keep, int null_fd, int out_fd)
 {
-	struct sigaction dfl = { .sa_handler = SIG_DFL };
+	struct sigaction dfl = {.sa_handler = SIG_DFL};
 	for (int s = 1; s < NSIG; s++)
 		sigaction(s, &dfl, NULL); /* KILL, STOP and libc's own refuse: fine */
 	sigset_t none;
@@ -31,7 +31,7 @@ static int child_setup(const int *keep, size_t n_keep, int null_fd, int out_fd)
 
 	/* A real-time thread of ours may be the one that forks. */
 	if (sched_getscheduler(0) != SCHED_OTHER)
-		sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){ 0 });
+		sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
 	if (setsid() < 0)
 		return errno;
 	if (dup2(null_fd, 0) < 0 || dup2(out_fd, 1) < 0 || dup2(out_fd, 2) < 0)
@@ -45,8 +45,8 @@ static int child_setup(const int *keep, size_t n_keep, int null_fd, int out_fd)
 	return 0;
 }
 
-static void __attribute__((noreturn)) child(char *const argv[], const int *keep, size_t n_keep, int null_fd,
-	int out_fd, int report_fd)
+static void __attribute__((noreturn))
+child(char *const argv[], const int *keep, size_t n_keep, int null_fd, int out_fd, int report_fd)
 {
 	int e = child_setup(keep, n_keep, null_fd, out_fd);
 	if (e == 0) {
@@ -63,14 +63,17 @@ int guest_spawn(char *const argv[], const int *keep, size_t n_keep, int out_fd, 
 	for (size_t i = 0; i < n_keep; i++)
 		if (keep[i] <= 2)
 			return mc_error_set(err, -EBADF, MC_ECLASS_FAILED,
-				"descriptor %d cannot be handed to QEMU: start mcd with open standard descriptors",
+				"descriptor %d cannot be handed to QEMU: start mcd with open "
+				"standard descriptors",
 				keep[i]);
 	_cleanup_close_ int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (null_fd < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot open /dev/null: %s", strerror(errno));
+		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot open /dev/null: %s",
+			strerror(errno));
 	int pipes[2];
 	if (pipe2(pipes, O_CLOEXEC) < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot make a pipe: %s", strerror(errno));
+		return mc_error_set(
+			err, -errno, MC_ECLASS_FAILED, "cannot make a pipe: %s", strerror(errno));
 	_cleanup_close_ int report_rd = pipes[0], report_wr = pipes[1];
 
 	/* No handler of ours may run in the child before it has reset them. */
@@ -83,8 +86,8 @@ int guest_spawn(char *const argv[], const int *keep, size_t n_keep, int out_fd, 
 		child(argv, keep, n_keep, null_fd, out_fd, report_wr);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (pid < 0)
-		return mc_error_set(err, -fork_errno, MC_ECLASS_MEMORY, "cannot fork to start QEMU: %s",
-			strerror(fork_errno));
+		return mc_error_set(err, -fork_errno, MC_ECLASS_MEMORY,
+			"cannot fork to start QEMU: %s", strerror(fork_errno));
 
 	int pidfd = pidfd_open(pid, 0); /* our child, not reaped yet: surely still itself */
 	int pidfd_errno = errno;
@@ -106,10 +109,11 @@ int guest_spawn(char *const argv[], const int *keep, size_t n_keep, int out_fd, 
 	if (pidfd >= 0)
 		close(pidfd);
 	if (n == 0)
-		return mc_error_set(err, -pidfd_errno, MC_ECLASS_KERNEL, "pidfd_open: %s", strerror(pidfd_errno));
+		return mc_error_set(err, -pidfd_errno, MC_ECLASS_KERNEL, "pidfd_open: %s",
+			strerror(pidfd_errno));
 	if (e == 0)
 		e = EIO;
 	return mc_error_set(err, -e, MC_ECLASS_CONFIG,
-		"cannot run %s: %s; install QEMU or correct the first word of the VM's command", argv[0],
-		strerror(e));
+		"cannot run %s: %s; install QEMU or correct the first word of the VM's command",
+		argv[0], strerror(e));
 }

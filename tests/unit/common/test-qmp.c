@@ -24,7 +24,8 @@
 #define GREETING                                                                                   \
 	"{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}, "         \
 	"\"package\": \"\"}, \"capabilities\": [\"oob\"]}}\r\n"
-#define EVENT(name) "{\"event\": \"" name "\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\r\n"
+#define EVENT(name)                                                                                \
+	"{\"event\": \"" name "\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\r\n"
 
 /* --- the server ------------------------------------------------------------------------------- */
 
@@ -55,9 +56,11 @@ static unsigned long hear(int conn, char *buf, size_t size, int *ret_fd)
 	size_t n = 0;
 	while (n + 1 < size && (n == 0 || buf[n - 1] != '\n')) {
 		char control[CMSG_SPACE(sizeof(int))];
-		struct iovec iov = { buf + n, 1 };
-		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-			.msg_controllen = sizeof control };
+		struct iovec iov = {buf + n, 1};
+		struct msghdr m = {.msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = control,
+			.msg_controllen = sizeof control};
 		if (recvmsg(conn, &m, 0) <= 0)
 			break;
 		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
@@ -112,11 +115,11 @@ static void *serve(void *arg)
 
 static void start(struct fake *f, void (*script)(int conn))
 {
-	*f = (struct fake){ .script = script, .err = MC_ERROR_INIT };
+	*f = (struct fake){.script = script, .err = MC_ERROR_INIT};
 	strcpy(f->dir, "/tmp/test-qmp-XXXXXX");
 	assert_non_null(mkdtemp(f->dir));
 	snprintf(f->path, sizeof f->path, "%s/qmp", f->dir);
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 	strcpy(sa.sun_path, f->path);
 	f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(f->listener, (struct sockaddr *)&sa, sizeof sa), 0);
@@ -187,7 +190,8 @@ static void script_half_greeting(int conn)
 }
 static void script_no_oob(int conn)
 {
-	say(conn, "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 0, \"minor\": 11, \"major\": 2}}, "
+	say(conn,
+		"{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 0, \"minor\": 11, \"major\": 2}}, "
 		"\"capabilities\": []}}\r\n");
 	wait_close(conn);
 }
@@ -267,7 +271,7 @@ static void opening_waits_for_a_socket_that_comes_late(void **state)
 	strcpy(here, f.path);
 	snprintf(there, sizeof there, "%s.new", f.path);
 	assert_int_equal(rename(here, there), 0);
-	struct late l = { there, here };
+	struct late l = {there, here};
 	pthread_t t;
 	assert_int_equal(pthread_create(&t, NULL, rename_later, &l), 0);
 	assert_int_equal(open_within(&f, 10 * MC_SEC), 0);
@@ -279,7 +283,9 @@ static void opening_gives_up_at_the_deadline(void **state)
 {
 	struct mc_error err = MC_ERROR_INIT;
 	struct qmp *q = NULL;
-	assert_int_equal(qmp_open("/tmp/no-such-directory/qmp", false, mc_now() + 20 * MC_MSEC, &q, &err), -ETIMEDOUT);
+	assert_int_equal(
+		qmp_open("/tmp/no-such-directory/qmp", false, mc_now() + 20 * MC_MSEC, &q, &err),
+		-ETIMEDOUT);
 	assert_non_null(strstr(err.msg, "/tmp/no-such-directory/qmp"));
 	assert_null(q);
 }
@@ -292,7 +298,9 @@ static void opening_gives_up_when_qemu_is_gone(void **state)
 	assert_int_equal(pipe(p), 0);
 	close(p[1]); /* "readable", as the pidfd of a dead process is */
 	uint64_t t = mc_now();
-	assert_int_equal(qmp_open_watch("/tmp/no-such-directory/qmp", false, p[0], t + 60 * MC_SEC, &q, &err), -EPIPE);
+	assert_int_equal(qmp_open_watch("/tmp/no-such-directory/qmp", false, p[0], t + 60 * MC_SEC,
+				 &q, &err),
+		-EPIPE);
 	assert_true(mc_now() - t < 10 * MC_SEC);
 	close(p[0]);
 }
@@ -322,7 +330,9 @@ static void an_answer_is_handed_over_even_with_uint64(void **state)
 	struct fake f;
 	start_open(&f, script_answer_number);
 	json_t *result = NULL;
-	assert_int_equal(qmp_command(f.q, "query-x", json_pack("{s:i}", "a", 1), 10 * MC_SEC, &result, &f.err), 0);
+	assert_int_equal(qmp_command(f.q, "query-x", json_pack("{s:i}", "a", 1), 10 * MC_SEC,
+				 &result, &f.err),
+		0);
 	assert_true(json_number_value(json_object_get(result, "y")) == 5);
 	json_decref(result);
 	stop(&f);
@@ -363,13 +373,15 @@ WRONG(second_greeting, "\"QMP\": {}")
 
 static void answers_of_the_wrong_form_break_the_session(void **state)
 {
-	void (*const scripts[])(int) = { script_error_no_object, script_error_no_text, script_neither,
-		script_event_number, script_event_data, script_not_json, script_second_greeting };
+	void (*const scripts[])(int) = {script_error_no_object, script_error_no_text,
+		script_neither, script_event_number, script_event_data, script_not_json,
+		script_second_greeting};
 	for (size_t i = 0; i < sizeof scripts / sizeof *scripts; i++) {
 		struct fake f;
 		start_open(&f, scripts[i]);
 		json_t *result = NULL;
-		assert_int_equal(qmp_command(f.q, "stop", NULL, 10 * MC_SEC, &result, &f.err), -EBADMSG);
+		assert_int_equal(
+			qmp_command(f.q, "stop", NULL, 10 * MC_SEC, &result, &f.err), -EBADMSG);
 		assert_string_equal(f.err.cls, MC_ECLASS_QMP);
 		assert_null(result);
 		assert_int_equal(command(&f, "cont"), -EPIPE);
@@ -385,7 +397,8 @@ static void script_unknown_ids(int conn)
 	unsigned long id = hear(conn, buf, sizeof buf, NULL);
 	answer(conn, id - 1, "\"return\": {\"wrong\": 1}");
 	answer(conn, id + 1, "\"error\": {\"class\": \"GenericError\", \"desc\": \"wrong\"}");
-	say(conn, "{\"return\": {\"wrong\": 1}}\r\n{\"return\": {\"wrong\": 1}, \"id\": \"a\"}\r\n");
+	say(conn,
+		"{\"return\": {\"wrong\": 1}}\r\n{\"return\": {\"wrong\": 1}, \"id\": \"a\"}\r\n");
 	answer(conn, id, "\"return\": {\"right\": 1}");
 	wait_close(conn);
 }
@@ -542,7 +555,8 @@ static void an_event_that_does_not_come_leaves_the_session_good(void **state)
 {
 	struct fake f;
 	start_open(&f, script_error);
-	assert_int_equal(qmp_wait_event(f.q, "RESUME", mc_now() + 20 * MC_MSEC, NULL, &f.err), -ETIMEDOUT);
+	assert_int_equal(
+		qmp_wait_event(f.q, "RESUME", mc_now() + 20 * MC_MSEC, NULL, &f.err), -ETIMEDOUT);
 	assert_message(&f, MC_ECLASS_TIMEOUT, "RESUME");
 	assert_int_equal(command(&f, "a"), -EREMOTEIO);
 	assert_int_equal(command(&f, "b"), 0);
@@ -604,10 +618,12 @@ static void script_take_fd(int conn)
 	unsigned long id = hear(conn, buf, sizeof buf, &fd);
 	bool ok = fd >= 0 && write(fd, "hello", 5) == 5;
 	close(fd);
-	answer(conn, id, ok ? "\"return\": {}" : "\"error\": {\"class\": \"x\", \"desc\": \"no fd\"}");
+	answer(conn, id,
+		ok ? "\"return\": {}" : "\"error\": {\"class\": \"x\", \"desc\": \"no fd\"}");
 	fd = -1;
 	id = hear(conn, buf, sizeof buf, &fd);
-	answer(conn, id, fd < 0 ? "\"return\": {}" : "\"error\": {\"class\": \"x\", \"desc\": \"an fd\"}");
+	answer(conn, id,
+		fd < 0 ? "\"return\": {}" : "\"error\": {\"class\": \"x\", \"desc\": \"an fd\"}");
 	wait_close(conn);
 }
 
@@ -630,11 +646,15 @@ static void script_oob(int conn)
 	char buf[4096];
 	say(conn, GREETING);
 	unsigned long id = hear(conn, buf, sizeof buf, NULL);
-	answer(conn, id, strstr(buf, "\"enable\":[\"oob\"]") ? "\"return\": {}" :
-		"\"error\": {\"class\": \"x\", \"desc\": \"oob not enabled\"}");
+	answer(conn, id,
+		strstr(buf, "\"enable\":[\"oob\"]")
+			? "\"return\": {}"
+			: "\"error\": {\"class\": \"x\", \"desc\": \"oob not enabled\"}");
 	id = hear(conn, buf, sizeof buf, NULL);
-	answer(conn, id, strstr(buf, "\"exec-oob\":\"yank\"") ? "\"return\": {}" :
-		"\"error\": {\"class\": \"x\", \"desc\": \"not out of band\"}");
+	answer(conn, id,
+		strstr(buf, "\"exec-oob\":\"yank\"")
+			? "\"return\": {}"
+			: "\"error\": {\"class\": \"x\", \"desc\": \"not out of band\"}");
 	wait_close(conn);
 }
 
@@ -643,7 +663,9 @@ static void an_oob_command_goes_out_of_band(void **state)
 	struct fake f;
 	start(&f, script_oob);
 	assert_int_equal(qmp_open(f.path, true, mc_now() + 10 * MC_SEC, &f.q, &f.err), 0);
-	assert_int_equal(qmp_oob(f.q, "yank", json_pack("{s:[]}", "instances"), 10 * MC_SEC, NULL, &f.err), 0);
+	assert_int_equal(
+		qmp_oob(f.q, "yank", json_pack("{s:[]}", "instances"), 10 * MC_SEC, NULL, &f.err),
+		0);
 	stop(&f);
 }
 
@@ -652,8 +674,10 @@ static void script_hmp(int conn)
 	char buf[4096];
 	greet(conn);
 	unsigned long id = hear(conn, buf, sizeof buf, NULL);
-	answer(conn, id, strstr(buf, "{\"command-line\":\"info \\\"x\\\"\"}") ?
-		"\"return\": \"one\\r\\ntwo\"" : "\"return\": \"\"");
+	answer(conn, id,
+		strstr(buf, "{\"command-line\":\"info \\\"x\\\"\"}")
+			? "\"return\": \"one\\r\\ntwo\""
+			: "\"return\": \"\"");
 	obey(conn, "\"return\": {}");
 	wait_close(conn);
 }
@@ -684,8 +708,11 @@ static void every_missing_command_is_named(void **state)
 {
 	struct fake f;
 	start_open(&f, script_commands);
-	assert_int_equal(qmp_require_commands(f.q, (const char *[]){ "cont", "stop", NULL }, &f.err), 0);
-	assert_int_equal(qmp_require_commands(f.q, (const char *[]){ "yank", "stop", "quit", NULL }, &f.err), -ENOTSUP);
+	assert_int_equal(
+		qmp_require_commands(f.q, (const char *[]){"cont", "stop", NULL}, &f.err), 0);
+	assert_int_equal(
+		qmp_require_commands(f.q, (const char *[]){"yank", "stop", "quit", NULL}, &f.err),
+		-ENOTSUP);
 	assert_message(&f, MC_ECLASS_GUEST, "yank, quit");
 	stop(&f);
 }
