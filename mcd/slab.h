@@ -25,8 +25,12 @@ struct slab_hooks { /* may be all NULL */
 	void *ctx;
 };
 
-struct slab_stats { size_t total, in_use, peak; uint64_t grown, evicted, refused; };
+struct slab_stats {
+	size_t total, in_use, peak; /* slabs: that exist, that are handed out, most that ever existed */
+	uint64_t grown, evicted, refused;
+};
 
+/* Thread-safe (a slab itself belongs to whoever holds it). */
 struct slab_pool;
 /* budget: bytes that all slabs together may take (rounded down to slabs, at least 2). */
 int slab_pool_new(uint64_t budget, const struct slab_hooks *hooks, struct slab_pool **ret, struct mc_error *err);
@@ -34,7 +38,9 @@ void slab_pool_free(struct slab_pool *p); /* all slabs must be back */
 /* A clean slab, or -ENOBUFS at the budget (never blocks), -ENOMEM. */
 int slab_get(struct slab_pool *p, struct slab **ret, struct mc_error *err);
 void slab_put(struct slab_pool *p, struct slab *s);
-/* Call once per epoch: slabs that the last 64 epochs did not need go back to the system. */
+/* Call once per epoch, while the VM runs: slabs that the last 64 epochs did not need go back to the
+ * system, and one more than they needed is kept ready, so that a slightly larger epoch finds its
+ * memory in the pause without asking the kernel. */
 void slab_pool_epoch(struct slab_pool *p);
 void slab_get_stats(const struct slab_pool *p, struct slab_stats *ret);
 

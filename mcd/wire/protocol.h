@@ -35,7 +35,8 @@ struct wire_header {
 	uint64_t generation;
 	uint64_t epoch;
 	uint64_t length;  /* of the payload that follows */
-	uint64_t digest;  /* XXH3-64 of the payload; of the empty string if length is 0 */
+	uint64_t digest;  /* XXH3-64 of the payload; of the empty string if length is 0;
+	                   * in WIRE_ACK, which has no payload, the epoch's digest repeated */
 };
 
 /* At the start of every range in a slab: 24 bytes. */
@@ -51,6 +52,10 @@ struct wire_range {
 #define WIRE_DEVICES_MAX (64u << 20) /* bytes of device state */
 #define WIRE_CONTROL_MAX (64u << 10) /* payload of every other message than SLAB, SYNC, DEVICES */
 
+#define WIRE_PAGE_SIZE 4096u          /* sizes, offsets and lengths of RAM are multiples of it */
+#define WIRE_DELAY_MIN 1000000ull     /* 1 ms, as in the configuration */
+#define WIRE_DELAY_MAX 10000000000ull /* 10 s */
+
 struct wire_hello {
 	uint64_t generation; /* of the primary's record {self, none} */
 	uint64_t delay;      /* ns */
@@ -60,6 +65,7 @@ struct wire_hello {
 	struct { char id[RAMBLOCK_ID_MAX + 1]; uint64_t size; } blocks[RAMBLOCKS_MAX];
 };
 
+/* The payload of WIRE_COMMIT.  WIRE_ACK has none: its header's digest repeats this one. */
 struct wire_commit {
 	uint64_t slabs;        /* how many WIRE_SLAB */
 	uint64_t bytes;        /* their lengths summed */
@@ -67,8 +73,10 @@ struct wire_commit {
 	uint64_t digest;       /* wire_epoch_digest over all of it */
 };
 
-/* Pure encoders and decoders; decoders validate every field (-EBADMSG, class ProtocolError, or
- * -EPROTONOSUPPORT, class WrongVersion) and never read beyond len. */
+/* Pure encoders and decoders.  Encoders return the bytes written, 0 if cap is too small
+ * (WIRE_CONTROL_MAX never is); wire_put_header fills in the digest of an empty payload by itself.  Decoders validate every field (-EBADMSG, class
+ * ProtocolError, or -EPROTONOSUPPORT, class WrongVersion) and never read beyond len. */
+uint64_t wire_length_max(uint16_t type); /* of a payload */
 void wire_put_header(uint8_t buf[WIRE_HEADER_SIZE], const struct wire_header *h);
 int wire_get_header(const uint8_t buf[WIRE_HEADER_SIZE], struct wire_header *ret, struct mc_error *err);
 size_t wire_put_hello(uint8_t *buf, size_t cap, const struct wire_hello *h);

@@ -6,6 +6,7 @@
 #pragma once
 #include "common/error.h"
 #include "mcd/wire/protocol.h"
+#include <errno.h>
 #include <stdint.h>
 
 struct transport;
@@ -14,17 +15,21 @@ struct transport_stats { uint64_t sent_messages, sent_bytes, received_messages, 
 
 struct transport_ops {
 	const char *name;
-	/* Queues a message; payload must stay untouched until the next flush returns. May send already. */
+	/* Queues a message (-EMSGSIZE if it is longer than its type allows).  Its payload must stay
+	 * untouched until the next flush returns.  May send already, but only flush promises it:
+	 * flush before you wait for an answer. */
 	int (*post)(struct transport *t, const struct wire_header *h, const void *payload, struct mc_error *err);
-	/* Until everything posted is handed to the kernel / the peer's memory. */
+	/* Until everything posted is handed to the kernel / the peer's memory.  On failure, also at the
+	 * deadline (-ETIMEDOUT), the transport is broken: part of a message may have been sent. */
 	int (*flush)(struct transport *t, uint64_t deadline, struct mc_error *err);
 	/* Waits for the next header (validated). -ETIMEDOUT at the deadline, -EINTR when wake_fd (or -1) is
 	 * readable, both with nothing consumed; -ECONNRESET/-ENODATA when the peer is gone. */
 	int (*recv)(struct transport *t, struct wire_header *ret, uint64_t deadline, int wake_fd, struct mc_error *err);
-	/* The payload of the message last received, all of it; checks its digest (-EBADMSG). */
+	/* The payload of the message last received, all of it; checks its digest (-EBADMSG).  Must be
+	 * called before the next recv unless the length is 0; any failure breaks the transport. */
 	int (*recv_payload)(struct transport *t, void *buf, uint64_t deadline, struct mc_error *err);
 	void (*stats)(struct transport *t, struct transport_stats *ret);
-	void (*close)(struct transport *t);
+	void (*close)(struct transport *t); /* what was not flushed may be lost */
 };
 
 struct transport { const struct transport_ops *ops; };
@@ -32,14 +37,20 @@ struct transport { const struct transport_ops *ops; };
 /* Takes over the authenticated socket (closed by transport_close, and on failure). */
 int transport_tcp_new(int fd, struct transport **ret, struct mc_error *err);
 
-/* Two connected ends in one process, for unit tests.  The plan may drop the connection after n
- * messages, flip a byte of message n, delay, or truncate. */
+/* Two connected ends in one process, for unit tests; they may be used by two threads.  The plan
+ * (NULL: none) counts the messages that end a posts, from 1; 0 = never.  The connection ends after
+ * message cut_after was delivered; a bit of message corrupt_at is flipped; of message truncate_at
+ * only a part arrives, and then the connection ends.  delay_ns: of every message, both ways. */
 struct transport_fake_plan { uint64_t cut_after, corrupt_at, truncate_at, delay_ns; };
 int transport_fake_pair(const struct transport_fake_plan *plan, struct transport **ret_a, struct transport **ret_b,
 	struct mc_error *err);
 
 static inline int transport_post(struct transport *t, const struct wire_header *h, const void *p, struct mc_error *e)
 {
+	if (h->length > wire_length_max(h->type))
+		return mc_error_set(e, -EMSGSIZE, MC_ECLASS_FAILED,
+			"A message of type %u would have %llu bytes, more than the %llu a peer accepts", h->type,
+			(unsigned long long)h->length, (unsigned long long)wire_length_max(h->type));
 	return t->ops->post(t, h, p, e);
 }
 static inline int transport_flush(struct transport *t, uint64_t deadline, struct mc_error *e)
@@ -54,6 +65,10 @@ static inline int transport_recv(struct transport *t, struct wire_header *ret, u
 static inline int transport_recv_payload(struct transport *t, void *buf, uint64_t deadline, struct mc_error *e)
 {
 	return t->ops->recv_payload(t, buf, deadline, e);
+}
+static inline void transport_get_stats(struct transport *t, struct transport_stats *ret)
+{
+	t->ops->stats(t, ret);
 }
 static inline void transport_close(struct transport *t)
 {

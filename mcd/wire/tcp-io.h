@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Bytes in and out of one stream socket, for tcp.c: tcp-uring.c does it with io_uring, tcp-plain.c
+ * with ordinary system calls where io_uring is switched off.  At most one send is under way.
+ */
+#pragma once
+#include "mcd/wire/transport.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+struct tcp_io;
+
+struct tcp_io_ops {
+	const char *name;
+	/* Starts to send; msg and all that it points to must stay until send_finish gave the result. */
+	int (*send_start)(struct tcp_io *io, struct msghdr *msg);
+	/* The bytes that were sent, possibly fewer than asked.  -ETIMEDOUT: still under way at the
+	 * deadline (0 = just look). */
+	ssize_t (*send_finish)(struct tcp_io *io, uint64_t deadline);
+	/* At least one byte, or all of len if `all`; fewer at the end of the stream, 0 there.
+	 * -ETIMEDOUT at the deadline, -EINTR when wake_fd (or -1) is readable: with all = false both
+	 * mean that nothing was taken.  Nothing points to buf any more on return.  Sets woken when
+	 * wake_fd was readable and bytes came all the same. */
+	ssize_t (*recv)(struct tcp_io *io, void *buf, size_t len, bool all, uint64_t deadline,
+		int wake_fd);
+	/* Gives up a send that is under way, if any; then nothing points to its bytes any more. */
+	void (*send_cancel)(struct tcp_io *io);
+	void (*free)(struct tcp_io *io); /* after send_cancel; closes the socket */
+};
+
+struct tcp_io {
+	const struct tcp_io_ops *ops;
+	bool woken;
+};
+
+/* Both take over fd on success only. */
+int tcp_io_uring_new(int fd, struct tcp_io **ret);
+int tcp_io_plain_new(int fd, struct tcp_io **ret);
+
+/* transport_tcp_new over a given engine, for tests and benchmarks; takes over io also on failure. */
+int transport_tcp_new_io(struct tcp_io *io, struct transport **ret, struct mc_error *err);
+
+/* -ETIMEDOUT is the caller's deadline and -EINTR its wake_fd: the same numbers as the socket's own
+ * errors (TCP gave up retransmitting) get other names, or a caller would wait forever. */
+static inline int tcp_io_error(int e)
+{
+	switch (e) {
+	case -ETIMEDOUT:
+		return -EHOSTUNREACH;
+	case -EPIPE:
+		return -ECONNRESET;
+	default:
+		return e;
+	}
+}
