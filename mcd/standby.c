@@ -267,6 +267,14 @@ static int receive(struct standby *s, struct mc_error *err)
 
 /* --- when the stream ends: takeover, or discard ------------------------------------------------- */
 
+/* By the record of our session, or by the one that made us owner after it. */
+static bool named(const struct standby *s, const struct own_record *rec)
+{
+	const char *self = s->vm->d->cfg.name;
+	return (rec->generation == s->generation && !strcmp(rec->standby, self)) ||
+		(rec->generation == s->generation + 1 && !strcmp(rec->owner, self));
+}
+
 static void gather(struct standby *s, struct decide_facts *f)
 {
 	struct vm *vm = s->vm;
@@ -277,19 +285,20 @@ static void gather(struct standby *s, struct decide_facts *f)
 		.ownership = vm_ownership(vm),
 		.peer_suspected = keepalive_suspected(vm->d->keepalive, s->primary),
 		.peer_left = s->discard,
-		.image_complete = s->committed && rec.generation == s->generation &&
-			!strcmp(rec.standby, vm->d->cfg.name),
+		.image_complete = s->committed && named(s, &rec),
 		.quorate = true,
 		.guest_gone = !vm->guest || !guest_alive(vm->guest),
 	};
 	if (f->ownership == OWN_CURRENT && f->peer_suspected && f->image_complete)
-		f->others_hear_peer = voter_ask_heard(vm->d->voter, s->primary, now + 20 * MC_MSEC) <
+		f->others_hear_peer = voter_ask_heard(vm->d->voter, s->primary, now + s->timing.ask_heard) <
 			s->timing.heard_fresh;
 	/* A connection to a host that lost its power looks as good as ever. So the link of a suspected
 	 * primary counts only while others hear that host and its data still comes. */
 	bool flowing = now - s->last_received < 2 * vm->delay + s->timing.suspect_after;
 	f->link_up = s->link && (!f->peer_suspected || (f->others_hear_peer && flowing));
-	if (!f->link_up) {
+	if (f->link_up) {
+		f->peer_suspected = false;
+	} else {
 		uint64_t since = s->link ? s->last_received : s->link_down_at;
 		f->since_link_down = now > since ? now - since : 1;
 	}

@@ -57,6 +57,7 @@ struct tcp {
 	uint8_t ahead[READ_AHEAD]; /* received and not yet asked for: [ahead_at, ahead_end) */
 	size_t ahead_at, ahead_end;
 	struct wire_header current; /* its payload is still to be read */
+	size_t payload_done;        /* as much of it is in the caller's buffer, and hashed */
 };
 
 static struct tcp *tcp(struct transport *t)
@@ -264,26 +265,31 @@ static int tcp_recv_payload(struct transport *tr, void *buf, uint64_t deadline, 
 	int r = still_broken(t, err);
 	if (r < 0)
 		return r;
-	size_t len = t->current.length, done = t->ahead_end - t->ahead_at;
+	size_t len = t->current.length;
 	if (!len)
 		return 0; /* its digest is the header's business */
-	t->current.length = 0;
-	if (done > len)
-		done = len;
-	memcpy(buf, t->ahead + t->ahead_at, done);
-	t->ahead_at += done;
-
-	XXH3_64bits_reset(t->hash);
-	XXH3_64bits_update(t->hash, buf, done);
-	while (done < len) {
-		size_t want = len - done < PIECE ? len - done : PIECE;
-		uint8_t *at = (uint8_t *)buf + done;
+	if (!t->payload_done) {
+		size_t have = t->ahead_end - t->ahead_at;
+		t->payload_done = have < len ? have : len;
+		memcpy(buf, t->ahead + t->ahead_at, t->payload_done);
+		t->ahead_at += t->payload_done;
+		XXH3_64bits_reset(t->hash);
+		XXH3_64bits_update(t->hash, buf, t->payload_done);
+	}
+	while (t->payload_done < len) {
+		size_t want = len - t->payload_done < PIECE ? len - t->payload_done : PIECE;
+		uint8_t *at = (uint8_t *)buf + t->payload_done;
 		ssize_t n = t->io->ops->recv(t->io, at, want, true, deadline, -1);
+		if (n == -ETIMEDOUT)
+			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
+				"Only %zu of %zu bytes of a message came from the peer in time", t->payload_done, len);
 		if (n <= 0)
 			return lose(t, n ? (int)n : -ECONNRESET, "receiving a message", err);
 		XXH3_64bits_update(t->hash, at, (size_t)n);
-		done += (size_t)n;
+		t->payload_done += (size_t)n;
 	}
+	t->current.length = 0;
+	t->payload_done = 0;
 	if (XXH3_64bits_digest(t->hash) != t->current.digest) {
 		mc_error_set(&t->broken, -EBADMSG, MC_ECLASS_PROTOCOL,
 			"The %zu bytes of a message of type %u do not match their digest; they were "

@@ -26,7 +26,8 @@ struct transport_ops {
 	 * readable, both with nothing consumed; -ECONNRESET/-ENODATA when the peer is gone. */
 	int (*recv)(struct transport *t, struct wire_header *ret, uint64_t deadline, int wake_fd, struct mc_error *err);
 	/* The payload of the message last received, all of it; checks its digest (-EBADMSG).  Must be
-	 * called before the next recv unless the length is 0; any failure breaks the transport. */
+	 * called before the next recv unless the length is 0.  -ETIMEDOUT: not all of it came by the
+	 * deadline; calling again with the same buffer goes on.  Any other failure breaks the transport. */
 	int (*recv_payload)(struct transport *t, void *buf, uint64_t deadline, struct mc_error *err);
 	void (*stats)(struct transport *t, struct transport_stats *ret);
 	void (*close)(struct transport *t); /* what was not flushed may be lost */
