@@ -19,6 +19,7 @@ struct timing {
 	uint64_t vote_retry_max;
 	uint64_t connect;         /* TCP connect + handshake */
 	uint64_t command;         /* a QMP command on a healthy QEMU */
+	uint64_t ask_heard;       /* wait for the other voters' "I heard it" (voter_ask_heard) */
 	uint64_t worst_takeover;  /* bound printed by mcctl check: power-off to running */
 };
 

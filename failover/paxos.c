@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Why this is Paxos, and what is special (README.md has the argument as a whole):
+ *
+ * 1. A voter never accepts below its promise, and reports what it accepted when it promises.
+ * 2. A proposer with promises of a majority proposes the value accepted in the highest ballot
+ *    among them, its own only if there is none.
+ * 3. A ballot carries one value for ever.  Round 0 can carry one value only, by eligibility.  For
+ *    the others the proposer's own voter is among the promising ones before anything is accepted:
+ *    its promise is on disk, and a restarted proposer starts above it.
+ * 4. Requests carry the decided record before; a voter that is behind learns it from them, a
+ *    proposer that is behind is told the newer one.
+ */
+#include "failover/paxos.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* Rounds grow by one per lost round; more than this is not an honest count but a broken sender,
+ * and accepting it would leave no room above. */
+#define ROUND_MAX (UINT64_C(1) << 48)
+
+int ballot_compare(const struct ballot *a, const struct ballot *b)
+{
+	if (a->round != b->round)
+		return a->round < b->round ? -1 : 1;
+	return (a->node > b->node) - (a->node < b->node);
+}
+
+bool own_record_equal(const struct own_record *a, const struct own_record *b)
+{
+	return a->generation == b->generation && !strcmp(a->owner, b->owner) &&
+		!strcmp(a->standby, b->standby);
+}
+
+bool own_record_valid(const struct own_record *r)
+{
+	if (!memchr(r->owner, 0, sizeof r->owner) || !memchr(r->standby, 0, sizeof r->standby))
+		return false;
+	if (!r->owner[0])
+		return !r->standby[0];
+	return r->generation > 0 && strcmp(r->owner, r->standby) != 0;
+}
+
+void paxos_group_init(struct paxos_group *g, const struct voter_peer *voters, size_t n)
+{
+	assert(n <= VOTERS_MAX);
+	memset(g, 0, sizeof *g);
+	for (size_t i = 0; i < n; i++) {
+		size_t at = g->n++;
+		for (; at > 0 && strcmp(g->names[at - 1], voters[i].name) > 0; at--)
+			memcpy(g->names[at], g->names[at - 1], sizeof g->names[at]);
+		memcpy(g->names[at], voters[i].name, sizeof g->names[at]);
+	}
+}
+
+unsigned paxos_group_node(const struct paxos_group *g, const char *name)
+{
+	for (size_t i = 0; i < g->n; i++)
+		if (!strcmp(g->names[i], name))
+			return (unsigned)i + 1;
+	return 0;
+}
+
+/* Owner and standby of the record before; anybody when nobody owns the VM. */
+static bool eligible(const struct paxos_group *g, const struct own_record *before, const char *who)
+{
+	if (!paxos_group_node(g, who))
+		return false;
+	return !before->owner[0] || !strcmp(who, before->owner) || !strcmp(who, before->standby);
+}
+
+bool paxos_allowed(const struct paxos_group *g, const struct own_record *before, const char *who,
+	const struct own_record *next)
+{
+	if (!eligible(g, before, who) || !own_record_valid(next))
+		return false;
+	if (before->generation == UINT64_MAX || next->generation != before->generation + 1)
+		return false;
+	bool alone = !next->standby[0], mine = !strcmp(next->owner, who);
+	if (strcmp(who, before->owner) != 0)
+		/* A start by anyone, or a takeover by the standby: for itself, without standby. */
+		return mine && alone;
+	if (mine)
+		return alone || paxos_group_node(g, next->standby);
+	/* Stopped, or handed over to the standby, whose image is complete: nobody else's is. */
+	return alone && !strcmp(next->owner, next->owner[0] ? before->standby : "");
+}
+
+/* Proposed by whom does not matter here: a proposer may have to finish another's proposal. */
+static bool possible(const struct paxos_group *g, const struct own_record *before,
+	const struct own_record *value)
+{
+	if (!before->owner[0])
+		return paxos_allowed(g, before, value->owner, value);
+	return paxos_allowed(g, before, before->owner, value) ||
+		paxos_allowed(g, before, before->standby, value);
+}
+
+bool paxos_learn(struct paxos_acceptor *a, const struct own_record *decided)
+{
+	if (decided->generation <= a->decided.generation)
+		return false;
+	/* What we promised and accepted belongs to a generation that is decided now. */
+	*a = (struct paxos_acceptor){ .decided = *decided };
+	return true;
+}
+
+static enum paxos_type refuse(struct paxos_msg *answer, enum paxos_refusal why)
+{
+	answer->refusal = why;
+	return PAXOS_REFUSED;
+}
+
+static enum paxos_type answer_prepare(struct paxos_acceptor *a, const struct paxos_msg *req,
+	struct paxos_msg *answer, bool *changed)
+{
+	if (req->ballot.round == 0)
+		return refuse(answer, PAXOS_MALFORMED);
+	int order = ballot_compare(&req->ballot, &a->promised);
+	if (order < 0)
+		return PAXOS_REJECTED;
+	if (order > 0) {
+		a->promised = req->ballot;
+		*changed = true;
+	}
+	/* Equal: the request came twice; so does the answer. */
+	return PAXOS_PROMISE;
+}
+
+static enum paxos_type answer_accept(struct paxos_acceptor *a, const struct paxos_group *g,
+	const char *from, const struct paxos_msg *req, struct paxos_msg *answer, bool *changed)
+{
+	if (!possible(g, &a->decided, &req->value))
+		return refuse(answer, PAXOS_NOT_ELIGIBLE);
+	if (req->ballot.round == 0 &&
+		(strcmp(from, a->decided.standby) != 0 || strcmp(from, req->value.owner) != 0))
+		return refuse(answer, PAXOS_NOT_ELIGIBLE);
+	if (ballot_compare(&req->ballot, &a->promised) < 0)
+		return PAXOS_REJECTED;
+	if (a->accepted.node && ballot_compare(&req->ballot, &a->accepted) == 0)
+		return own_record_equal(&a->value, &req->value) ? PAXOS_ACCEPTED :
+								  refuse(answer, PAXOS_CONFLICT);
+	a->promised = a->accepted = req->ballot;
+	a->value = req->value;
+	*changed = true;
+	return PAXOS_ACCEPTED;
+}
+
+static enum paxos_type answer_proposal(struct paxos_acceptor *a, const struct paxos_group *g,
+	const char *from, const struct paxos_msg *req, struct paxos_msg *answer, bool *changed)
+{
+	unsigned node = paxos_group_node(g, from);
+	if (!node || req->ballot.node != node || req->ballot.round > ROUND_MAX)
+		return refuse(answer, PAXOS_MALFORMED);
+	*changed = paxos_learn(a, &req->decided);
+	if (req->decided.generation < a->decided.generation)
+		return PAXOS_STALE;
+	if (!own_record_equal(&req->decided, &a->decided))
+		return refuse(answer, PAXOS_CONFLICT);
+	if (!eligible(g, &a->decided, from))
+		return refuse(answer, PAXOS_NOT_ELIGIBLE);
+	return req->type == PAXOS_PREPARE ? answer_prepare(a, req, answer, changed) :
+					    answer_accept(a, g, from, req, answer, changed);
+}
+
+bool paxos_answer(struct paxos_acceptor *a, const struct paxos_group *g, const char *from,
+	const struct paxos_msg *req, struct paxos_msg *ret_answer)
+{
+	struct paxos_msg answer = { .ballot = req->ballot };
+	bool changed = false;
+	switch (req->type) {
+	case PAXOS_PREPARE:
+	case PAXOS_ACCEPT:
+		answer.type = answer_proposal(a, g, from, req, &answer, &changed);
+		break;
+	case PAXOS_DECIDED:
+		changed = paxos_learn(a, &req->value);
+		answer.type = PAXOS_CURRENT;
+		if (req->value.generation == a->decided.generation &&
+			!own_record_equal(&req->value, &a->decided))
+			answer.type = refuse(&answer, PAXOS_CONFLICT);
+		break;
+	case PAXOS_QUERY:
+		answer.type = PAXOS_CURRENT;
+		break;
+	default:
+		answer.type = refuse(&answer, PAXOS_MALFORMED);
+	}
+	answer.decided = a->decided;
+	answer.promised = a->promised;
+	answer.accepted = a->accepted;
+	answer.value = a->value;
+	*ret_answer = answer;
+	return changed;
+}
+
+void paxos_new_round(struct paxos_proposer *p, uint64_t own_round)
+{
+	if (own_round > p->highest)
+		p->highest = own_round;
+	p->ballot = (struct ballot){ .round = ++p->highest, .node = (uint8_t)p->self };
+	p->best = (struct ballot){ 0 };
+	p->value = p->want;
+	p->preparing = true;
+	p->yes = 0;
+}
+
+void paxos_start(struct paxos_proposer *p, const struct paxos_group *g, unsigned self,
+	const struct own_record *before, const struct own_record *want, uint64_t own_round)
+{
+	const char *name = g->names[self - 1];
+	assert(paxos_allowed(g, before, name, want));
+	*p = (struct paxos_proposer){ .group = g, .self = self, .before = *before, .want = *want };
+	paxos_new_round(p, own_round);
+	if (before->owner[0] && !strcmp(name, before->standby)) {
+		/* Tried first each time: if it was promised away meanwhile it costs one round trip. */
+		p->ballot = (struct ballot){ .round = 0, .node = (uint8_t)self };
+		p->preparing = false;
+	}
+}
+
+void paxos_request(const struct paxos_proposer *p, struct paxos_msg *ret)
+{
+	*ret = (struct paxos_msg){ .decided = p->before, .ballot = p->ballot };
+	ret->type = p->preparing ? PAXOS_PREPARE : PAXOS_ACCEPT;
+	if (!p->preparing)
+		ret->value = p->value;
+}
+
+static enum paxos_step on_promise(struct paxos_proposer *p, const struct paxos_msg *m)
+{
+	if (m->accepted.node && ballot_compare(&m->accepted, &p->best) > 0) {
+		p->best = m->accepted;
+		p->value = m->value;
+	}
+	/* Our own promise must be among them: see 3 above. */
+	if (!(p->yes & 1u << p->self) ||
+		(size_t)__builtin_popcount(p->yes) < paxos_majority(p->group))
+		return PAXOS_WAIT;
+	p->preparing = false;
+	p->yes = 0;
+	return PAXOS_SEND;
+}
+
+enum paxos_step paxos_on_answer(struct paxos_proposer *p, unsigned node, const struct paxos_msg *m)
+{
+	if (node == 0 || node > p->group->n || ballot_compare(&m->ballot, &p->ballot) != 0)
+		return PAXOS_WAIT;
+	if (m->promised.round > p->highest && m->promised.round <= ROUND_MAX)
+		p->highest = m->promised.round;
+	if (m->decided.generation > p->before.generation) {
+		p->newer = m->decided;
+		return PAXOS_OVERTAKEN;
+	}
+	switch (m->type) {
+	case PAXOS_PROMISE:
+		if (!p->preparing)
+			return PAXOS_WAIT;
+		p->yes |= 1u << node;
+		return on_promise(p, m);
+	case PAXOS_ACCEPTED:
+		if (p->preparing)
+			return PAXOS_WAIT;
+		p->yes |= 1u << node;
+		return (size_t)__builtin_popcount(p->yes) >= paxos_majority(p->group) ? PAXOS_CHOSEN :
+											PAXOS_WAIT;
+	case PAXOS_REJECTED:
+		/* Others might still make a majority, but they might also be dead: do not wait. */
+		return PAXOS_LOST;
+	default:
+		return PAXOS_WAIT;
+	}
+}
+
+void paxos_read(const struct paxos_group *g, const struct paxos_msg *answers, size_t n,
+	struct own_record *ret)
+{
+	struct own_record newest = { 0 };
+	for (size_t i = 0; i < n; i++)
+		if (answers[i].decided.generation > newest.generation)
+			newest = answers[i].decided;
+	for (size_t i = 0; i < n; i++) {
+		const struct paxos_msg *m = &answers[i];
+		size_t same = 0;
+		if (!m->accepted.node || m->value.generation != newest.generation + 1)
+			continue;
+		for (size_t j = 0; j < n; j++)
+			same += answers[j].value.generation == m->value.generation &&
+				ballot_compare(&answers[j].accepted, &m->accepted) == 0;
+		if (same >= paxos_majority(g)) {
+			*ret = m->value;
+			return;
+		}
+	}
+	*ret = newest;
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The pure core of voting: single-decree Paxos per generation of one VM's ownership record.  No
+ * I/O, no clock, no memory of its own: vote.c drives it over sockets and disks, the simulation in
+ * tests/unit/failover over a network that loses, repeats and reorders.
+ *
+ * Generation g+1 is voted on only by those who know record g to be decided, so a voter keeps the
+ * state of one open generation: decided.generation + 1.  Learning a newer decided record closes it
+ * and opens the next.
+ */
+#pragma once
+#include "failover/vote.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The configured voters, sorted by name, so that every host numbers them alike: node = index + 1. */
+struct paxos_group {
+	size_t n;
+	char names[VOTERS_MAX][LINK_NAME_MAX + 1];
+};
+
+/* Ordered by round, then node; no two hosts share one.  Round 0 is the fast ballot: it belongs to
+ * the standby named in the record before, which has one value only to propose in it ({itself,
+ * none}), and so needs no promises: a takeover is one round trip and one disk write. */
+struct ballot {
+	uint64_t round;
+	uint8_t node; /* 1..VOTERS_MAX; 0 = no ballot */
+};
+
+/* A voter's memory of one VM.  All of it must be on disk before an answer that follows from it. */
+struct paxos_acceptor {
+	struct own_record decided; /* newest decided record known */
+	struct ballot promised;    /* for generation decided + 1: nothing below is accepted */
+	struct ballot accepted;    /* node 0 = nothing accepted */
+	struct own_record value;   /* what was accepted in that ballot */
+};
+
+enum paxos_type {
+	/* requests */
+	PAXOS_PREPARE = 1,
+	PAXOS_ACCEPT = 2,
+	PAXOS_DECIDED = 3, /* value is decided */
+	PAXOS_QUERY = 4,
+	/* answers */
+	PAXOS_PROMISE = 17,  /* accepted, value: what the voter accepted before */
+	PAXOS_ACCEPTED = 18,
+	PAXOS_REJECTED = 19, /* promised: the higher ballot in the way */
+	PAXOS_STALE = 20,    /* decided is newer than the proposer's */
+	PAXOS_REFUSED = 21,  /* refusal says why */
+	PAXOS_CURRENT = 22,  /* answer to DECIDED and QUERY */
+};
+
+enum paxos_refusal {
+	PAXOS_NOT_ELIGIBLE = 1, /* the proposer may not propose this after that record */
+	PAXOS_CONFLICT = 2,     /* contradicts what this voter knows as decided: must never happen */
+	PAXOS_MALFORMED = 3,
+	PAXOS_OTHER_VOTERS = 4, /* (vote.c) the two hosts are configured with different voters */
+	PAXOS_DISK = 5,         /* (vote.c) this voter cannot keep its word: its disk failed */
+};
+
+struct paxos_msg {
+	enum paxos_type type;
+	enum paxos_refusal refusal;
+	struct own_record decided; /* request: the record before; answer: newest known to the voter */
+	struct ballot ballot;      /* of the proposer; repeated in the answer */
+	struct ballot promised;    /* answers only */
+	struct ballot accepted;    /* answers only */
+	struct own_record value;   /* ACCEPT, DECIDED: the new record; answers: the accepted one */
+};
+
+int ballot_compare(const struct ballot *a, const struct ballot *b);
+bool own_record_equal(const struct own_record *a, const struct own_record *b);
+/* Well-formed by itself: terminated names, no owner means no standby, they differ, generation 0 is empty. */
+bool own_record_valid(const struct own_record *r);
+
+void paxos_group_init(struct paxos_group *g, const struct voter_peer *voters, size_t n);
+unsigned paxos_group_node(const struct paxos_group *g, const char *name); /* 0 = not a voter */
+static inline size_t paxos_majority(const struct paxos_group *g)
+{
+	return g->n / 2 + 1;
+}
+
+/* May `who` be the origin of record `next` after the decided record `before`? */
+bool paxos_allowed(const struct paxos_group *g, const struct own_record *before, const char *who,
+	const struct own_record *next);
+
+/* Takes over a decided record if it is newer.  Returns whether the state changed. */
+bool paxos_learn(struct paxos_acceptor *a, const struct own_record *decided);
+
+/* A voter's answer to a request of host `from` (authenticated by the caller).  Returns whether the
+ * state changed, in which case it must be on disk before the answer is sent. */
+bool paxos_answer(struct paxos_acceptor *a, const struct paxos_group *g, const char *from,
+	const struct paxos_msg *req, struct paxos_msg *ret_answer);
+
+struct paxos_proposer {
+	const struct paxos_group *group;
+	unsigned self;              /* our node */
+	struct own_record before;   /* decided */
+	struct own_record want;     /* what we would like */
+	struct own_record value;    /* what we must propose in this round */
+	struct ballot ballot, best; /* best: highest accepted ballot seen in promises */
+	bool preparing;             /* phase 1; false: phase 2 */
+	uint32_t yes;               /* bit per node: promised / accepted in this phase */
+	uint64_t highest;           /* round seen anywhere */
+	struct own_record newer;    /* after PAXOS_OVERTAKEN */
+};
+
+enum paxos_step {
+	PAXOS_WAIT,      /* wait for more answers */
+	PAXOS_SEND,      /* next phase: send paxos_request() to every voter */
+	PAXOS_LOST,      /* the round is lost: back off, then paxos_new_round() */
+	PAXOS_CHOSEN,    /* p->value is decided */
+	PAXOS_OVERTAKEN, /* p->newer is a newer decided record */
+};
+
+/* Begins to propose `want` (allowed to us after `before`).  own_round: highest round in our own
+ * acceptor's promise. */
+void paxos_start(struct paxos_proposer *p, const struct paxos_group *g, unsigned self,
+	const struct own_record *before, const struct own_record *want, uint64_t own_round);
+/* The next try, with promises. */
+void paxos_new_round(struct paxos_proposer *p, uint64_t own_round);
+/* The request of the running phase, the same for all voters. */
+void paxos_request(const struct paxos_proposer *p, struct paxos_msg *ret);
+/* An answer to that request (the caller drops answers to earlier ones). */
+enum paxos_step paxos_on_answer(struct paxos_proposer *p, unsigned node, const struct paxos_msg *m);
+
+/* What the PAXOS_CURRENT answers of a majority prove: the newest decided record among them, or the
+ * next one if a majority of the group accepted it in the same ballot (it is decided then, even if
+ * nobody was told). */
+void paxos_read(const struct paxos_group *g, const struct paxos_msg *answers, size_t n,
+	struct own_record *ret);

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A vote message, request or answer: always 512 bytes.  All integers big-endian.
+ *
+ *   offset size
+ *        0    4  magic "mcdv"
+ *        4    2  version of this layout: 1
+ *        6    1  type: enum paxos_type, VOTE_HEARD_REQUEST, VOTE_HEARD_ANSWER
+ *        7    1  refusal: enum paxos_refusal if type is PAXOS_REFUSED, else 0
+ *        8    8  id: chosen by the requester, repeated in the answer
+ *       16    8  group: first 8 bytes of SHA-256 over the voters' names, sorted, each as 64 bytes
+ *       24    8  number: age in ns in VOTE_HEARD_ANSWER, else 0
+ *       32   64  subject: VM, or host for VOTE_HEARD_*
+ *       96   16  ballot of the proposer
+ *      112   16  promised
+ *      128   16  accepted
+ *      144  136  decided record
+ *      280  136  value
+ *      416   96  zero
+ *
+ * ballot: 8 round, 1 node (0 = none; then round is 0 too), 7 zero.
+ * record: 8 generation, 64 owner, 64 standby.
+ * name:   printable ASCII without '/' and space, NUL-padded to 64, at least one NUL.
+ *
+ * A message with any other content is not answered: the connection is closed.
+ */
+#include "failover/vote-wire.h"
+#include "common/bytes.h"
+
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+#include <string.h>
+
+#define NAME_SIZE (LINK_NAME_MAX + 1)
+#define VERSION   1
+#define PADDING   416
+
+static const uint8_t magic[4] = { 'm', 'c', 'd', 'v' };
+
+static bool all_zero(const uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i])
+			return false;
+	return true;
+}
+
+void vote_put_name(uint8_t p[NAME_SIZE], const char *name)
+{
+	memset(p, 0, NAME_SIZE);
+	memcpy(p, name, strnlen(name, LINK_NAME_MAX));
+}
+
+bool vote_get_name(char ret[NAME_SIZE], const uint8_t p[NAME_SIZE])
+{
+	size_t n = 0;
+	while (n < NAME_SIZE && p[n] > ' ' && p[n] < 0x7f && p[n] != '/')
+		n++;
+	if (n == NAME_SIZE || !all_zero(p + n, NAME_SIZE - n))
+		return false;
+	memcpy(ret, p, NAME_SIZE);
+	return true;
+}
+
+bool vote_name_valid(const char *name)
+{
+	uint8_t p[NAME_SIZE];
+	char got[NAME_SIZE];
+	if (!name[0] || name[0] == '.' || strlen(name) > LINK_NAME_MAX)
+		return false;
+	vote_put_name(p, name);
+	return vote_get_name(got, p);
+}
+
+void vote_put_record(uint8_t p[VOTE_RECORD_SIZE], const struct own_record *r)
+{
+	mc_put64(p, r->generation);
+	vote_put_name(p + 8, r->owner);
+	vote_put_name(p + 72, r->standby);
+}
+
+bool vote_get_record(struct own_record *ret, const uint8_t p[VOTE_RECORD_SIZE])
+{
+	struct own_record r = { .generation = mc_get64(p) };
+	if (!vote_get_name(r.owner, p + 8) || !vote_get_name(r.standby, p + 72) ||
+		!own_record_valid(&r))
+		return false;
+	*ret = r;
+	return true;
+}
+
+void vote_put_ballot(uint8_t p[VOTE_BALLOT_SIZE], const struct ballot *b)
+{
+	memset(p, 0, VOTE_BALLOT_SIZE);
+	mc_put64(p, b->round);
+	p[8] = b->node;
+}
+
+bool vote_get_ballot(struct ballot *ret, const uint8_t p[VOTE_BALLOT_SIZE])
+{
+	struct ballot b = { .round = mc_get64(p), .node = p[8] };
+	if (b.node > VOTERS_MAX || (!b.node && b.round) || !all_zero(p + 9, 7))
+		return false;
+	*ret = b;
+	return true;
+}
+
+uint64_t vote_group_id(const struct paxos_group *g)
+{
+	uint8_t text[VOTERS_MAX * NAME_SIZE], digest[32] = { 0 };
+	for (size_t i = 0; i < g->n; i++)
+		vote_put_name(text + i * NAME_SIZE, g->names[i]);
+	gnutls_hash_fast(GNUTLS_DIG_SHA256, text, g->n * NAME_SIZE, digest);
+	return mc_get64(digest);
+}
+
+void vote_encode(uint8_t p[VOTE_MSG_SIZE], const struct vote_msg *m)
+{
+	memset(p, 0, VOTE_MSG_SIZE);
+	memcpy(p, magic, sizeof magic);
+	mc_put16(p + 4, VERSION);
+	p[6] = (uint8_t)m->paxos.type;
+	p[7] = (uint8_t)m->paxos.refusal;
+	mc_put64(p + 8, m->id);
+	mc_put64(p + 16, m->group);
+	mc_put64(p + 24, m->number);
+	vote_put_name(p + 32, m->subject);
+	vote_put_ballot(p + 96, &m->paxos.ballot);
+	vote_put_ballot(p + 112, &m->paxos.promised);
+	vote_put_ballot(p + 128, &m->paxos.accepted);
+	vote_put_record(p + 144, &m->paxos.decided);
+	vote_put_record(p + 280, &m->paxos.value);
+}
+
+static bool valid_type(uint8_t type)
+{
+	return (type >= PAXOS_PREPARE && type <= VOTE_HEARD_REQUEST) ||
+		(type >= PAXOS_PROMISE && type <= VOTE_HEARD_ANSWER);
+}
+
+bool vote_decode(struct vote_msg *ret, const uint8_t p[VOTE_MSG_SIZE])
+{
+	struct vote_msg m = { .id = mc_get64(p + 8), .group = mc_get64(p + 16), .number = mc_get64(p + 24) };
+	if (memcmp(p, magic, sizeof magic) || mc_get16(p + 4) != VERSION || !valid_type(p[6]))
+		return false;
+	if (p[6] == PAXOS_REFUSED ? p[7] < PAXOS_NOT_ELIGIBLE || p[7] > PAXOS_DISK : p[7] != 0)
+		return false;
+	if (m.number && p[6] != VOTE_HEARD_ANSWER)
+		return false;
+	m.paxos.type = p[6];
+	m.paxos.refusal = p[7];
+	if (!vote_get_name(m.subject, p + 32) || !vote_name_valid(m.subject))
+		return false;
+	if (!vote_get_ballot(&m.paxos.ballot, p + 96) || !vote_get_ballot(&m.paxos.promised, p + 112) ||
+		!vote_get_ballot(&m.paxos.accepted, p + 128))
+		return false;
+	if (!vote_get_record(&m.paxos.decided, p + 144) || !vote_get_record(&m.paxos.value, p + 280) ||
+		!all_zero(p + PADDING, VOTE_MSG_SIZE - PADDING))
+		return false;
+	/* An accepted ballot without its value, or for a generation that is not the open one, would
+	 * make a proposer adopt nonsense. */
+	if (m.paxos.accepted.node && m.paxos.value.generation != m.paxos.decided.generation + 1)
+		return false;
+	*ret = m;
+	return true;
+}

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The voter: our own acceptor with its disk, answers to other hosts, and the calls of this host's
+ * VMs that drive a generation to a decision.
+ *
+ * Two memories of what is decided: vm->state, on disk, which answers follow from; and vm->known,
+ * in memory, which may be ahead of it.  Knowledge may be forgotten by a crash without harm (a
+ * decided record is on the disks of a majority as accepted), a promise may not.
+ *
+ * Locks, in this order: vm->proposing, vm->lock (held across disk writes), voter->lock (never held
+ * across anything slow), the mesh's own.
+ */
+#include "failover/vote-private.h"
+#include "common/clock.h"
+#include "common/cleanup.h"
+#include "common/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define VMS_MAX     1024           /* a broken peer must not fill our memory and directory */
+#define ANSWER_TIME (2 * MC_SEC)   /* for the rest of a begun request, and to send an answer */
+
+/* A connection that voter_serve is in, on its stack. */
+struct serving {
+	struct serving *next;
+	int fd;
+};
+
+/* Opens (reads) the VM's file; damage costs our vote on this VM, not the others. */
+static struct vm *vm_load(struct voter *v, const char *name)
+{
+	struct vm *vm = calloc(1, sizeof *vm);
+	if (!vm)
+		return NULL;
+	snprintf(vm->name, sizeof vm->name, "%s", name);
+	pthread_mutex_init(&vm->lock, NULL);
+	pthread_mutex_init(&vm->proposing, NULL);
+	struct mc_error err = MC_ERROR_INIT;
+	vm->file.fd = -1;
+	if (record_open(v->dir, v->self_name, name, &vm->file, &vm->state, &err) < 0) {
+		log_error("%s", err.msg);
+		vm->broken = true;
+	}
+	vm->known = vm->state.decided;
+	return vm;
+}
+
+struct vm *vm_get(struct voter *v, const char *name, bool create)
+{
+	if (!vote_name_valid(name))
+		return NULL;
+	pthread_mutex_lock(&v->lock);
+	struct vm *vm = v->vms;
+	while (vm && strcmp(vm->name, name))
+		vm = vm->next;
+	/* All files were read by voter_open: a name not listed has none, so this is quick. */
+	if (!vm && create && v->n_vms < VMS_MAX && (vm = vm_load(v, name))) {
+		vm->next = v->vms;
+		v->vms = vm;
+		v->n_vms++;
+	}
+	pthread_mutex_unlock(&v->lock);
+	return vm;
+}
+
+void vm_known(struct voter *v, struct vm *vm, struct own_record *ret)
+{
+	pthread_mutex_lock(&v->lock);
+	*ret = vm->known;
+	pthread_mutex_unlock(&v->lock);
+}
+
+void vm_learn(struct voter *v, struct vm *vm, const struct own_record *rec)
+{
+	if (rec->generation == 0)
+		return;
+	pthread_mutex_lock(&v->lock);
+	struct own_record known = vm->known;
+	bool newer = rec->generation > known.generation;
+	if (newer) {
+		vm->known = *rec;
+		vm->unsynced = true;
+		pthread_cond_broadcast(&v->cond);
+	}
+	pthread_mutex_unlock(&v->lock);
+	if (rec->generation == known.generation && !own_record_equal(rec, &known))
+		log_error("VM '%s': generation %llu is decided as owner '%s' here and as owner '%s' "
+			  "elsewhere; this must never happen: stop the VM on one of them and report it",
+			vm->name, (unsigned long long)rec->generation, known.owner, rec->owner);
+	if (!newer)
+		return;
+	mesh_poke(v->mesh);
+	if (v->cfg.learned)
+		v->cfg.learned(v->cfg.ctx, vm->name, rec);
+}
+
+void vm_answer(struct voter *v, struct vm *vm, const char *from, const struct paxos_msg *req,
+	struct paxos_msg *ret)
+{
+	struct own_record known;
+	pthread_mutex_lock(&vm->lock);
+	vm_known(v, vm, &known);
+	struct paxos_acceptor state = vm->state;
+	bool changed = paxos_learn(&state, &known);
+	changed |= paxos_answer(&state, &v->group, from, req, ret);
+	if (changed && !vm->broken) {
+		struct mc_error err = MC_ERROR_INIT;
+		if (record_write(v->dir, &vm->file, &state, &err) < 0) {
+			log_error("%s", err.msg);
+			vm->broken = true;
+		}
+	}
+	if (vm->broken)
+		*ret = (struct paxos_msg){ .type = PAXOS_REFUSED, .refusal = PAXOS_DISK, .ballot = req->ballot };
+	else
+		vm->state = state;
+	pthread_mutex_unlock(&vm->lock);
+	/* Also from a broken voter: it is still true. */
+	vm_learn(v, vm, &state.decided);
+	if (ret->type == PAXOS_REFUSED && ret->refusal != PAXOS_DISK)
+		log_warn("VM '%s': refused a vote to host '%s' (reason %d)", vm->name, from, ret->refusal);
+}
+
+/* Puts what was learned on disk, off everybody's path. */
+static void *sync_thread(void *arg)
+{
+	struct voter *v = arg;
+	static const struct paxos_msg nothing = { .type = PAXOS_QUERY };
+	pthread_mutex_lock(&v->lock);
+	for (;;) {
+		struct vm *vm = v->vms;
+		while (vm && !vm->unsynced)
+			vm = vm->next;
+		if (vm) {
+			vm->unsynced = false;
+			pthread_mutex_unlock(&v->lock);
+			struct paxos_msg answer;
+			vm_answer(v, vm, v->self_name, &nothing, &answer);
+			pthread_mutex_lock(&v->lock);
+		} else if (v->closing) {
+			break;
+		} else {
+			pthread_cond_wait(&v->cond, &v->lock);
+		}
+	}
+	pthread_mutex_unlock(&v->lock);
+	return NULL;
+}
+
+/* A host that is back gets to know what was decided without it, and tells us what we missed. */
+static void on_connected(void *ctx, unsigned node)
+{
+	struct voter *v = ctx;
+	pthread_mutex_lock(&v->lock);
+	struct vm *vm = v->vms; /* the list only grows, at its head */
+	pthread_mutex_unlock(&v->lock);
+	for (; vm; vm = vm->next) {
+		struct vote_msg m;
+		struct paxos_msg decided = { .type = PAXOS_DECIDED };
+		vm_known(v, vm, &decided.value);
+		if (!decided.value.generation)
+			continue;
+		vm_request(v, vm, &decided, &m);
+		mesh_post(v->mesh, &m, 1u << node);
+	}
+}
+
+static void on_answered(void *ctx, unsigned node, const struct vote_msg *m)
+{
+	struct voter *v = ctx;
+	bool paxos = m->paxos.type < VOTE_HEARD_ANSWER;
+	if (m->paxos.type == PAXOS_REFUSED) {
+		pthread_mutex_lock(&v->lock);
+		bool first = v->refusal[node] != m->paxos.refusal;
+		v->refusal[node] = m->paxos.refusal;
+		pthread_mutex_unlock(&v->lock);
+		if (first)
+			log_error("voter %s refuses: %s", v->group.names[node - 1],
+				vote_refusal_text(m->paxos.refusal));
+	}
+	if (!paxos || !m->paxos.decided.generation)
+		return;
+	struct vm *vm = vm_get(v, m->subject, true);
+	if (vm)
+		vm_learn(v, vm, &m->paxos.decided);
+}
+
+/* Returns false if the request is not one. */
+static bool answer_request(struct voter *v, const char *from, const struct vote_msg *req,
+	struct vote_msg *ret)
+{
+	*ret = (struct vote_msg){ .id = req->id, .group = v->group_id };
+	memcpy(ret->subject, req->subject, sizeof ret->subject);
+	if (req->paxos.type >= PAXOS_PROMISE)
+		return false;
+	if (req->paxos.type == VOTE_HEARD_REQUEST) {
+		ret->paxos.type = VOTE_HEARD_ANSWER;
+		ret->number = UINT64_MAX;
+		if (!strcmp(req->subject, v->self_name))
+			ret->number = 0;
+		else if (v->cfg.heard_age)
+			ret->number = v->cfg.heard_age(v->cfg.ctx, req->subject);
+		return true;
+	}
+	ret->paxos = (struct paxos_msg){ .type = PAXOS_REFUSED, .refusal = PAXOS_OTHER_VOTERS,
+		.ballot = req->paxos.ballot };
+	/* Another list of voters means another majority: such votes cannot be counted together.
+	 * A decided record stays a fact. */
+	if (req->group != v->group_id && req->paxos.type != PAXOS_DECIDED)
+		return true;
+	struct vm *vm = vm_get(v, req->subject, req->paxos.type != PAXOS_QUERY);
+	if (vm)
+		vm_answer(v, vm, from, &req->paxos, &ret->paxos);
+	else if (req->paxos.type == PAXOS_QUERY)
+		ret->paxos = (struct paxos_msg){ .type = PAXOS_CURRENT };
+	else
+		ret->paxos.refusal = PAXOS_DISK;
+	return true;
+}
+
+static void serve(struct voter *v, int fd, const char *from)
+{
+	for (;;) {
+		uint8_t buf[VOTE_MSG_SIZE];
+		struct vote_msg req, answer;
+		int r = link_read(fd, buf, 1, UINT64_MAX, -1);
+		if (r == 0)
+			r = link_read(fd, buf + 1, sizeof buf - 1, mc_now() + ANSWER_TIME, -1);
+		if (r < 0)
+			return;
+		if (!vote_decode(&req, buf) || !answer_request(v, from, &req, &answer)) {
+			log_warn("host '%s' sent a malformed vote message; its connection is closed", from);
+			return;
+		}
+		vote_encode(buf, &answer);
+		if (link_write(fd, buf, sizeof buf, mc_now() + ANSWER_TIME) < 0)
+			return;
+	}
+}
+
+void voter_serve(struct voter *v, int fd, const struct link_peer *peer)
+{
+	unsigned node = paxos_group_node(&v->group, peer->name);
+	if (peer->purpose != LINK_VOTE || !node || node == v->self) {
+		log_warn("host '%s' may not vote here: it is %s; its connection is closed", peer->name,
+			node == v->self ? "called like this host" : "not among the configured voters");
+		return;
+	}
+	mesh_watch_socket(fd);
+	struct serving self = { .fd = fd };
+	pthread_mutex_lock(&v->lock);
+	bool closing = v->closing;
+	if (!closing) {
+		self.next = v->serving;
+		v->serving = &self;
+	}
+	pthread_mutex_unlock(&v->lock);
+	if (closing)
+		return;
+	serve(v, fd, peer->name);
+	pthread_mutex_lock(&v->lock);
+	struct serving **at = &v->serving;
+	while (*at != &self)
+		at = &(*at)->next;
+	*at = self.next;
+	pthread_cond_broadcast(&v->cond);
+	pthread_mutex_unlock(&v->lock);
+}
+
+/* STATE_DIR/votes, locked: two mcds with one memory could promise against each other. */
+static int open_dir(const char *state_dir, struct mc_error *err)
+{
+	char path[512];
+	snprintf(path, sizeof path, "%s/votes", state_dir);
+	if ((mkdir(state_dir, 0700) < 0 && errno != EEXIST) || (mkdir(path, 0700) < 0 && errno != EEXIST))
+		return mc_error_set(err, -errno, MC_ECLASS_CONFIG,
+			"cannot make directory %s: %s; check 'state-dir' in mcd.conf", path, strerror(errno));
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return mc_error_set(err, -errno, MC_ECLASS_CONFIG,
+			"cannot open directory %s: %s; check 'state-dir' in mcd.conf", path, strerror(errno));
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
+			"another mcd uses %s; stop it, or give this one a 'state-dir' of its own", path);
+	return mc_steal_fd(&fd);
+}
+
+static int load_all(struct voter *v, struct mc_error *err)
+{
+	int fd = openat(v->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d) {
+		int e = errno;
+		if (fd >= 0)
+			close(fd);
+		return mc_error_set(err, -e, MC_ECLASS_FAILED, "cannot list the votes directory: %s",
+			strerror(e));
+	}
+	struct dirent *e;
+	while ((e = readdir(d)))
+		if (vote_name_valid(e->d_name))
+			vm_get(v, e->d_name, true);
+	closedir(d);
+	return 0;
+}
+
+static int check_config(const struct voter_config *cfg, struct mc_error *err)
+{
+	if (cfg->n_voters == 0 || cfg->n_voters > VOTERS_MAX)
+		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
+			"%zu voters are configured, 1 to %d are possible; check the [host] sections",
+			cfg->n_voters, VOTERS_MAX);
+	bool found = false;
+	for (size_t i = 0; i < cfg->n_voters; i++) {
+		if (!vote_name_valid(cfg->voters[i].name))
+			return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG, "'%s' is not a host name",
+				cfg->voters[i].name);
+		found |= !strcmp(cfg->voters[i].name, cfg->self);
+		for (size_t j = 0; j < i; j++)
+			if (!strcmp(cfg->voters[i].name, cfg->voters[j].name))
+				return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
+					"host '%s' is configured twice; every voter counts once",
+					cfg->voters[i].name);
+	}
+	if (!found)
+		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
+			"this host '%s' is not among the voters; add a [host %s] section to every host's "
+			"mcd.conf",
+			cfg->self, cfg->self);
+	return 0;
+}
+
+int voter_open(const struct voter_config *cfg, struct voter **ret, struct mc_error *err)
+{
+	int r = check_config(cfg, err);
+	if (r < 0)
+		return r;
+	struct voter *v = calloc(1, sizeof *v);
+	if (!v)
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "out of memory");
+	v->cfg = *cfg;
+	paxos_group_init(&v->group, cfg->voters, cfg->n_voters);
+	v->self = paxos_group_node(&v->group, cfg->self);
+	v->self_name = v->group.names[v->self - 1];
+	v->group_id = vote_group_id(&v->group);
+	v->random = cfg->instance ^ v->group_id * v->self;
+	pthread_mutex_init(&v->lock, NULL);
+	pthread_cond_init(&v->cond, NULL);
+	r = v->dir = open_dir(cfg->state_dir, err);
+	if (r >= 0)
+		r = load_all(v, err);
+	if (r < 0)
+		goto fail;
+
+	struct mesh_config mesh = {
+		.group = &v->group, .self = v->self, .voters = cfg->voters, .n_voters = cfg->n_voters,
+		.key = cfg->key, .instance = cfg->instance, .local_address = cfg->local_address,
+		.connected = on_connected, .answered = on_answered, .ctx = v,
+	};
+	r = mesh_open(&mesh, &v->mesh, err);
+	if (r == 0)
+		r = mesh_start(v->mesh, err);
+	if (r < 0)
+		goto fail;
+	sigset_t all, old;
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &old);
+	r = -pthread_create(&v->sync_thread, NULL, sync_thread, v);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (r < 0) {
+		mc_error_set(err, r, MC_ECLASS_FAILED, "cannot start a thread: %s", strerror(-r));
+		goto fail;
+	}
+	v->sync_started = true;
+	*ret = v;
+	return 0;
+fail:
+	voter_close(v);
+	return r;
+}
+
+void voter_close(struct voter *v)
+{
+	if (!v)
+		return;
+	/* First who asks, then who answers; what was learned is written last. */
+	if (v->mesh)
+		mesh_shutdown(v->mesh);
+	pthread_mutex_lock(&v->lock);
+	v->closing = true;
+	pthread_cond_broadcast(&v->cond);
+	for (struct serving *s = v->serving; s; s = s->next)
+		shutdown(s->fd, SHUT_RDWR);
+	while (v->serving || v->callers)
+		pthread_cond_wait(&v->cond, &v->lock);
+	pthread_mutex_unlock(&v->lock);
+	if (v->sync_started)
+		pthread_join(v->sync_thread, NULL);
+	mesh_close(v->mesh);
+	for (struct vm *vm = v->vms, *next; vm; vm = next) {
+		next = vm->next;
+		record_close(&vm->file);
+		pthread_mutex_destroy(&vm->lock);
+		pthread_mutex_destroy(&vm->proposing);
+		free(vm);
+	}
+	if (v->dir >= 0)
+		close(v->dir);
+	pthread_cond_destroy(&v->cond);
+	pthread_mutex_destroy(&v->lock);
+	free(v);
+}
