@@ -231,10 +231,11 @@ static int tcp_recv(struct transport *tr, struct wire_header *ret, uint64_t dead
 	struct mc_error *err)
 {
 	struct tcp *t = tcp(tr);
-	assert(!t->current.length); /* the caller left a payload in the stream */
 	int r = still_broken(t, err);
 	if (r < 0)
 		return r;
+	if (t->current.length) /* given up in the middle of a payload: what follows is not a header */
+		return lose(t, -EPROTO, "a message was left half read", err);
 	r = fill(t, deadline, wake_fd);
 	/* A peer that never stops talking must not keep a wake-up from us: it is told before the
 	 * message that came with it, which stays in `ahead` for the next call. */

@@ -385,6 +385,29 @@ static void stalled_payload_times_out_and_leaves_the_buffer_alone(void **state)
 	close_pair(f);
 }
 
+static void late_payload_is_received_by_asking_again(void **state)
+{
+	struct fixture *f = *state;
+	open_raw(f);
+	uint8_t msg[WIRE_HEADER_SIZE];
+	static uint8_t data[100000], buf[100000];
+	for (size_t i = 0; i < sizeof data; i++)
+		data[i] = (uint8_t)(i * 7);
+	struct wire_header h = header(WIRE_DEVICES, 1, data, sizeof data);
+	struct mc_error err = MC_ERROR_INIT;
+	wire_put_header(msg, &h);
+	assert_int_equal(write(f->raw, msg, sizeof msg), sizeof msg);
+	assert_int_equal(write(f->raw, data, 1000), 1000);
+	assert_int_equal(transport_recv(f->b, &h, in_ms(1000), -1, NULL), 0);
+	assert_int_equal(transport_recv_payload(f->b, buf, in_ms(20), &err), -ETIMEDOUT);
+	assert_int_equal(write(f->raw, data + 1000, 50000), 50000);
+	assert_int_equal(transport_recv_payload(f->b, buf, in_ms(20), &err), -ETIMEDOUT);
+	assert_int_equal(write(f->raw, data + 51000, sizeof data - 51000), sizeof data - 51000);
+	assert_int_equal(transport_recv_payload(f->b, buf, in_ms(1000), &err), 0);
+	assert_memory_equal(buf, data, sizeof data);
+	close_pair(f);
+}
+
 static void peer_that_dies_in_the_middle_of_a_message_is_a_reset(void **state)
 {
 	struct fixture *f = *state;
@@ -597,6 +620,7 @@ static int run(enum kind kind, const char *name)
 	struct CMUnitTest socket_tests[] = {
 		ALL(dribbled_bytes_are_put_together),
 		ALL(stalled_payload_times_out_and_leaves_the_buffer_alone),
+		ALL(late_payload_is_received_by_asking_again),
 		ALL(peer_that_dies_in_the_middle_of_a_message_is_a_reset),
 		ALL(reader_that_stalls_ends_a_flush_at_its_deadline),
 		ALL(peer_that_dies_while_we_send_is_told),
