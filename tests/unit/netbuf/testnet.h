@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #define TN_FRAME_MAX 70000
+#define TN_LOCAL     0x88b5 /* for experiments; what claims to be IP is inspected by bridges */
 
 /* cmocka group setup: enters a new namespace; ends the program with 77 if that is not possible. */
 int tn_enter(void **state);
@@ -46,7 +47,7 @@ extern const uint8_t tn_broadcast[6], tn_mac[6], tn_peer[6];
 
 /* The guest's end. */
 void tn_guest_raw(int fd, const struct virtio_net_hdr *h, size_t hlen, const uint8_t *f, size_t len);
-void tn_send(struct tn *t, size_t nic, uint32_t number); /* one small IPv4-like frame */
+void tn_send(struct tn *t, size_t nic, uint32_t number); /* one small frame */
 bool tn_guest_read(int fd, struct tn_frame *ret, int timeout_ms);
 
 /* The network's end. */
