@@ -176,13 +176,34 @@ int qmp_open(const char *path, bool oob, uint64_t deadline, struct qmp **ret, st
 	return qmp_open_watch(path, oob, -1, deadline, ret, err);
 }
 
+int qmp_reopen(struct qmp *q, uint64_t deadline, struct mc_error *err)
+{
+	struct qmp *fresh;
+	/* The old connection first: a monitor talks to one client at a time. */
+	if (q->fd >= 0)
+		close(q->fd);
+	q->fd = -1;
+	if (!q->broken)
+		qmp_break(q, -EPIPE, MC_ECLASS_QMP, NULL, "it was closed to be opened anew");
+	int r = qmp_open(q->path, q->oob, deadline, &fresh, err);
+	if (r < 0)
+		return r;
+	while (q->n)
+		json_decref(unqueue_event(q, 0));
+	free(q->buf);
+	*q = *fresh;
+	free(fresh);
+	return 0;
+}
+
 void qmp_close(struct qmp *q)
 {
 	if (!q)
 		return;
 	while (q->n)
 		json_decref(unqueue_event(q, 0));
-	close(q->fd);
+	if (q->fd >= 0)
+		close(q->fd);
 	free(q->buf);
 	free(q);
 }

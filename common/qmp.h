@@ -22,6 +22,9 @@ int qmp_open(const char *path, bool oob, uint64_t deadline, struct qmp **ret, st
 int qmp_open_watch(const char *path, bool oob, int gone_fd, uint64_t deadline, struct qmp **ret,
 	struct mc_error *err);
 void qmp_close(struct qmp *q); /* NULL is fine */
+/* Connects anew in place, which makes a broken session whole; events not yet taken are gone.  On
+ * failure the session is (still) broken. */
+int qmp_reopen(struct qmp *q, uint64_t deadline, struct mc_error *err);
 
 /* QEMU's version from the greeting, as major * 10000 + minor * 100 + micro. */
 int qmp_version(const struct qmp *q);

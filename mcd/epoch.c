@@ -60,8 +60,10 @@ static int pause_guest(struct epoch *e, struct mc_error *err)
 	if (e->paused) /* stopped since the last epoch, because its output piled up */
 		return 0;
 	int r = guest_pause(e->vm->guest, e->timing.command, &running, err);
-	if (r < 0)
+	if (r < 0) {
+		e->paused = true; /* perhaps; better to resume a running guest than to leave one stopped */
 		return r;
+	}
 	/* A guest that its administrator stopped is checkpointed like any other, and stays stopped. */
 	e->paused = running;
 	return 0;

@@ -13,6 +13,7 @@
 #include <xxhash.h>
 
 #define ASK_FOR    (500 * MC_MSEC) /* one attempt at the vote; between two the world is looked at again */
+#define PING_WAIT  (1500 * MC_MSEC)
 #define HELLO_WAIT (20 * MC_SEC)   /* the standby starts a QEMU before it answers */
 
 /* --- before anything changes ---------------------------------------------------------------- */
@@ -121,7 +122,8 @@ static int prepare(struct epoch *e, struct mc_error *err)
 		return mc_error_set(err, -EHOSTUNREACH, MC_ECLASS_UNREACHABLE,
 			"no keep-alives from %s: is mcd running there, with the same cluster key? 'mcctl status' shows the hosts",
 			e->peer);
-	if ((r = check_majority(vm, err)) < 0 || (r = guest_require(vm->guest, err)) < 0)
+	if ((r = check_majority(vm, err)) < 0 || (r = guest_ping(vm->guest, PING_WAIT, err)) < 0 ||
+		(r = guest_require(vm->guest, err)) < 0)
 		return r;
 	if ((r = ramblocks_open(guest_qmp(vm->guest), guest_pid(vm->guest), &e->ram, err)) < 0)
 		return r;
@@ -283,13 +285,12 @@ void protect_alone(struct vm *vm, const char *why)
 	struct mc_error err = MC_ERROR_INIT;
 	const char *self = vm->d->cfg.name;
 	char was_with[LINK_NAME_MAX + 1];
-	bool running = false, paused = false;
+	bool running = false;
 	snprintf(was_with, sizeof was_with, "%s", vm->pub.peer);
 	if (!guest_alive(vm->guest))
 		vm_watch_guest(vm, false); /* or its pidfd would keep every wait below from waiting */
-	else if (guest_pause(vm->guest, 5 * MC_SEC, &running, &err) == 0)
-		paused = running || vm->paused_by_us;
-	vm->paused_by_us = paused;
+	else if (guest_ping(vm->guest, PING_WAIT, &err) == 0 && guest_pause(vm->guest, 5 * MC_SEC, &running, &err) == 0)
+		vm->paused_by_us |= running;
 	vm_set_state(vm, VM_ROLE_PRIMARY, VM_HOLDING, "%s; asking for sole ownership", why);
 	for (;;) {
 		int r = vm_propose(vm, self, "", ASK_FOR, &err);
@@ -325,14 +326,10 @@ void protect_alone(struct vm *vm, const char *why)
 		return;
 	}
 	/* Won: no other host can ever show the VM under this generation. Now, and only now, the hold ends. */
-	int r = netbuf_pass(vm->nb, &err);
-	if (r == 0 && vm->paused_by_us)
-		r = guest_resume(vm->guest, 5 * MC_SEC, &err);
-	vm->paused_by_us = false;
-	if (r < 0)
-		vm_set_alarm(vm, "cannot let %s run on: %s", vm->name, err.msg);
-	else
-		vm_clear_alarm(vm);
+	vm_clear_alarm(vm);
+	if (netbuf_pass(vm->nb, &err) < 0)
+		vm_set_alarm(vm, "cannot open the network of %s: %s", vm->name, err.msg);
+	vm_life_resume(vm);
 	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "%s; runs on without %s", why, was_with);
 	vm_emit(vm, "RUNNING", json_pack("{s:I, s:I}", "epoch", (json_int_t)vm->pub.epoch, "generation",
 		(json_int_t)vm->rec.generation));

@@ -27,29 +27,6 @@ static void run_dir(const struct vm *vm, char *buf, size_t cap)
 	snprintf(buf, cap, "%s/%s", vm->d->cfg.run_dir, vm->name);
 }
 
-/* A QEMU that a former mcd left running is not ours to overwrite. */
-static int check_leftover(struct vm *vm, struct mc_error *err)
-{
-	char path[512], text[32] = "";
-	run_dir(vm, path, sizeof path);
-	strncat(path, "/pid", sizeof path - strlen(path) - 1);
-	_cleanup_fclose_ FILE *f = fopen(path, "re");
-	int pid = 0;
-	if (!f || !fgets(text, sizeof text, f) || (pid = atoi(text)) <= 0)
-		return 0;
-	char link[64], exe[512];
-	snprintf(link, sizeof link, "/proc/%d/exe", pid);
-	ssize_t n = readlink(link, exe, sizeof exe - 1);
-	if (n < 0)
-		return 0;
-	exe[n] = 0;
-	if (!strstr(exe, "qemu"))
-		return 0;
-	return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
-		"a QEMU of %s is still running as pid %d, left by a former mcd; stop it (kill %d), then try again",
-		vm->name, pid, pid);
-}
-
 static void pressure(void *ctx)
 {
 	vm_ring(ctx, WAKE_PRESSURE);
@@ -75,8 +52,6 @@ int vm_prepare(struct vm *vm, struct mc_error *err)
 {
 	struct config *cfg = &vm->d->cfg;
 	int r = config_load_vm(cfg, vm->name, &vm->cfg, err);
-	if (r == 0)
-		r = check_leftover(vm, err);
 	if (r == 0)
 		r = cmdline_plan(vm->cfg, &vm->plan, err);
 	if (r == 0)
@@ -204,6 +179,19 @@ void vm_life_guest_ended(struct vm *vm, enum guest_event ev)
 	vm_set_state(vm, VM_ROLE_NONE, VM_FAILED, "QEMU ended by itself");
 }
 
+void vm_life_resume(struct vm *vm)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	if (!vm->paused_by_us)
+		return;
+	if (guest_ping(vm->guest, MC_SEC, &err) < 0 || guest_resume(vm->guest, MC_SEC, &err) < 0) {
+		vm_set_alarm(vm, "QEMU of %s does not take the command to run on: %s", vm->name, err.msg);
+		return;
+	}
+	vm->paused_by_us = false;
+	vm_clear_alarm(vm);
+}
+
 void vm_life_keep_call(struct vm *vm, struct vm_call *c)
 {
 	pthread_mutex_lock(&vm->lock);
@@ -317,6 +305,7 @@ void vm_run_unprotected(struct vm *vm)
 		refuse_offer(vm);
 		vm_wait(vm, mc_now() + MC_SEC);
 		vm_take_pending(vm);
+		vm_life_resume(vm);
 		enum guest_event ev;
 		while ((ev = guest_next_event(vm->guest)) != GUEST_EVENT_NONE)
 			if (ev == GUEST_EVENT_GONE || ev == GUEST_EVENT_SHUTDOWN) {

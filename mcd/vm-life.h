@@ -12,5 +12,7 @@ void vm_life_stopped(struct vm *vm, const char *why);
 void vm_life_guest_ended(struct vm *vm, enum guest_event ev);
 /* Puts a call back in front, for whoever serves calls next. */
 void vm_life_keep_call(struct vm *vm, struct vm_call *c);
+/* Resumes a guest that we stopped; if QEMU does not answer, an alarm, and vm_run_unprotected tries again. */
+void vm_life_resume(struct vm *vm);
 void vm_life_reset_figures(struct vm *vm);
 enum dirty_backend vm_dirty_backend(const struct vm *vm);

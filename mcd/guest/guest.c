@@ -52,6 +52,17 @@ bool guest_alive(const struct guest *g)
 	return !wait_gone(g, 0);
 }
 
+int guest_ping(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
+{
+	uint64_t deadline = mc_now() + timeout_ns, now;
+	int r = qmp_command(g->qmp, "query-status", NULL, timeout_ns, NULL, err);
+	/* A session that broke on an earlier time-out: QEMU itself may be well again. */
+	if (r == -EPIPE && guest_alive(g) && (r = qmp_reopen(g->qmp, deadline, err)) == 0)
+		r = qmp_command(g->qmp, "query-status", NULL, (now = mc_now()) < deadline ? deadline - now : 0,
+			NULL, err);
+	return r < 0 ? guest_explain(g, r, err) : 0;
+}
+
 /* How it ended, without reaping it. */
 static void describe_end(const struct guest *g, char *buf, size_t size)
 {

@@ -34,6 +34,9 @@ pid_t guest_pid(const struct guest *g);
 int guest_pidfd(const struct guest *g); /* readable once QEMU is gone */
 bool guest_alive(const struct guest *g);
 
+/* Does QEMU answer?  Makes a session whole that broke on an earlier time-out. */
+int guest_ping(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
+
 /* Stops the vCPUs and drains disk I/O.  ret_was_running: false if somebody (the administrator, a
  * panic) had stopped it before; then guest_resume must not be called. -ETIMEDOUT: QEMU hangs. */
 int guest_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, struct mc_error *err);
