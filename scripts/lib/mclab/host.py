@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A host: network, mount, pid, ipc and uts namespaces around a pid 1 of its own.
+
+Killing that pid 1 kills every process of the host at once, which is what a power cut looks like to
+everybody else.  In the host /run is private, and /run/lab is the host's directory of the lab:
+
+    /run/lab/etc     mcd.conf, vms.d/, cluster.key      survives a power cut
+    /run/lab/state   mcd's state-dir                    survives a power cut
+    /run/lab/log     logs, the guests' serial consoles  survives a power cut
+    /run/lab/run     mcd's run-dir                      emptied by boot()
+
+mcd's sockets are reached from outside through the lab's directory.
+"""
+import os
+import shutil
+import signal
+import subprocess
+
+from . import proc
+from .freezer import Freezer
+from .proc import LabError, run, spawn
+from .switch import quiet
+
+INIT = r"""
+set -e
+hostname "$2"
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t tmpfs -o mode=755 run /run
+mount -t tmpfs -o mode=1777 shm /dev/shm
+mkdir /run/lab /run/lock
+mount --bind "$1" /run/lab
+echo ready
+exec </dev/null >/dev/null 2>&1
+set +e
+while :; do sleep 3600 & wait $!; done
+"""
+
+
+class Host:
+    def __init__(self, lab, name, number):
+        self.lab, self.name, self.number = lab, name, number
+        self.ns = "%s-%s" % (lab.prefix, name)
+        self.dir = os.path.join(lab.dir, name)
+        self.address = "10.78.0.%d" % number     # mcd's
+        self.vm_address = "10.77.0.%d" % number  # on br0
+        self.init = None   # pid 1 as seen from outside
+        self.mcd = None    # the nsenter around mcd
+        self.off_at = None
+        self._unshare = None
+        self.freezer = Freezer(self.ns)
+        for d in ("etc/vms.d", "state", "log", "run"):
+            os.makedirs(os.path.join(self.dir, d))
+        self._network()
+
+    def _network(self):
+        run(["ip", "netns", "add", self.ns])
+        quiet(self.ns)
+        self.lab.switch.plug_in("vm", self.name, self.ns, "eth0")
+        self.lab.switch.plug_in("cluster", self.name, self.ns, "eth1")
+        run(["ip", "-n", self.ns, "-batch", "-"], stdin="\n".join([
+            "link set lo up",
+            "link add br0 type bridge forward_delay 0 mcast_snooping 0",
+            # Fixed, or every tap that joins could change it under the feet of those who know it.
+            "link set br0 address 02:4d:43:00:00:%02x" % self.number,
+            "link set eth0 master br0 up",
+            "link set br0 up",
+            "addr add %s/16 dev br0" % self.vm_address,
+            "link set eth1 up",
+            "addr add %s/24 dev eth1" % self.address]) + "\n")
+
+    def path(self, *parts):
+        """A file of the host, as seen from outside."""
+        return os.path.join(self.dir, *parts)
+
+    @property
+    def socket(self):
+        return self.path("run", "control.sock")
+
+    @property
+    def up(self):
+        return self.init is not None and proc.alive(self.init)
+
+    def boot(self):
+        if self.up:
+            raise LabError("%s is running already" % self.name)
+        shutil.rmtree(self.path("run"), ignore_errors=True)
+        os.mkdir(self.path("run"))
+        self.lab.switch.links(self.name, True)
+        self._unshare = spawn(
+            ["nsenter", "--net=/run/netns/" + self.ns, "--", "unshare", "-m", "-u", "-i", "-p", "--fork",
+             "--kill-child=KILL", "--propagation", "private", "bash", "-c", INIT, "init", self.dir, self.name],
+            cgroup=self.freezer.procs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if self._unshare.stdout.readline().strip() != "ready":
+            raise LabError("%s does not boot: %s" % (self.name, self._unshare.stderr.read().strip()))
+        self.init = proc.children(self._unshare.pid)[0]
+        self.off_at = None
+
+    def argv(self, command):
+        return ["nsenter", "-t", str(self.init), "-m", "-u", "-i", "-n", "-p", "--"] + list(command)
+
+    def spawn(self, command, **kwargs):
+        """Starts a command in the host; the Popen is that of nsenter (see inner)."""
+        if not self.up:
+            raise LabError("%s is off" % self.name)
+        return spawn(self.argv(command), cgroup=self.freezer.procs, **kwargs)
+
+    def run(self, command, **kwargs):
+        return run(self.argv(command), **kwargs)
+
+    @staticmethod
+    def inner(process):
+        """The pid of the command itself."""
+        return proc.wait_for(lambda: proc.children(process.pid), 2, "nsenter's child")[0]
+
+    def pids(self, comm):
+        """Pids, as seen from outside, of the host's processes of that name."""
+        try:
+            mine = os.readlink("/proc/%d/ns/pid" % self.init)
+        except (OSError, TypeError):
+            return []
+        found = []
+        for pid, name in proc.processes():
+            try:
+                if name == comm[:15] and os.readlink("/proc/%d/ns/pid" % pid) == mine:
+                    found.append(pid)
+            except OSError:
+                continue
+        return sorted(found)
+
+    def kill9(self, pid):
+        """Kills one process of the host and waits until it is gone."""
+        os.kill(pid, signal.SIGKILL)
+        proc.wait_for(lambda: not proc.alive(pid), 5, "process %d dead" % pid, 0.001)
+
+    def poweroff(self):
+        """The network cables first, then everything that runs. Returns the moment it began."""
+        at = proc.now()
+        self.lab.switch.links(self.name, False)
+        os.kill(self.init, signal.SIGKILL)
+        self.off_at = at
+        return at
+
+    def gone(self):
+        """Waits until the last process of a host that was powered off is buried."""
+        if self._unshare is not None:
+            try:
+                self._unshare.wait(10)
+            except subprocess.TimeoutExpired:
+                raise LabError("%s does not die" % self.name) from None
+        if self.mcd is not None:
+            self.mcd.wait(10)
+        self.init = self._unshare = self.mcd = None
+
+    def close(self):
+        try:
+            self.freezer.thaw()
+        except (LabError, OSError):
+            pass
+        if self.up:
+            os.kill(self.init, signal.SIGKILL)
+        for p in (self._unshare, self.mcd):
+            if p is not None and p.poll() is None:
+                p.kill()
+                p.wait()
+        self.freezer.close()
+        run(["ip", "netns", "del", self.ns], check=False)

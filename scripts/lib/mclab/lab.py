@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The lab as a whole: makes everything, removes everything."""
+import glob
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+from . import proc
+from .client import Client, FrameWatch, ask
+from .control import CommandError, Control, Events, mcctl
+from .host import Host
+from .proc import LabError, end, run
+from .sweep import PREFIX, claim, sweep
+from .switch import Switch, quiet
+from .vm import Vm, make_image
+
+SANITIZER = re.compile(r"(ERROR: (Address|Leak)Sanitizer|runtime error:).*")
+
+
+def interrupted(signum, _frame):
+    raise SystemExit(128 + signum)
+
+
+class Lab:
+    def __init__(self, build, keep=False, keepalive="50ms", misses=5, delay="100ms", log_level="info",
+                 on_event=None):
+        if os.geteuid() != 0:
+            raise LabError("the lab makes network namespaces: run it as root")
+        self.build, self.keep, self.log_level = os.path.abspath(build), keep, log_level
+        self.keepalive, self.misses, self.delay = keepalive, misses, delay
+        self.on_event = on_event
+        self.prefix = "%s%d" % (PREFIX, os.getpid())
+        self.hosts, self.events, self.vms = {}, {}, {}
+        self.switch = self.client_ns = self.dir = None
+        self._clients, self._image, self._sanitizer = [], None, []
+
+    # --- life -------------------------------------------------------------
+
+    def __enter__(self):
+        for s in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(s, interrupted)
+        try:
+            sweep()
+            self.dir = tempfile.mkdtemp(prefix="mcd-lab.", dir="/tmp")
+            claim(self.dir)
+            self.switch = Switch(self.prefix)
+            self.client_ns = self.prefix + "-client"
+            run(["ip", "netns", "add", self.client_ns])
+            quiet(self.client_ns)
+            self.switch.plug_in("vm", "client", self.client_ns, "eth0")
+            run(["ip", "-n", self.client_ns, "-batch", "-"], stdin="\n".join(
+                ["link set lo up", "link set eth0 up", "addr add 10.77.0.100/16 dev eth0"]) + "\n")
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, kind, value, _traceback):
+        # An interrupted clean-up would leave what it is there to remove.
+        old = [(s, signal.signal(s, signal.SIG_IGN)) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+        try:
+            self._close(failed=kind is not None and not issubclass(kind, (KeyboardInterrupt, SystemExit)))
+        finally:
+            for s, handler in old:
+                signal.signal(s, handler)
+
+    def _close(self, failed=False):
+        for c in self._clients:
+            c.close()
+        for e in self.events.values():
+            e.close()
+        for h in self.hosts.values():
+            h.close()
+        if self.client_ns:
+            run(["ip", "netns", "del", self.client_ns], check=False)
+        if self.switch:
+            self.switch.close()
+        if self.dir is None:
+            return
+        if self.keep or failed:
+            open(os.path.join(self.dir, "keep"), "w", encoding="ascii").close()
+            print("lab: logs kept in %s" % self.dir, file=sys.stderr)
+        else:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def tool(self, path):
+        full = os.path.join(self.build, path)
+        if not os.access(full, os.X_OK):
+            raise LabError("%s is missing: build first (ninja -C %s)" % (full, self.build))
+        return full
+
+    # --- hosts and daemons ------------------------------------------------
+
+    def add_hosts(self, *names):
+        """Makes and boots hosts; all of them are voters, so add them all before start_mcd."""
+        for name in names:
+            self.hosts[name] = Host(self, name, len(self.hosts) + 1)
+        key = os.urandom(32).hex()
+        for h in self.hosts.values():
+            if not os.path.exists(h.path("etc/cluster.key")):
+                self.write_key(h.name, key)
+            self.write_config(h.name)
+            if not h.up:
+                h.boot()
+
+    def write_key(self, host, key):
+        path = self.hosts[host].path("etc/cluster.key")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as f:
+            f.write(key + "\n")
+
+    def write_config(self, host, extra=""):
+        lines = ["[mcd]", "name = " + host, "run-dir = /run/lab/run", "state-dir = /run/lab/state",
+                 "vms-dir = /run/lab/etc/vms.d", "key-file = /run/lab/etc/cluster.key",
+                 "keep-alive = " + self.keepalive, "keep-alive-misses = %d" % self.misses, extra]
+        for h in self.hosts.values():
+            lines += ["", "[host %s]" % h.name, "address = " + h.address]
+        lines += ["", "[defaults]", "delay = " + self.delay, ""]
+        with open(self.hosts[host].path("etc/mcd.conf"), "w", encoding="ascii") as f:
+            f.write("\n".join(lines))
+
+    def start_mcd(self, *names, wait=True):
+        """Starts mcd on these hosts (default: all) and subscribes to its events."""
+        program = self.tool("mcd/mcd")
+        for name in names or self.hosts:
+            h = self.hosts[name]
+            env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:abort_on_error=0", UBSAN_OPTIONS="print_stacktrace=1")
+            with open(h.path("log/mcd.log"), "a", encoding="ascii") as log:
+                h.mcd = h.spawn([program, "--config", "/run/lab/etc/mcd.conf", "--foreground",
+                                 "--log-level", self.log_level], stdout=log, stderr=log, env=env)
+        if wait:
+            for name in names or self.hosts:
+                self.wait_mcd(name)
+
+    def wait_mcd(self, name, timeout=10):
+        h = self.hosts[name]
+
+        def answers():
+            if h.mcd.poll() is not None:
+                raise LabError("mcd on %s ended (status %s): %s" % (name, h.mcd.returncode, self.log_tail(name)))
+            try:
+                Control(h.socket, 2).close()
+                return True
+            except LabError:
+                return False
+        proc.wait_for(answers, timeout, "mcd on %s answers" % name)
+        if name in self.events:
+            self.events[name].close()
+        self.events[name] = Events(self.tool("mcctl/mcctl"), h.socket, name,
+                                   os.path.join(self.dir, "events-%s.json" % name), self.on_event)
+
+    def stop_mcd(self, name, grace=10):
+        """SIGTERM, as systemd would: its VMs live on."""
+        h = self.hosts[name]
+        if h.mcd is None or h.mcd.poll() is not None:
+            return
+        for pid in proc.children(h.mcd.pid):
+            os.kill(pid, signal.SIGTERM)
+        try:
+            h.mcd.wait(grace)
+        except subprocess.TimeoutExpired:
+            raise LabError("mcd on %s does not end on SIGTERM" % name) from None
+        h.mcd = None
+
+    def kill_mcd(self, name):
+        h = self.hosts[name]
+        h.kill9(h.inner(h.mcd))
+        h.mcd.wait(10)
+        h.mcd = None
+
+    def log_tail(self, name, lines=3):
+        try:
+            with open(self.hosts[name].path("log/mcd.log"), encoding="utf-8", errors="replace") as f:
+                return " | ".join(f.read().splitlines()[-lines:])
+        except OSError:
+            return ""
+
+    def sanitizer_reports(self):
+        """What the sanitizers had to say in the logs of the mcds."""
+        found = []
+        for path in glob.glob(os.path.join(self.dir, "*/log/mcd.log")):
+            with open(path, encoding="utf-8", errors="replace") as f:
+                found += ["%s: %s" % (path.split("/")[3], m[0]) for m in map(SANITIZER.search, f) if m]
+        return found
+
+    # --- talking to them --------------------------------------------------
+
+    def mcctl(self, host, *args, timeout=120):
+        return mcctl(self.tool("mcctl/mcctl"), self.hosts[host].socket, [str(a) for a in args], timeout)
+
+    def control(self, host, timeout=5):
+        return Control(self.hosts[host].socket, timeout)
+
+    def status(self, host, vm="vm1"):
+        """The VM's part of `mcctl status` on that host, {} if it knows nothing of it."""
+        for v in self.mcctl(host, "status").get("vms", []):
+            if v["name"] == vm:
+                return v
+        return {}
+
+    def wait_state(self, host, vm, state, timeout=60):
+        def now():
+            v = self.status(host, vm)
+            return v if v.get("state") == state else None
+        return proc.wait_for(now, timeout, lambda: "%s is %s on %s instead of %s" % (
+            vm, self.status(host, vm).get("state"), host, state), 0.1)
+
+    # --- VMs and clients --------------------------------------------------
+
+    def add_vm(self, name, hosts=None, **options):
+        """Writes vms.d/NAME.conf on the hosts (default: the first two)."""
+        if self._image is None:
+            self._image = make_image(self.build)
+        vm = self.vms[name] = Vm(name, self._image, number=10 + len(self.vms), **options)
+        for h in hosts or list(self.hosts)[:2]:
+            with open(self.hosts[h].path("etc/vms.d", name + ".conf"), "w", encoding="ascii") as f:
+                f.write(vm.config())
+        return vm
+
+    def start_vm(self, vm, host, boot_timeout=60):
+        """Starts it and waits until the guest's service is there."""
+        result = self.mcctl(host, "start", vm.name)
+        proc.wait_for(lambda: "READY" in vm.serial(self.hosts[host]), boot_timeout,
+                      lambda: "the guest boots: " + vm.serial(self.hosts[host])[-200:], 0.05)
+        return result
+
+    def protect(self, vm, host, peer, **options):
+        args = ["protect", vm.name, "--peer", peer]
+        for k, v in options.items():
+            args += ["--" + k, v]
+        return self.mcctl(host, *args)
+
+    def start_client(self, vm, **options):
+        c = Client(self, vm, **options)
+        self._clients.append(c)
+        return c
+
+    def watch(self, *vms, log=None):
+        w = FrameWatch(self, vms or self.vms.values(), log)
+        self._clients.append(w)
+        return w
+
+    def ask(self, vm, line, timeout=30):
+        return ask(self, vm, line, timeout)
+
+    def qemu(self, host, vm):
+        """The pid of the VM's QEMU on that host (also of a waiting standby), or None."""
+        for pid in self.hosts[host].pids("qemu-system-x86_64"):
+            try:
+                with open("/proc/%d/cmdline" % pid, encoding="latin1") as f:
+                    if "mac=" + vm.mac in f.read():
+                        return pid
+            except OSError:
+                continue
+        return None
+
+    # --- faults -----------------------------------------------------------
+
+    def poweroff(self, host):
+        return self.hosts[host].poweroff()
+
+    def boot(self, host):
+        """Brings a powered-off host back, with its disks as they were, and starts mcd."""
+        self.hosts[host].gone()
+        self.hosts[host].boot()
+        self.start_mcd(host)
+
+
+__all__ = ["Lab", "CommandError", "end"]

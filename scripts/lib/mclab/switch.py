@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The switch: a namespace with two bridges, and what can go wrong with its ports.
+
+`vm` is the network the guests and the client are on, `cluster` the one the mcds talk over.  Host X
+is on port vm-X and cl-X; the client is on port vm-client.
+"""
+import fcntl
+import socket
+import struct
+
+from .proc import in_netns, run
+
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+NETWORKS = {"vm": "vmnet", "cluster": "clnet"}
+
+# Frames between two ports (pair) or on any port (cut) are dropped on their way through the bridge:
+# unlike with a port set down nobody sees a lost carrier.
+RULES = """
+table bridge lab {
+  set cut { type ifname; }
+  set pair { type ifname . ifname; }
+  chain forward {
+    type filter hook forward priority 0; policy accept;
+    iifname @cut drop
+    oifname @cut drop
+    iifname . oifname @pair drop
+  }
+}
+"""
+
+
+def quiet(ns):
+    """No IPv6 autoconfiguration: its solicitations would be in every capture."""
+    for scope in ("all", "default"):
+        run(["ip", "netns", "exec", ns, "sh", "-c",
+             "echo 1 >/proc/sys/net/ipv6/conf/%s/disable_ipv6" % scope])
+
+
+def port(network, host):
+    return ("vm-" if network == "vm" else "cl-") + host
+
+
+class Switch:
+    def __init__(self, prefix):
+        self.ns = prefix + "-sw"
+        run(["ip", "netns", "add", self.ns])
+        quiet(self.ns)
+        self._ip("link set lo up")
+        for bridge in NETWORKS.values():
+            self._ip("link add %s type bridge forward_delay 0 mcast_snooping 0" % bridge,
+                     "link set %s up" % bridge)
+        self._nft(RULES)
+        self._ioctl = in_netns(self.ns, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+
+    def _ip(self, *lines):
+        run(["ip", "-n", self.ns, "-batch", "-"], stdin="\n".join(lines) + "\n")
+
+    def _nft(self, text):
+        run(["ip", "netns", "exec", self.ns, "nft", "-f", "-"], stdin=text)
+
+    def plug_in(self, network, host, ns, ifname):
+        """Lays a cable from a port of the switch to `ifname` in the namespace `ns`."""
+        name = port(network, host)
+        self._ip("link add %s type veth peer name %s netns %s" % (name, ifname, ns),
+                 "link set %s master %s up" % (name, NETWORKS[network]))
+
+    def links(self, host, up, networks=tuple(NETWORKS)):
+        """Sets ports up or down, at once: an ioctl each, no process."""
+        for network in networks:
+            name = port(network, host).encode()
+            req = bytearray(fcntl.ioctl(self._ioctl, SIOCGIFFLAGS, struct.pack("16sH22x", name, 0)))
+            flags = struct.unpack_from("H", req, 16)[0]
+            struct.pack_into("H", req, 16, flags | IFF_UP if up else flags & ~IFF_UP)
+            fcntl.ioctl(self._ioctl, SIOCSIFFLAGS, bytes(req))
+
+    def cut_pair(self, a, b, networks=("cluster",)):
+        """Nothing passes between a and b any more; both still reach everybody else."""
+        pairs = []
+        for n in networks:
+            pairs += ['"%s" . "%s"' % (port(n, a), port(n, b)), '"%s" . "%s"' % (port(n, b), port(n, a))]
+        self._nft("add element bridge lab pair { %s }" % ", ".join(pairs))
+
+    def heal_pairs(self):
+        self._nft("flush set bridge lab pair")
+
+    def isolate(self, host, networks=("cluster",)):
+        """Nothing passes from or to the host; its carrier stays."""
+        self._nft("add element bridge lab cut { %s }" %
+                  ", ".join('"%s"' % port(n, host) for n in networks))
+
+    def rejoin(self, host, networks=("cluster",)):
+        self._nft("delete element bridge lab cut { %s }" %
+                  ", ".join('"%s"' % port(n, host) for n in networks))
+
+    def close(self):
+        self._ioctl.close()
+        run(["ip", "netns", "del", self.ns], check=False)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The demo's guest: its QEMU command line, and looking at it behind mcd's back."""
+import json
+import mmap
+import os
+import socket
+
+from .proc import LabError, run
+
+PAGE = 4096
+
+
+def make_image(build):
+    """(kernel, initrd) with the build's ftguest inside; the first time it asks the Debian archive."""
+    tool = os.path.join(os.path.dirname(__file__), "../../../tests/tools/mkinitramfs")
+    out = run([tool, os.path.join(build, "tests/tools/ftguest")], timeout=600)
+    found = dict(line.split("=", 1) for line in out.splitlines())
+    return found["KERNEL"], found["INITRD"]
+
+
+class Vm:
+    """dirty: bytes written each 100 ms, in turn over `region` MB."""
+
+    def __init__(self, name, image, number=1, dirty=0, region=64, memory=256, delay=None, options=(),
+                 accel="tcg", max_buffer=None):
+        self.name, self.image, self.dirty, self.region, self.memory = name, image, dirty, region, memory
+        self.mac = "52:54:00:77:01:%02x" % number
+        self.address = "10.77.1.%d" % number
+        self.delay, self.max_buffer = delay, max_buffer
+        self.options, self.accel = list(options), accel
+
+    def command(self):
+        """The command line that a user would have, a list of option groups; no netdev: that is mcd's."""
+        kernel, initrd = self.image
+        append = "console=ttyS0 quiet panic=-1 ft.ip=%s/16 ft.dirty=%d ft.period=100 ft.region=%d" % (
+            self.address, self.dirty, self.region)
+        return ["qemu-system-x86_64", "-accel %s" % self.accel, "-machine q35", "-m %dM" % self.memory,
+                "-nodefaults -no-user-config -vga none -display none",
+                "-kernel %s" % kernel, "-initrd %s" % initrd, '-append "%s"' % append,
+                "-serial file:/run/lab/log/%s.serial" % self.name,
+                # a socket of the administrator's own, beside those that mcd adds
+                "-qmp unix:/run/lab/run/%s-user.qmp,server=on,wait=off" % self.name,
+                "-device virtio-net-pci,netdev=net0,mac=%s" % self.mac] + self.options
+
+    def config(self):
+        # One group a line: INI readers have a longest line.
+        lines = ["[vm]", "command = " + "\n    ".join(self.command())]
+        if self.delay:
+            lines.append("delay = " + self.delay)
+        if self.max_buffer:
+            lines.append("max-buffer = " + self.max_buffer)
+        return "\n".join(lines + ["", "[nic net0]", "bridge = br0", ""])
+
+    def serial(self, host):
+        """What the guest has printed on that host's copy."""
+        try:
+            with open(host.path("log", self.name + ".serial"), encoding="latin1") as f:
+                return f.read()
+        except OSError:
+            return ""
+
+
+class Qmp:
+    """A plain QMP session on the administrator's own socket of a VM."""
+
+    def __init__(self, path, timeout=10):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(timeout)
+        self.sock.connect(path)
+        self._in = self.sock.makefile("rb")
+        self._in.readline()
+        self.command("qmp_capabilities")
+
+    def command(self, execute, **arguments):
+        self.sock.sendall(json.dumps({"execute": execute, "arguments": arguments}).encode() + b"\n")
+        while True:
+            line = self._in.readline()
+            if not line:
+                raise LabError("QEMU closed its QMP socket")
+            answer = json.loads(line)
+            if "error" in answer:
+                raise LabError("%s: %s" % (execute, answer["error"].get("desc")))
+            if "return" in answer:
+                return answer["return"]
+
+    def close(self):
+        self._in.close()
+        self.sock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+
+def user_qmp(host, vm):
+    return Qmp(host.path("run", vm.name + "-user.qmp"))
+
+
+def guest_memory(pid, smallest=1 << 20):
+    """The memfds that back a QEMU's guest RAM, as {size: [path under /proc]}: the shared ones it maps."""
+    mapped = set()
+    with open("/proc/%d/maps" % pid, encoding="latin1") as f:
+        for line in f:
+            words = line.split(None, 5)
+            if len(words) > 5 and words[5].startswith("/memfd:") and "s" in words[1]:
+                mapped.add(int(words[4]))
+    found = {}
+    for fd in sorted(os.listdir("/proc/%d/fd" % pid), key=int):
+        path = "/proc/%d/fd/%s" % (pid, fd)
+        try:
+            if not os.readlink(path).startswith("/memfd:"):
+                continue
+            st = os.stat(path)
+        except OSError:
+            continue
+        if st.st_ino in mapped and st.st_size >= smallest:
+            mapped.discard(st.st_ino)  # the same memory may be open twice
+            found.setdefault(st.st_size, []).append(path)
+    return found
+
+
+def compare_memory(pid_a, pid_b):
+    """(bytes compared, [(memfd size, page number)] of pages that differ)."""
+    a, b = guest_memory(pid_a), guest_memory(pid_b)
+    if not a:
+        raise LabError("QEMU %d has no guest memory in a memfd" % pid_a)
+    if {s: len(p) for s, p in a.items()} != {s: len(p) for s, p in b.items()}:
+        raise LabError("the two QEMUs have different memories: %s and %s" % (a, b))
+    total, differ = 0, []
+    for size, paths in a.items():
+        for one, other in zip(paths, b[size]):
+            with open(one, "rb") as f, open(other, "rb") as g, \
+                    mmap.mmap(f.fileno(), size, prot=mmap.PROT_READ) as m, \
+                    mmap.mmap(g.fileno(), size, prot=mmap.PROT_READ) as n:
+                total += size
+                for at in range(0, size, 1 << 20):
+                    x, y = m[at:at + (1 << 20)], n[at:at + (1 << 20)]
+                    if x != y:
+                        differ += [(size, (at + i) // PAGE) for i in range(0, len(x), PAGE)
+                                   if x[i:i + PAGE] != y[i:i + PAGE]]
+    return total, differ
