@@ -14,11 +14,16 @@
 #define CONFIG_HOSTS_MAX 16
 #define CONFIG_VMS_MAX   64
 #define CONFIG_NICS_MAX  16
+#define CONFIG_KEYS_MAX  16
+
+/* `lines` members: the line of the file that gave each key, 0 for a default, in the order of the
+ * key table; only config_dump and config_vm_dump read them. */
 
 struct config_host { /* [host NAME] */
 	char name[LINK_NAME_MAX + 1];
 	char address[64]; /* numeric IPv4 or IPv6 */
 	uint16_t port;    /* default 7801 */
+	unsigned lines[2];
 };
 
 struct config {
@@ -39,12 +44,17 @@ struct config {
 	uint64_t delay;                /* default 100 ms; 1 ms .. 10 s */
 	uint64_t max_buffer;           /* checkpoint memory of one VM; default 256 MiB; >= 16 MiB */
 	uint64_t hold_limit;           /* held network output of one VM; default 64 MiB; >= 1 MiB */
+	unsigned lines[CONFIG_KEYS_MAX];
 };
+
+enum config_mac_origin { CONFIG_MAC_KEY, CONFIG_MAC_COMMAND, CONFIG_MAC_DERIVED };
 
 struct config_nic { /* [nic ID]: ID is QEMU's netdev id */
 	char id[64];
 	char bridge[16];
 	uint8_t mac[6]; /* from mac =, else from the -device, else derived from VM name and id */
+	enum config_mac_origin mac_origin;
+	unsigned lines[2];
 };
 
 struct config_vm { /* vms.d/NAME.conf */
@@ -54,8 +64,12 @@ struct config_vm { /* vms.d/NAME.conf */
 	uint64_t delay, max_buffer, hold_limit;
 	size_t n_nics;
 	struct config_nic nics[CONFIG_NICS_MAX];
+	unsigned lines[4];
+	char defaults_path[256];   /* mcd.conf, and the lines of its [defaults] */
+	unsigned defaults_lines[3];
 };
 
+/* Reads mcd.conf.  Warns in the log where the number of hosts leaves no majority after a loss. */
 int config_load(const char *path, struct config *ret, struct mc_error *err);
 /* Reads one VM's file from cfg->vms_dir; unknown VM: class UnknownVm with the nearest name. */
 int config_load_vm(const struct config *cfg, const char *name, struct config_vm **ret, struct mc_error *err);

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* mcd.conf.  The VMs' files: config-vm.c; what both mean by a key: config-keys.c. */
+#include "mcd/config.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/parse.h"
+#include "mcd/config-private.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+static const char *const netbuf_choices[] = { "auto", "relay", NULL };
+static const char *const dirty_choices[] = { "auto", "pagemap-scan", "soft-dirty", NULL };
+static const char *const failover_choices[] = { "automatic", "manual", NULL };
+static const char *const cluster_choices[] = { "static", NULL };
+
+#define MCD(key, kind, member, ...) CONFIG_KEY("mcd", key, kind, struct config, member, __VA_ARGS__)
+#define DEFAULTS(key, kind, member, ...)                                                           \
+	CONFIG_KEY("defaults", key, kind, struct config, member, __VA_ARGS__)
+
+/* config-dump.c prints in this order; the three of [defaults] come last (CONFIG_DEFAULTS_FIRST). */
+const struct config_key config_main_keys[CONFIG_MAIN_KEYS] = {
+	MCD("name", CONFIG_NAME, name, 0),
+	MCD("run-dir", CONFIG_PATH, run_dir, 0),
+	MCD("state-dir", CONFIG_PATH, state_dir, 0),
+	MCD("vms-dir", CONFIG_PATH, vms_dir, 0),
+	MCD("key-file", CONFIG_PATH, key_file, 0),
+	MCD("netbuf", CONFIG_CHOICE, netbuf, 0, 0, netbuf_choices),
+	MCD("dirty-tracking", CONFIG_CHOICE, dirty, 0, 0, dirty_choices),
+	MCD("keep-alive", CONFIG_DURATION, keepalive_interval, 5 * MC_MSEC, 10 * MC_SEC),
+	MCD("keep-alive-misses", CONFIG_UINT, keepalive_misses, 2, 100),
+	MCD("failover", CONFIG_SWITCH, failover_automatic, 0, 0, failover_choices),
+	{ "mcd", "cluster", CONFIG_FIXED, 0, 0, 0, 0, cluster_choices },
+	DEFAULTS("delay", CONFIG_DURATION, delay, CONFIG_DELAY_MIN, CONFIG_DELAY_MAX),
+	DEFAULTS("max-buffer", CONFIG_SIZE, max_buffer, CONFIG_MAX_BUFFER_MIN, CONFIG_BYTES_MAX),
+	DEFAULTS("hold-limit", CONFIG_SIZE, hold_limit, CONFIG_HOLD_LIMIT_MIN, CONFIG_BYTES_MAX),
+};
+
+const struct config_key config_host_keys[CONFIG_HOST_KEYS] = {
+	CONFIG_KEY("host", "address", CONFIG_ADDRESS, struct config_host, address, 0),
+	CONFIG_KEY("host", "port", CONFIG_PORT, struct config_host, port, 0),
+};
+
+int config_parse_delay(const char *text, uint64_t *ret, struct mc_error *err)
+{
+	uint64_t ns;
+	int r = mc_parse_duration(text, &ns, err);
+	if (r < 0)
+		return r;
+	if (ns < CONFIG_DELAY_MIN || ns > CONFIG_DELAY_MAX)
+		return mc_error_set(err, -ERANGE, MC_ECLASS_INVALID,
+			"the delay %.64s is out of range: it must be 1ms to 10s", text);
+	*ret = ns;
+	return 0;
+}
+
+const struct config_host *config_find_host(const struct config *cfg, const char *name)
+{
+	for (size_t i = 0; i < cfg->n_hosts; i++)
+		if (strcmp(cfg->hosts[i].name, name) == 0)
+			return &cfg->hosts[i];
+	return NULL;
+}
+
+static int set_defaults(const char *path, struct config *c, struct mc_error *err)
+{
+	/* An absolute path, because the daemon changes directory, and so may who reads a dump. */
+	_cleanup_free_ char *full = realpath(path, NULL);
+	if (!full)
+		return mc_error_set(err, -errno, MC_ECLASS_CONFIG,
+			"%s cannot be read: %s (mcctl and mcd take another one with --config)", path,
+			strerror(errno));
+	int dir = (int)(strrchr(full, '/') - full);
+	if (strlen(full) >= sizeof c->path || (size_t)dir + sizeof "/cluster.key" > sizeof c->key_file)
+		return mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
+			"the path %.200s... is too long: use one of at most %zu bytes", full,
+			sizeof c->path - sizeof "/cluster.key");
+	snprintf(c->path, sizeof c->path, "%s", full);
+	snprintf(c->run_dir, sizeof c->run_dir, "/run/mcd");
+	snprintf(c->state_dir, sizeof c->state_dir, "/var/lib/mcd");
+	snprintf(c->vms_dir, sizeof c->vms_dir, "%.*s/vms.d", dir, full);
+	snprintf(c->key_file, sizeof c->key_file, "%.*s/cluster.key", dir, full);
+	snprintf(c->netbuf, sizeof c->netbuf, "auto");
+	snprintf(c->dirty, sizeof c->dirty, "auto");
+	c->keepalive_interval = 50 * MC_MSEC;
+	c->keepalive_misses = 5;
+	c->failover_automatic = true;
+	c->delay = 100 * MC_MSEC;
+	c->max_buffer = 256ull << 20;
+	c->hold_limit = 64ull << 20;
+	return 0;
+}
+
+static int add_host(struct config *c, const struct conf_file *f, const struct conf_item *it,
+	const char *name, struct mc_error *err)
+{
+	if (!config_name_ok(name, LINK_NAME_MAX))
+		return conf_file_error(f, it->line, err,
+			"[%.80s] needs the host's name, as in [host hostA]: 1 to %d of the characters "
+			"A-Z a-z 0-9 . _ -, and none of . and - in front",
+			it->section, LINK_NAME_MAX);
+	if (c->n_hosts == CONFIG_HOSTS_MAX)
+		return conf_file_error(f, it->line, err,
+			"there are more than %d hosts: three to five voters are enough for any cluster",
+			CONFIG_HOSTS_MAX);
+	struct config_host *h = &c->hosts[c->n_hosts++];
+	snprintf(h->name, sizeof h->name, "%s", name);
+	h->port = 7801;
+	return 0;
+}
+
+static int take_item(struct config *c, const struct conf_file *f, const struct conf_item *it,
+	struct mc_error *err)
+{
+	static const char *const sections[] = { "mcd", "host", "defaults" };
+	const char *host = config_section_arg(it->section, "host");
+	if (host && !it->key)
+		return add_host(c, f, it, host, err);
+	if (host) { /* of the section begun last: a section comes once */
+		struct config_host *h = &c->hosts[c->n_hosts - 1];
+		return config_keys_apply(config_host_keys, CONFIG_HOST_KEYS, f, it, h, h->lines, err);
+	}
+	if (strcmp(it->section, "mcd") && strcmp(it->section, "defaults"))
+		return config_unknown_section(f, it, sections, 3, err);
+	if (!it->key)
+		return 0;
+	return config_keys_apply(config_main_keys, CONFIG_MAIN_KEYS, f, it, c, c->lines, err);
+}
+
+static unsigned section_line(const struct conf_file *f, const char *host)
+{
+	for (size_t i = 0; i < f->n; i++) {
+		const char *name = config_section_arg(f->items[i].section, "host");
+		if (name && !strcmp(name, host))
+			return f->items[i].line;
+	}
+	return 0;
+}
+
+static int check_hosts(struct config *c, const struct conf_file *f, struct mc_error *err)
+{
+	if (c->n_hosts == 0)
+		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
+			"%s: there is no [host NAME] section: add one for every voter, this host included",
+			c->path);
+	for (size_t i = 0; i < c->n_hosts; i++) {
+		struct config_host *h = &c->hosts[i];
+		unsigned line = section_line(f, h->name);
+		if (!h->address[0])
+			return conf_file_error(f, line, err,
+				"[host %s] has no address: add a line such as \"address = 10.0.0.1\"", h->name);
+		for (size_t j = 0; j < i; j++)
+			if (!strcmp(h->address, c->hosts[j].address) && h->port == c->hosts[j].port)
+				return conf_file_error(f, line, err,
+					"[host %s] has the address and port of [host %s]: every host needs its own",
+					h->name, c->hosts[j].name);
+	}
+	return 0;
+}
+
+/* Which of the hosts we are: the name given, else the hostname, whole or up to its first dot. */
+static int find_self(struct config *c, const struct conf_file *f, struct mc_error *err)
+{
+	bool given = c->name[0] != '\0';
+	if (!given) {
+		char full[HOST_NAME_MAX + 1] = "";
+		gethostname(full, sizeof full - 1);
+		snprintf(c->name, sizeof c->name, "%.*s", LINK_NAME_MAX, full);
+		if (!config_find_host(c, c->name))
+			c->name[strcspn(c->name, ".")] = '\0';
+	}
+	if (config_find_host(c, c->name))
+		return 0;
+	const char *names[CONFIG_HOSTS_MAX];
+	for (size_t i = 0; i < c->n_hosts; i++)
+		names[i] = c->hosts[i].name;
+	const char *near = mc_nearest(c->name, names, c->n_hosts);
+	char hint[120] = "";
+	if (near)
+		snprintf(hint, sizeof hint, "; did you mean \"%s\"?", near);
+	if (given)
+		return conf_file_error(f, c->lines[0], err,
+			"name: there is no [host %s], and this host must be one of the voters%s", c->name,
+			hint);
+	return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
+		"%s: no [host NAME] section has this host's name, \"%s\": add one, or say which one is meant "
+		"by \"name = ...\" in [mcd]%s",
+		c->path, c->name, hint);
+}
+
+/* sockaddr_un holds 107 bytes; RUN_DIR/NAME/SOCKET is checked for each VM in config-vm.c. */
+static int check_run_dir(const struct config *c, const struct conf_file *f, struct mc_error *err)
+{
+	if (strlen(c->run_dir) + strlen("/control.sock") <= 107)
+		return 0;
+	return conf_file_error(f, c->lines[1], err,
+		"run-dir: the path is too long for the sockets in it: use one of at most %zu bytes",
+		107 - strlen("/control.sock"));
+}
+
+static void warn_about_voters(const struct config *c)
+{
+	if (c->n_hosts < 3)
+		log_warn("%s: with %zu host%s there is no majority once one is lost, so nothing fails over by "
+			 "itself: add a third [host], it needs no VM",
+			c->path, c->n_hosts, c->n_hosts == 1 ? "" : "s");
+	else if (c->n_hosts % 2 == 0)
+		log_warn("%s: %zu hosts survive the loss of no more of them than %zu do: an odd number is better",
+			c->path, c->n_hosts, c->n_hosts - 1);
+}
+
+int config_load(const char *path, struct config *ret, struct mc_error *err)
+{
+	struct config *c = calloc(1, sizeof *c);
+	_cleanup_free_ void *guard = c;
+	if (!c)
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to read %s", path);
+	int r = set_defaults(path, c, err);
+	if (r < 0)
+		return r;
+	struct conf_file f;
+	r = conf_file_load(c->path, &f, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < f.n && r == 0; i++)
+		r = take_item(c, &f, &f.items[i], err);
+	if (r == 0)
+		r = check_hosts(c, &f, err);
+	if (r == 0)
+		r = find_self(c, &f, err);
+	if (r == 0)
+		r = check_run_dir(c, &f, err);
+	conf_file_clear(&f);
+	if (r < 0)
+		return r;
+	warn_about_voters(c);
+	*ret = *c;
+	return 0;
+}
