@@ -24,7 +24,9 @@ struct keepalive_config {
 	unsigned misses;   /* this many in a row = suspected */
 	const struct keepalive_peer *peers; /* without self */
 	size_t n_peers;
-	/* From the keep-alive thread; must not block: fell silent / is heard again. */
+	/* From the keep-alive thread; must not block.  suspect: fell silent (last_heard), or was not
+	 * heard within 2 s + the suspicion time of keepalive_new (0).  alive: heard for the first
+	 * time, or again after suspect. */
 	void (*suspect)(void *ctx, const char *peer, uint64_t last_heard);
 	void (*alive)(void *ctx, const char *peer);
 	void *ctx;
@@ -33,16 +35,19 @@ struct keepalive_config {
 struct keepalive_stats {
 	bool up;              /* heard within the suspicion time */
 	uint64_t last_heard;  /* ns CLOCK_MONOTONIC, 0 = never */
-	uint64_t instance;    /* of the peer's mcd; changes when it restarts */
+	uint64_t instance;    /* of the peer's mcd (0: never connected); changes when it restarts */
 	uint64_t jitter_p99, jitter_max; /* ns beyond the interval, last minute or so */
 	uint64_t beats;
 };
 
 int keepalive_new(const struct keepalive_config *cfg, struct keepalive **ret, struct mc_error *err);
+/* No new keepalive_serve may begin; those that run are ended.  Takes up to a second. */
 void keepalive_free(struct keepalive *k);
 /* Serves one accepted LINK_KEEPALIVE connection until it ends (blocking; the connection's thread). */
 void keepalive_serve(struct keepalive *k, int fd, const struct link_peer *peer);
 /* Age of the last beat of the peer in ns, UINT64_MAX if never heard or unknown. Lock-free. */
 uint64_t keepalive_age(struct keepalive *k, const char *peer);
+/* From just before the suspect call to just before the alive call; false if unknown. */
 bool keepalive_suspected(struct keepalive *k, const char *peer);
+/* -ENOENT if unknown. */
 int keepalive_get_stats(struct keepalive *k, const char *peer, struct keepalive_stats *ret);

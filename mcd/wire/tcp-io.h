@@ -22,9 +22,9 @@ struct tcp_io_ops {
 	/* The bytes that were sent, possibly fewer than asked.  -ETIMEDOUT: still under way at the
 	 * deadline (0 = just look). */
 	ssize_t (*send_finish)(struct tcp_io *io, uint64_t deadline);
-	/* At least one byte, or all of len if `all`; fewer at the end of the stream, 0 there.
-	 * -ETIMEDOUT at the deadline, -EINTR when wake_fd (or -1) is readable: with all = false both
-	 * mean that nothing was taken.  Nothing points to buf any more on return.  Sets woken when
+	/* At least one byte, or all of len if `all`, but fewer at the deadline or the end of the
+	 * stream; 0 there.  -ETIMEDOUT at the deadline and -EINTR when wake_fd (or -1) is readable,
+	 * both with nothing taken.  Nothing points to buf any more on return.  Sets woken when
 	 * wake_fd was readable and bytes came all the same. */
 	ssize_t (*recv)(struct tcp_io *io, void *buf, size_t len, bool all, uint64_t deadline,
 		int wake_fd);

@@ -71,9 +71,9 @@ static ssize_t plain_recv(struct tcp_io *io, void *buf, size_t len, bool all, ui
 			return r;
 		ssize_t n = recv(p->fd, (char *)buf + got, len - got, MSG_DONTWAIT);
 		if (n < 0 && errno == EAGAIN) {
-			r = wait_ready(p->fd, POLLIN, deadline, wake_fd);
+			r = wait_ready(p->fd, POLLIN, deadline, got ? -1 : wake_fd);
 			if (r < 0)
-				return r;
+				return got ? (ssize_t)got : r;
 			continue;
 		}
 		if (n < 0 && errno == EINTR)
@@ -83,8 +83,6 @@ static ssize_t plain_recv(struct tcp_io *io, void *buf, size_t len, bool all, ui
 		got += (size_t)n;
 		if (!n || !all)
 			break;
-		if (got < len && mc_now() >= deadline) /* bytes that drip in do not stretch it */
-			return -ETIMEDOUT;
 	}
 	return (ssize_t)got;
 }

@@ -10,6 +10,7 @@
 #include "mcd/wire/transport.h"
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "mcd/wire/tcp-io.h"
 
@@ -281,13 +282,16 @@ static int tcp_recv_payload(struct transport *tr, void *buf, uint64_t deadline, 
 		size_t want = len - t->payload_done < PIECE ? len - t->payload_done : PIECE;
 		uint8_t *at = (uint8_t *)buf + t->payload_done;
 		ssize_t n = t->io->ops->recv(t->io, at, want, true, deadline, -1);
-		if (n == -ETIMEDOUT)
+		if (n > 0) {
+			XXH3_64bits_update(t->hash, at, (size_t)n);
+			t->payload_done += (size_t)n;
+		}
+		/* Less than asked for: the deadline, also if bytes drip in.  Or the end, told next time. */
+		if (n == -ETIMEDOUT || (n > 0 && (size_t)n < want && mc_now() >= deadline))
 			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
 				"Only %zu of %zu bytes of a message came from the peer in time", t->payload_done, len);
 		if (n <= 0)
 			return lose(t, n ? (int)n : -ECONNRESET, "receiving a message", err);
-		XXH3_64bits_update(t->hash, at, (size_t)n);
-		t->payload_done += (size_t)n;
 	}
 	t->current.length = 0;
 	t->payload_done = 0;

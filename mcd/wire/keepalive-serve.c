@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The receiving end of one peer's beats: reads them, and notes when. */
+#include "mcd/wire/keepalive-private.h"
+
+#include "common/log.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+/* A connection without a beat for so long is dead, whatever TCP thinks; the peer makes a new one. */
+#define IDLE_MIN (10 * MC_SEC)
+
+static void note_gap(struct ka_peer *p, uint64_t gap, uint64_t interval)
+{
+	uint64_t us = gap > interval ? (gap - interval) / MC_USEC : 0;
+	uint32_t v = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+	/* The newest connection alone gets here, so nobody else writes. */
+	p->gap_us[p->n_gaps % GAPS] = v;
+	p->n_gaps++;
+	if (v > p->worst_us)
+		p->worst_us = v;
+}
+
+static void hear(struct ka_peer *p, const struct beat *b, uint64_t *last)
+{
+	uint64_t now = mc_now();
+	if (*last)
+		note_gap(p, now - *last, b->interval);
+	*last = now;
+	p->interval = b->interval;
+	p->beats++;
+	p->last_heard = now;
+	if (p->suspected || !p->announced)
+		eventfd_write(p->k->poke, 1);
+}
+
+static void listen_to(struct ka_peer *p, int fd, uint32_t connection)
+{
+	struct keepalive *k = p->k;
+	struct beat b = { 0 };
+	uint64_t last = 0, idle = 4 * keepalive_limit(p);
+	if (idle < IDLE_MIN)
+		idle = IDLE_MIN;
+	for (;;) {
+		uint8_t buf[BEAT_SIZE];
+		struct mc_error err = MC_ERROR_INIT;
+		int r = link_read(fd, buf, sizeof buf, mc_now() + idle, k->stop);
+		if (r < 0) {
+			log_debug("no more keep-alives from %s on this connection: %s", p->cfg.name,
+				r == -EINTR ? "leaving" : strerror(-r));
+			return;
+		}
+		if (p->connection != connection)
+			return;
+		bool first = !b.seq;
+		r = beat_decode(buf, &b, &b, &err);
+		if (r < 0) {
+			log_warn("the keep-alive connection of %s is closed: %s", p->cfg.name, err.msg);
+			return;
+		}
+		if (first && b.interval != k->cfg.interval)
+			log_warn("%s sends keep-alives every %.0f ms, this host every %.0f ms; use the same "
+				 "keep-alive on all hosts", p->cfg.name, (double)b.interval / 1e6,
+				(double)k->cfg.interval / 1e6);
+		hear(p, &b, &last);
+	}
+}
+
+void keepalive_serve(struct keepalive *k, int fd, const struct link_peer *peer)
+{
+	struct ka_peer *p = keepalive_find(k, peer->name);
+	if (!p) {
+		log_warn("keep-alives of %s are not wanted here: it is not in the configuration",
+			peer->name);
+		return;
+	}
+	pthread_mutex_lock(&k->lock);
+	k->serving++;
+	pthread_mutex_unlock(&k->lock);
+
+	uint32_t connection = ++p->connection;
+	p->instance = peer->instance;
+	/* It lives: no need to wait out a pause between two attempts to connect to it. */
+	eventfd_write(p->redial, 1);
+	struct realtime rt;
+	int r = realtime_enter(&rt);
+	if (r < 0)
+		log_debug("keep-alives are read without real-time priority: %s", strerror(-r));
+	listen_to(p, fd, connection);
+	realtime_leave(&rt);
+
+	pthread_mutex_lock(&k->lock);
+	if (!--k->serving)
+		pthread_cond_broadcast(&k->idle);
+	pthread_mutex_unlock(&k->lock);
+}

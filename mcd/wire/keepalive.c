@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Keep-alives between all hosts: setting up, asking, and the format.
+ *
+ * On a LINK_KEEPALIVE connection the connector sends one beat after another and nothing else; the
+ * acceptor never answers.  A beat is 40 bytes, integers little-endian:
+ *
+ *	 0  4  magic "MCKA"
+ *	 4  2  version (1)
+ *	 6  2  must be zero
+ *	 8  8  sequence number, from 1; greater than that of the beat before on this connection
+ *	16  8  sender's CLOCK_MONOTONIC in ns; not before that of the beat before
+ *	24  8  sender's interval in ns, 1 ms .. 60 s
+ *	32  8  XXH3-64 of bytes 0..31
+ */
+#include "mcd/wire/keepalive-private.h"
+
+#include "common/log.h"
+#include "mcd/wire/le.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#define MAGIC   0x414b434du /* "MCKA" in this byte order */
+#define VERSION 1
+
+/* ---- format ---- */
+
+void beat_encode(uint8_t buf[BEAT_SIZE], const struct beat *b)
+{
+	put_le32(buf, MAGIC);
+	put_le16(buf + 4, VERSION);
+	put_le16(buf + 6, 0);
+	put_le64(buf + 8, b->seq);
+	put_le64(buf + 16, b->time);
+	put_le64(buf + 24, b->interval);
+	put_le64(buf + 32, XXH3_64bits(buf, 32));
+}
+
+int beat_decode(const uint8_t buf[BEAT_SIZE], const struct beat *prev, struct beat *ret,
+	struct mc_error *err)
+{
+	if (get_le32(buf) != MAGIC)
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+			"What arrived is not a keep-alive");
+	if (get_le16(buf + 4) != VERSION)
+		return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
+			"The peer sends keep-alives of version %u, this mcd knows version %u; install "
+			"the same release of mcd on all hosts", get_le16(buf + 4), VERSION);
+	if (get_le64(buf + 32) != XXH3_64bits(buf, 32) || get_le16(buf + 6))
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+			"A keep-alive was damaged on the way");
+	struct beat b = { get_le64(buf + 8), get_le64(buf + 16), get_le64(buf + 24) };
+	if (b.seq <= prev->seq || b.time < prev->time)
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+			"Keep-alive %llu is not newer than keep-alive %llu, which came before it",
+			(unsigned long long)b.seq, (unsigned long long)prev->seq);
+	if (b.interval < BEAT_INTERVAL_MIN || b.interval > BEAT_INTERVAL_MAX)
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+			"A keep-alive has the impossible interval of %llu ns",
+			(unsigned long long)b.interval);
+	*ret = b;
+	return 0;
+}
+
+/* ---- asking ---- */
+
+struct ka_peer *keepalive_find(struct keepalive *k, const char *name)
+{
+	for (size_t i = 0; i < k->n_peers; i++)
+		if (!strcmp(k->peers[i].cfg.name, name))
+			return &k->peers[i];
+	return NULL;
+}
+
+uint64_t keepalive_limit(const struct ka_peer *p)
+{
+	/* A peer configured with a longer interval than ours is slow, not dead. */
+	uint64_t theirs = p->interval, ours = p->k->cfg.interval;
+	return (theirs > ours ? theirs : ours) * p->k->cfg.misses;
+}
+
+uint64_t keepalive_age(struct keepalive *k, const char *peer)
+{
+	const struct ka_peer *p = keepalive_find(k, peer);
+	uint64_t heard = p ? p->last_heard : 0;
+	if (!heard)
+		return UINT64_MAX;
+	uint64_t now = mc_now();
+	return now > heard ? now - heard : 0;
+}
+
+bool keepalive_suspected(struct keepalive *k, const char *peer)
+{
+	const struct ka_peer *p = keepalive_find(k, peer);
+	return p && p->suspected;
+}
+
+static int compare_u32(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+int keepalive_get_stats(struct keepalive *k, const char *peer, struct keepalive_stats *ret)
+{
+	const struct ka_peer *p = keepalive_find(k, peer);
+	if (!p)
+		return -ENOENT;
+	uint32_t gaps[GAPS];
+	uint64_t total = p->n_gaps;
+	size_t n = total < GAPS ? total : GAPS;
+	for (size_t i = 0; i < n; i++)
+		gaps[i] = p->gap_us[i];
+	qsort(gaps, n, sizeof *gaps, compare_u32);
+	*ret = (struct keepalive_stats){
+		.last_heard = p->last_heard,
+		.instance = p->instance,
+		.beats = p->beats,
+		.jitter_p99 = n ? gaps[(n * 99 - 1) / 100] * MC_USEC : 0,
+		.jitter_max = n ? gaps[n - 1] * MC_USEC : 0,
+	};
+	ret->up = ret->last_heard && !p->suspected;
+	return 0;
+}
+
+/* ---- setting up ---- */
+
+static int check_config(const struct keepalive_config *cfg, struct mc_error *err)
+{
+	if (cfg->interval < BEAT_INTERVAL_MIN || cfg->interval > BEAT_INTERVAL_MAX || !cfg->misses)
+		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
+			"A keep-alive interval of %llu ns with %u misses is out of range",
+			(unsigned long long)cfg->interval, cfg->misses);
+	for (size_t i = 0; i < cfg->n_peers; i++)
+		for (size_t j = 0; j <= i; j++)
+			if (!strcmp(cfg->peers[i].name, j < i ? cfg->peers[j].name : cfg->self))
+				return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
+					"Two hosts are called %s", cfg->peers[i].name);
+	return 0;
+}
+
+static void init_peer(struct keepalive *k, struct ka_peer *p, const struct keepalive_peer *cfg)
+{
+	p->k = k;
+	p->cfg = *cfg;
+	p->tx = -1;
+	p->redial = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+static int start(struct keepalive *k)
+{
+	if (k->stop < 0 || k->poke < 0 || k->timer < 0)
+		return -EMFILE;
+	int r = pthread_create(&k->beater, NULL, keepalive_beat_thread, k);
+	k->beating = r == 0;
+	for (size_t i = 0; i < k->n_peers && r == 0; i++) {
+		struct ka_peer *p = &k->peers[i];
+		if (p->redial < 0)
+			return -EMFILE;
+		r = pthread_create(&p->dialer, NULL, keepalive_dial_thread, p);
+		p->dialing = r == 0;
+	}
+	return -r;
+}
+
+int keepalive_new(const struct keepalive_config *cfg, struct keepalive **ret, struct mc_error *err)
+{
+	int r = check_config(cfg, err);
+	if (r < 0)
+		return r;
+	/* Pages of its own, because they get locked. */
+	size_t size = sizeof(struct keepalive) + cfg->n_peers * sizeof(struct ka_peer);
+	size = (size + 4095) & ~(size_t)4095;
+	struct keepalive *k = aligned_alloc(4096, size);
+	if (!k)
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "No memory for keep-alives");
+	memset(k, 0, size);
+	if (mlock(k, size) < 0)
+		log_debug("the memory of the keep-alives cannot be locked: %s", strerror(errno));
+	k->cfg = *cfg;
+	k->key = *cfg->key;
+	strncpy(k->self, cfg->self, sizeof k->self - 1);
+	strncpy(k->local, cfg->local_address ? cfg->local_address : "", sizeof k->local - 1);
+	k->cfg.key = &k->key;
+	k->cfg.self = k->self;
+	k->cfg.local_address = *k->local ? k->local : NULL;
+	k->cfg.peers = NULL;
+	k->started = mc_now();
+	k->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	k->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	k->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	pthread_mutex_init(&k->lock, NULL);
+	pthread_cond_init(&k->idle, NULL);
+	k->n_peers = cfg->n_peers;
+	for (size_t i = 0; i < cfg->n_peers; i++)
+		init_peer(k, &k->peers[i], &cfg->peers[i]);
+	r = start(k);
+	if (r < 0) {
+		keepalive_free(k);
+		return mc_error_set(err, r, MC_ECLASS_FAILED, "The keep-alives cannot be started: %s",
+			strerror(-r));
+	}
+	*ret = k;
+	return 0;
+}
+
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+void keepalive_free(struct keepalive *k)
+{
+	if (!k)
+		return;
+	if (k->stop >= 0)
+		eventfd_write(k->stop, 1);
+	if (k->beating)
+		pthread_join(k->beater, NULL);
+	for (size_t i = 0; i < k->n_peers; i++) {
+		struct ka_peer *p = &k->peers[i];
+		if (p->dialing)
+			pthread_join(p->dialer, NULL); /* at most the second of a connect */
+		close_fd(p->tx);
+		close_fd(p->redial);
+	}
+	pthread_mutex_lock(&k->lock);
+	while (k->serving)
+		pthread_cond_wait(&k->idle, &k->lock);
+	pthread_mutex_unlock(&k->lock);
+	pthread_cond_destroy(&k->idle);
+	pthread_mutex_destroy(&k->lock);
+	close_fd(k->timer);
+	close_fd(k->poke);
+	close_fd(k->stop);
+	size_t size = sizeof(struct keepalive) + k->n_peers * sizeof(struct ka_peer);
+	munlock(k, size);
+	free(k);
+}
