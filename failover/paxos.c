@@ -253,6 +253,9 @@ enum paxos_step paxos_on_answer(struct paxos_proposer *p, unsigned node, const s
 		p->newer = m->decided;
 		return PAXOS_OVERTAKEN;
 	}
+	/* A late answer about an earlier generation, whose ballots have the same numbers. */
+	if (m->decided.generation != p->before.generation)
+		return PAXOS_WAIT;
 	switch (m->type) {
 	case PAXOS_PROMISE:
 		if (!p->preparing)
