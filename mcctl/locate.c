@@ -3,9 +3,11 @@
  * file is checked by mcd, and mcctl shall work although it has an error elsewhere. */
 #include "mcctl/mcctl.h"
 
+#include "common/cleanup.h"
 #include <errno.h>
 #include <ini.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define DEFAULT_CONFIG  "/etc/mcd/mcd.conf"
@@ -28,6 +30,9 @@ static int on_key(void *ctx, const char *section, const char *name, const char *
 static int read_paths(const struct mcctl *m, struct paths *ret, struct mc_error *err)
 {
 	const char *config = m->config ? m->config : DEFAULT_CONFIG;
+	_cleanup_free_ char *full = realpath(config, NULL); /* mcd's defaults lie beside the real file */
+	if (full)
+		config = full;
 	const char *slash = strrchr(config, '/');
 	*ret = (struct paths){DEFAULT_RUN_DIR, ""};
 	snprintf(ret->key_file, sizeof ret->key_file, "%.*scluster.key",

@@ -34,11 +34,19 @@ static int finish(const struct mcctl *m, const json_t *result, const char *vm, c
 	return MCCTL_OK;
 }
 
+static json_t *vm_and_force(const struct verb_args *args)
+{
+	json_t *request = json_pack("{s:s}", "vm", verb_operand(args, 0));
+	if (verb_option(args, "force"))
+		json_object_set_new(request, "force", json_true());
+	return request;
+}
+
 int run_start(const struct mcctl *m, const struct verb_args *args)
 {
 	json_auto_t *result = NULL;
 	char sentence[64];
-	int code = call_daemon(m, "start", json_pack("{s:s}", "vm", verb_operand(args, 0)), 0, &result);
+	int code = call_daemon(m, "start", vm_and_force(args), 0, &result);
 	if (code != MCCTL_OK)
 		return code;
 	snprintf(sentence, sizeof sentence, "is running (generation %.0f)",
@@ -49,10 +57,7 @@ int run_start(const struct mcctl *m, const struct verb_args *args)
 int run_stop(const struct mcctl *m, const struct verb_args *args)
 {
 	json_auto_t *result = NULL;
-	json_t *request = json_pack("{s:s}", "vm", verb_operand(args, 0));
-	if (verb_option(args, "force"))
-		json_object_set_new(request, "force", json_true());
-	int code = call_daemon(m, "stop", request, 0, &result);
+	int code = call_daemon(m, "stop", vm_and_force(args), 0, &result);
 	return code != MCCTL_OK ? code : finish(m, result, verb_operand(args, 0), "is stopped");
 }
 

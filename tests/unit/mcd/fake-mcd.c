@@ -70,7 +70,7 @@ VERB(dump)
 
 static const struct control_verb fake_verbs[] = {
 	{"status", {{"vm", CONTROL_STRING, false}}, run_status},
-	{"start", {VM}, run_start},
+	{"start", {VM, {"force", CONTROL_BOOL, false}}, run_start},
 	{"stop", {VM, {"force", CONTROL_BOOL, false}}, run_stop},
 	{"protect",
 		{VM, {"peer", CONTROL_STRING, true}, {"delay", CONTROL_STRING, false},

@@ -71,6 +71,7 @@ both status-vm status vm1
 both status-unknown-vm status vm9
 both start start vm1
 both start-refused start vm2
+both start-force start vm1 --force
 both stop stop vm1
 both stop-force stop vm1 --force
 both protect protect vm1 --peer hostB --delay 100ms
