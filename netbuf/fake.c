@@ -73,7 +73,8 @@ static int begin(struct fake *f, enum netbuf_fake_op op, struct mc_error *err)
 		int code = f->op[op].code;
 		f->op[op].code = 0;
 		pthread_mutex_unlock(&f->lock);
-		return mc_error_set(err, -code, MC_ECLASS_FAILED, "injected failure: %s", strerror(code));
+		return mc_error_set(
+			err, -code, MC_ECLASS_FAILED, "injected failure: %s", strerror(code));
 	}
 	f->op[op].calls++;
 	return 0;

@@ -34,7 +34,7 @@ struct netbuf {
 	size_t n_nics;
 	enum netbuf_state state;
 	uint64_t first;   /* of this hold */
-	uint64_t running; /* the epoch that output belongs to now; those in [first, running) are closed */
+	uint64_t running; /* epoch of the output now; those in [first, running) are closed */
 };
 
 extern const struct netbuf_ops netbuf_relay_ops;

@@ -53,7 +53,8 @@ static int check_config(const struct netbuf_config *cfg, struct mc_error *err)
 		for (size_t k = 0; k < i; k++)
 			if (!strcmp(cfg->nics[i].id, cfg->nics[k].id))
 				return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-					"VM %s has two network interfaces called %s", cfg->vm, cfg->nics[i].id);
+					"VM %s has two network interfaces called %s", cfg->vm,
+					cfg->nics[i].id);
 	return 0;
 }
 
@@ -63,7 +64,8 @@ static int open_or_adopt(const struct netbuf_config *cfg, const int *guest_fds, 
 	const struct netbuf_ops *ops;
 	struct netbuf *nb;
 	int r = find_backend(cfg->backend, &ops, err);
-	if (r < 0 || (r = check_config(cfg, err)) < 0 || (r = ops->open(cfg, guest_fds, &nb, err)) < 0)
+	if (r < 0 || (r = check_config(cfg, err)) < 0 ||
+		(r = ops->open(cfg, guest_fds, &nb, err)) < 0)
 		return r;
 	nb->ops = ops;
 	nb->n_nics = cfg->n_nics;
@@ -95,8 +97,8 @@ static int need_holding(const struct netbuf *nb, const char *what, uint64_t epoc
 	if (nb->state == NETBUF_HOLDING)
 		return 0;
 	return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
-		"cannot %s epoch %llu: network output is %s, not held", what, (unsigned long long)epoch,
-		state_names[nb->state]);
+		"cannot %s epoch %llu: network output is %s, not held", what,
+		(unsigned long long)epoch, state_names[nb->state]);
 }
 
 int netbuf_hold(struct netbuf *nb, uint64_t first, struct mc_error *err)
@@ -134,8 +136,8 @@ int netbuf_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 		return r;
 	if (epoch >= nb->running)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
-			"cannot release epoch %llu: epoch %llu is still running", (unsigned long long)epoch,
-			(unsigned long long)nb->running);
+			"cannot release epoch %llu: epoch %llu is still running",
+			(unsigned long long)epoch, (unsigned long long)nb->running);
 	if (epoch < nb->first)
 		return 0; /* before this hold: nothing of it is here */
 	return nb->ops->release(nb, epoch, err);

@@ -32,14 +32,15 @@ struct netbuf_config {
 	size_t n_nics;
 	uint64_t limit;      /* bytes of held output at most */
 	/* Called from any thread, once per epoch, when held output passes 3/4 of the limit: end the
-	 * epoch early, or stop the guest until the epoch is acknowledged. */
+	 * epoch early, or stop the guest until the epoch is acknowledged.  An epoch that begins above
+	 * that mark has its call at once, from within netbuf_barrier.  It must not block. */
 	void (*pressure)(void *ctx);
 	void *ctx;
 };
 
 struct netbuf_stats {
 	const char *backend;
-	uint64_t held_bytes, held_frames;         /* now */
+	uint64_t held_bytes, held_frames;         /* now; bytes of memory, as the limit counts them */
 	uint64_t held_bytes_max;                  /* since opened */
 	uint64_t released_frames, released_bytes; /* in all; passed-through frames count too */
 	uint64_t input_frames, input_bytes;       /* bridge -> guest */
@@ -51,7 +52,8 @@ struct netbuf_stats {
 int netbuf_probe(const char *backend, const char **ret_name, struct mc_error *err);
 
 int netbuf_open(const struct netbuf_config *cfg, struct netbuf **ret, struct mc_error *err);
-/* The tap descriptor of NIC i for QEMU to inherit (-netdev tap,fd=N). Owned by the netbuf. */
+/* The tap descriptor of NIC i for QEMU to inherit (-netdev tap,fd=N).  Owned by the netbuf and
+ * close-on-exec: clear that in the child.  -1 from the fake. */
 int netbuf_guest_fd(const struct netbuf *nb, size_t i);
 /* Takes over the taps of a QEMU that a former mcd started (fds: one per NIC, duplicated here). */
 int netbuf_adopt(const struct netbuf_config *cfg, const int *guest_fds, struct netbuf **ret, struct mc_error *err);

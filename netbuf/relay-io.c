@@ -71,7 +71,8 @@ void relay_wake(int eventfd)
 /* ---- out: to the bridge ---- */
 
 /* false: the tap takes no more now, try again later.  Otherwise the frame is gone, and counted. */
-static bool bridge_write(struct relay *r, size_t nic, const struct iovec *iov, int n_iov, size_t len)
+static bool bridge_write(struct relay *r, size_t nic, const struct iovec *iov, int n_iov,
+	size_t len)
 {
 	ssize_t n;
 	do
@@ -83,7 +84,7 @@ static bool bridge_write(struct relay *r, size_t nic, const struct iovec *iov, i
 	} else if (errno == EAGAIN) {
 		return false;
 	} else if (errno == EINVAL) {
-		r->dropped++; /* nonsense in the guest's own vnet header: no NIC could have sent it */
+		r->dropped++; /* nonsense in the guest's vnet header: no NIC could have sent it */
 	} else {
 		if (!r->lost++)
 			log_error("%s takes no frames (%m): the VM's output is being lost; "
@@ -98,7 +99,7 @@ void relay_flush(struct relay *r)
 		relay_unwatch(r->out_epoll, r->nics[r->blocked].tap);
 		r->blocked = -1;
 	}
-	/* Not more than there is now, and the sockets are looked after meanwhile: the guest runs. */
+	/* Not more than there is now; meanwhile the sockets are looked after: the guest runs. */
 	uint64_t todo = r->q.frames;
 	for (uint64_t i = 1; i <= todo; i++) {
 		struct queue_frame *f = queue_head(&r->q);
@@ -138,7 +139,8 @@ static void dispose(struct relay *r, size_t nic, const struct iovec *iov, size_t
 /* The kernel has taken the outer VLAN tag off; the offsets in the vnet header count without it. */
 static void put_tag_back(struct slot *s, const struct tpacket_auxdata *aux)
 {
-	uint16_t tpid = aux->tp_status & TP_STATUS_VLAN_TPID_VALID ? aux->tp_vlan_tpid : ETH_P_8021Q;
+	uint16_t tpid =
+		aux->tp_status & TP_STATUS_VLAN_TPID_VALID ? aux->tp_vlan_tpid : ETH_P_8021Q;
 	s->tag[0] = (uint8_t)(tpid >> 8);
 	s->tag[1] = (uint8_t)tpid;
 	s->tag[2] = (uint8_t)(aux->tp_vlan_tci >> 8);
@@ -177,10 +179,11 @@ int relay_capture(struct relay *r, size_t nic, unsigned max)
 		switch (errno) {
 		case EAGAIN:
 			return 0;
-		case EINVAL: /* one frame that a vnet header cannot describe; it is off the socket now */
+		case EINVAL: /* one frame that a vnet header cannot describe: it is lost */
 			if (!r->lost++)
-				log_error("a frame of the guest cannot be relayed: turn off segmentation "
-					"offload for tunnels in the guest or on QEMU's command line");
+				log_error("a frame of the guest cannot be relayed: turn off "
+					"segmentation offload for tunnels in the guest or on QEMU's "
+					"command line");
 			return 1;
 		case EINTR:
 		case ENETDOWN: /* told once per taking down, and no frame went with it */
@@ -311,14 +314,11 @@ void relay_announce(struct relay *r)
 void *relay_out_main(void *relay)
 {
 	struct relay *r = relay;
+	int wait_ms = -1;
 	while (!r->stop) {
-		struct epoll_event ev[NETBUF_NICS_MAX + 2];
-		relay_lock(r);
-		int wait_ms = r->announce_round ? mc_ms_left(r->announce_at) : -1;
-		pthread_mutex_unlock(&r->out_lock);
-		int n = epoll_wait(r->out_epoll, ev, NETBUF_NICS_MAX + 2, wait_ms);
+		struct epoll_event ev[2 * NETBUF_NICS_MAX + 1];
+		int n = epoll_wait(r->out_epoll, ev, sizeof ev / sizeof *ev, wait_ms);
 		bool flush = false;
-		relay_lock(r);
 		for (int i = 0; i < n; i++) {
 			uint32_t tag = ev[i].data.u32;
 			uint64_t count;
@@ -326,11 +326,13 @@ void *relay_out_main(void *relay)
 				continue;
 			flush = flush || tag == RELAY_TAG_WAKE || (tag & RELAY_TAG_TAP);
 		}
+		relay_lock(r);
 		if (flush)
 			relay_flush(r);
 		if (r->announce_round && mc_now() >= r->announce_at)
 			relay_announce(r);
 		relay_capture_round(r);
+		wait_ms = r->announce_round ? mc_ms_left(r->announce_at) : -1;
 		relay_unlock(r);
 	}
 	return NULL;
@@ -388,7 +390,8 @@ void *relay_in_main(void *relay)
 			pthread_mutex_unlock(&r->in_lock);
 			if (k < 0) {
 				log_error("%s is gone (%s): somebody removed the VM's interface; "
-					"restart mcd to have it made anew", r->nics[nic].ifname, strerror(-k));
+					  "restart mcd to have it made anew",
+					r->nics[nic].ifname, strerror(-k));
 				relay_unwatch(r->in_epoll, r->nics[nic].tap);
 			}
 		}

@@ -69,14 +69,15 @@ static int relay_barrier(struct netbuf *nb, uint64_t epoch, struct mc_error *err
 	int ret = relay_drain(r);
 	if (ret >= 0) {
 		r->epoch = epoch + 1;
-		/* If the held output is large already, the new epoch hears of it at once: at the limit
-		 * nothing would be read and so nobody else would say it. */
+		/* If the held output is large already, the new epoch hears of it at once: at the
+		 * limit nothing would be read and so nobody else would say it. */
 		r->pressed = false;
 	}
 	relay_unlock(r);
 	if (ret == -EBUSY)
 		return mc_error_set(err, ret, MC_ECLASS_STATE,
-			"the guest goes on sending during the barrier of epoch %llu: it was not stopped",
+			"the guest goes on sending during the barrier of epoch %llu: it was not "
+			"stopped",
 			(unsigned long long)epoch);
 	if (ret < 0)
 		return mc_error_set(err, ret, MC_ECLASS_FAILED,
@@ -234,7 +235,8 @@ static int open_nic(struct relay *r, size_t i, const struct netbuf_config *cfg, 
 	if (ret >= 0)
 		ret = relay_watch(r->in_epoll, n->tap, EPOLLIN, (uint32_t)i);
 	if (ret < 0)
-		return mc_error_set(err, ret, MC_ECLASS_FAILED, "cannot watch a tap: %s", strerror(-ret));
+		return mc_error_set(
+			err, ret, MC_ECLASS_FAILED, "cannot watch a tap: %s", strerror(-ret));
 	return 0;
 }
 
@@ -252,8 +254,8 @@ static int start_threads(struct relay *r, struct mc_error *err)
 	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (ret)
-		return mc_error_set(err, -ret, MC_ECLASS_MEMORY, "cannot start the relay's threads: %s",
-			strerror(ret));
+		return mc_error_set(err, -ret, MC_ECLASS_MEMORY,
+			"cannot start the relay's threads: %s", strerror(ret));
 	pthread_setname_np(r->out_thread, "netbuf-out");
 	pthread_setname_np(r->in_thread, "netbuf-in");
 	return 0;
@@ -281,7 +283,8 @@ static int relay_open(const struct netbuf_config *cfg, const int *guest_fds, str
 	r->out = relay_batch_new();
 	r->in = relay_batch_new();
 	int code = 0;
-	if (!r->out || !r->in || relay_watch(r->out_epoll, r->out_wake, EPOLLIN, RELAY_TAG_WAKE) < 0 ||
+	if (!r->out || !r->in ||
+		relay_watch(r->out_epoll, r->out_wake, EPOLLIN, RELAY_TAG_WAKE) < 0 ||
 		relay_watch(r->in_epoll, r->in_wake, EPOLLIN, RELAY_TAG_WAKE) < 0)
 		code = mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
 			"out of memory or descriptors: raise LimitNOFILE");

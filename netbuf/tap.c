@@ -68,7 +68,8 @@ static int in_namespace(int ns, int (*fn)(void *, struct mc_error *), void *arg,
 	int r = pthread_create(&t, NULL, ns_main, &job);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r)
-		return mc_error_set(err, -r, MC_ECLASS_MEMORY, "cannot start a thread: %s", strerror(r));
+		return mc_error_set(
+			err, -r, MC_ECLASS_MEMORY, "cannot start a thread: %s", strerror(r));
 	pthread_join(t, NULL);
 	return job.r;
 }
@@ -81,14 +82,17 @@ static int tap_create(const char *ifname, int *ret, struct mc_error *err)
 	if (fd < 0)
 		return mc_error_set(err, -errno,
 			errno == EACCES || errno == EPERM ? MC_ECLASS_PERMISSION : MC_ECLASS_KERNEL,
-			"cannot open /dev/net/tun (%m): load the module (modprobe tun) and give mcd access");
+			"cannot open /dev/net/tun (%m): load the module (modprobe tun) and give "
+			"mcd access");
 	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
 	snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "%s", ifname);
 	if (ioctl(fd, TUNSETIFF, &ifr)) {
 		if (errno == EBUSY)
 			return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
-				"the tap %s exists already: another mcd on this host runs the same VM; "
-				"stop that one first", ifname);
+				"the tap %s exists already: another mcd on this host runs the same "
+				"VM; "
+				"stop that one first",
+				ifname);
 		return mc_error_set(err, -errno,
 			errno == EPERM ? MC_ECLASS_PERMISSION : MC_ECLASS_FAILED,
 			"cannot make the tap %s (%m): mcd needs root or CAP_NET_ADMIN", ifname);
@@ -236,25 +240,29 @@ int tap_adopt_guest(int tap, int *ret_sock, struct mc_error *err)
 	struct ifreq ifr = { 0 };
 	if (ioctl(tap, TUNGETIFF, &ifr))
 		return mc_error_set(err, -errno, MC_ECLASS_GUEST,
-			"the descriptor taken from QEMU is not a tap (%m): this QEMU was not started by mcd");
+			"the descriptor taken from QEMU is not a tap (%m): this QEMU was not "
+			"started by mcd");
 	int want = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
 	if ((ifr.ifr_flags & want) != want)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST,
-			"QEMU's tap %s has no vnet headers: this QEMU was not started by mcd", ifr.ifr_name);
+			"QEMU's tap %s has no vnet headers: this QEMU was not started by mcd",
+			ifr.ifr_name);
 	_cleanup_close_ int ns = ioctl(tap, TUNGETDEVNETNS);
 	if (ns < 0)
 		return mc_error_set(err, -errno,
 			errno == EPERM ? MC_ECLASS_PERMISSION : MC_ECLASS_KERNEL,
-			"cannot find the namespace of QEMU's tap %s (%m): this needs Linux 5.3 and CAP_NET_ADMIN",
+			"cannot find the namespace of QEMU's tap %s (%m): this needs Linux 5.3 and "
+			"CAP_NET_ADMIN",
 			ifr.ifr_name);
 	struct stat theirs, ours;
 	if (fstat(ns, &theirs) || stat("/proc/thread-self/ns/net", &ours))
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot compare namespaces: %m");
-	/* A tap in the host's namespace has ways out besides the relay: its output was never held. */
+	/* A tap in the host's namespace has other ways out: its output was never held. */
 	if (theirs.st_ino == ours.st_ino && theirs.st_dev == ours.st_dev)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST,
-			"QEMU's tap %s is in the host's own network namespace, where its output cannot be "
-			"held: start the VM with mcd", ifr.ifr_name);
+			"QEMU's tap %s is in the host's own network namespace, where its output "
+			"cannot be held: start the VM with mcd",
+			ifr.ifr_name);
 	struct guest_job job = { .tap = tap, .sock = -1 };
 	memcpy(job.ifname, ifr.ifr_name, sizeof job.ifname);
 	int r = in_namespace(ns, guest_setup, &job, err);
@@ -278,7 +286,8 @@ static int find_bridge(struct nl_sock *sk, const char *bridge, int *ret_index, u
 	const char *type = rtnl_link_get_type(link);
 	if (!type || strcmp(type, "bridge"))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"%s is not a Linux bridge: name a bridge in the VM's [nic] section", bridge);
+			"%s is not a Linux bridge: name a bridge in the VM's [nic] section",
+			bridge);
 	*ret_index = rtnl_link_get_ifindex(link);
 	*ret_mtu = rtnl_link_get_mtu(link);
 	return 0;
@@ -309,8 +318,8 @@ int tap_open_bridge(const char *ifname, const char *bridge, const uint8_t mac[6]
 		return mc_error_set(err, -errno, MC_ECLASS_KERNEL,
 			"cannot set the offloads of the tap %s: %m", ifname);
 
-	/* Not the guest's own MAC, or the bridge would take the guest's frames for the host's; and a
-	 * high one, because a bridge takes the lowest MAC of its ports for its own. */
+	/* Not the guest's own MAC, or the bridge would take the guest's frames for the host's; and
+	 * a high one, because a bridge takes the lowest MAC of its ports for its own. */
 	uint8_t own[6];
 	memcpy(own, mac, 6);
 	own[0] = mac[0] == 0xfe ? 0xfa : 0xfe;
@@ -329,7 +338,8 @@ int tap_open_bridge(const char *ifname, const char *bridge, const uint8_t mac[6]
 		r = rtnl_link_enslave_ifindex(sk, index, (int)if_nametoindex(ifname));
 		if (r < 0)
 			return mc_error_set(err, -EIO, MC_ECLASS_FAILED,
-				"cannot join the tap %s to the bridge %s: %s", ifname, bridge, nl_geterror(r));
+				"cannot join the tap %s to the bridge %s: %s", ifname, bridge,
+				nl_geterror(r));
 	}
 	rtnl_link_set_flags(up, IFF_UP | IFF_NOARP);
 	if ((r = link_apply(sk, ifname, up, err)) < 0)

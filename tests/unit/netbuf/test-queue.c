@@ -76,7 +76,8 @@ static void test_agrees_with_a_model(void **state)
 			model[tail].epoch = epoch;
 			model[tail].len = random() % 20 ? 20 + (size_t)random() % 1500
 							: 4 + (size_t)random() % 70000;
-			assert_int_equal(push(&q, epoch, 0, model[tail].number, model[tail].len), 0);
+			assert_int_equal(
+				push(&q, epoch, 0, model[tail].number, model[tail].len), 0);
 			tail++;
 			break;
 		case 0 ... 13:

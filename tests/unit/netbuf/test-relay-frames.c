@@ -136,7 +136,7 @@ static void test_vlan_tags_stay(void **state)
 {
 	static const struct {
 		uint16_t outer, inner;
-	} tags[] = { { 0x8100, 0x0800 }, { 0x88a8, 0x8100 }, { 0x8100, 0x8100 }, { 0x8100, 0x0806 } };
+	} tags[] = {{0x8100, 0x0800}, {0x88a8, 0x8100}, {0x8100, 0x8100}, {0x8100, 0x0806}};
 	struct tn *t = open_holding();
 	for (size_t i = 0; i < 4; i++) {
 		tn_build(buf, 300 + i, tn_peer, tags[i].outer, 0);
@@ -217,7 +217,8 @@ static void test_large_input_is_cut_for_a_guest_that_cannot_take_it(void **state
 		assert_true(guest_read(t));
 		assert_int_equal(got.len, 54 + 1448);
 		assert_int_equal(got.vnet.gso_type, VIRTIO_NET_HDR_GSO_NONE);
-		/* The checksum is whole: the sum over pseudo header and segment comes out as 0xffff. */
+		/* The checksum is whole: the sum over pseudo header and segment comes out as
+		 * 0xffff. */
 		uint32_t sum = 6 + 20 + 1448;
 		for (size_t k = 26; k < got.len; k += 2)
 			sum += (uint32_t)(got.data[k] << 8 | got.data[k + 1]);
@@ -273,7 +274,8 @@ static void test_the_bridge_keeps_its_address_and_the_host_stays_silent(void **s
 {
 	/* Without snooping, for which the bridge itself would speak to its ports. */
 	tn_run("ip link add br1 type bridge mcast_snooping 0 && ip link set br1 up");
-	tn_run("ip link add d0 address fa:00:00:00:00:99 type veth peer name d1 && ip link set d0 master br1");
+	tn_run("ip link add d0 address fa:00:00:00:00:99 type veth peer name d1 && ip link set d0 "
+	       "master br1");
 	/* As on a host that has IPv6 on. */
 	tn_run("echo 0 >/proc/sys/net/ipv6/conf/default/disable_ipv6");
 	struct tn *t = tn_open(1, "br1", MIB, "v1");
@@ -290,7 +292,7 @@ static void test_the_bridge_keeps_its_address_and_the_host_stays_silent(void **s
 
 static void test_wrong_bridges_are_refused_with_the_cure(void **state)
 {
-	struct netbuf_nic nic = { .id = "net0", .bridge = "br9", .mac = { 0x52, 0x54, 0, 0, 0, 1 } };
+	struct netbuf_nic nic = {.id = "net0", .bridge = "br9", .mac = {0x52, 0x54, 0, 0, 0, 1}};
 	struct netbuf_config cfg = { .vm = "vm1", .backend = "relay", .nics = &nic, .n_nics = 1,
 		.limit = MIB };
 	struct netbuf *nb = NULL;

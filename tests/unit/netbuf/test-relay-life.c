@@ -238,7 +238,8 @@ static void test_real_qemu_takes_the_tap(void **state)
 		dup2(out[1], 1);
 		fcntl(fd, F_SETFD, 0);
 		execlp("qemu-system-x86_64", "qemu-system-x86_64", "-accel", "tcg", "-m", "32",
-			"-nodefaults", "-display", "none", "-qmp", "stdio", "-netdev", netdev, "-device",
+			"-nodefaults", "-display", "none", "-qmp", "stdio", "-netdev", netdev,
+			"-device",
 			"virtio-net-pci,netdev=net0,mac=52:54:00:00:00:01,romfile=", (char *)NULL);
 		_exit(1);
 	}

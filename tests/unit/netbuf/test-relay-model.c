@@ -72,7 +72,8 @@ static void send_some(struct tn *t, uint32_t *number)
 		tn_guest_raw(netbuf_guest_fd(t->nb, nic), NULL, 10, f, len);
 		if (m.state != CLOSED) {
 			assert_true(m.n[nic] < 20000);
-			m.held[nic][m.n[nic]++] = (struct item){ *number, m.state == OPEN ? 0 : m.running };
+			m.held[nic][m.n[nic]++] =
+				(struct item){*number, m.state == OPEN ? 0 : m.running};
 		}
 		++*number;
 	}

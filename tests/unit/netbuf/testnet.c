@@ -56,7 +56,7 @@ void tn_run(const char *fmt, ...)
 
 static void on_pressure(void *ctx)
 {
-	__atomic_add_fetch(&((struct tn *)ctx)->pressed, 1, __ATOMIC_SEQ_CST);
+	((struct tn *)ctx)->pressed++;
 }
 
 /* A test that failed leaves its relay behind: the next one must not stumble over it. */
@@ -76,8 +76,13 @@ struct tn *tn_open(size_t n, const char *bridge, uint64_t limit, const char *wat
 		t->nics[i].mac[5] = (uint8_t)(1 + i);
 		tap_ifname("vm1", t->nics[i].id, t->ifname[i]);
 	}
-	t->cfg = (struct netbuf_config){ .vm = "vm1", .backend = "auto", .nics = t->nics, .n_nics = n,
-		.limit = limit, .pressure = on_pressure, .ctx = t };
+	t->cfg = (struct netbuf_config){.vm = "vm1",
+		.backend = "auto",
+		.nics = t->nics,
+		.n_nics = n,
+		.limit = limit,
+		.pressure = on_pressure,
+		.ctx = t};
 	struct mc_error err = MC_ERROR_INIT;
 	if (netbuf_open(&t->cfg, &t->nb, &err) < 0)
 		fail_msg("%s", err.msg);
@@ -156,7 +161,8 @@ int tn_watch(const char *ifname)
 	assert_true(fd >= 0);
 	assert_return_code(setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on), errno);
 	assert_return_code(setsockopt(fd, SOL_PACKET, PACKET_AUXDATA, &on, sizeof on), errno);
-	assert_return_code(setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on), errno);
+	assert_return_code(
+		setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on), errno);
 	assert_return_code(setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buf, sizeof buf), errno);
 	struct sockaddr_ll sll = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL),
 		.sll_ifindex = ifname ? (int)if_nametoindex(ifname) : 0 };
@@ -173,7 +179,7 @@ bool tn_read(struct tn *t, struct tn_frame *ret, int timeout_ms)
 		struct cmsghdr align;
 		char buf[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
 	} control;
-	struct iovec iov[2] = { { &ret->vnet, sizeof ret->vnet }, { ret->data, sizeof ret->data - 4 } };
+	struct iovec iov[2] = {{&ret->vnet, sizeof ret->vnet}, {ret->data, sizeof ret->data - 4}};
 	struct msghdr m = { .msg_name = &from, .msg_namelen = sizeof from, .msg_iov = iov,
 		.msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof control };
 	ssize_t n = recvmsg(t->watch, &m, 0);
@@ -211,7 +217,8 @@ void tn_inject(const char *ifname, const struct virtio_net_hdr *h, const uint8_t
 	int on = 1;
 	assert_true(fd >= 0);
 	assert_return_code(setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on), errno);
-	struct sockaddr_ll sll = { .sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex(ifname) };
+	struct sockaddr_ll sll = {
+		.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex(ifname)};
 	struct virtio_net_hdr none = { 0 };
 	struct iovec iov[2] = { { (void *)(h ? h : &none), sizeof none }, { (void *)f, len } };
 	struct msghdr m = { .msg_name = &sll, .msg_namelen = sizeof sll, .msg_iov = iov,
@@ -243,18 +250,25 @@ struct netbuf_stats tn_stats(struct tn *t)
 	return st;
 }
 
+int tn_pressed(struct tn *t)
+{
+	return t->pressed;
+}
+
 void tn_wait_held(struct tn *t, uint64_t frames)
 {
 	uint64_t deadline = mc_now() + 5 * MC_SEC;
 	while (tn_stats(t).held_frames != frames) {
 		if (mc_now() > deadline)
 			fail_msg("%llu frames are held, not %llu",
-				(unsigned long long)tn_stats(t).held_frames, (unsigned long long)frames);
+				(unsigned long long)tn_stats(t).held_frames,
+				(unsigned long long)frames);
 		usleep(200);
 	}
 }
 
-size_t tn_build_tso(uint8_t *buf, size_t payload, uint16_t mss, bool vlan, struct virtio_net_hdr *ret)
+size_t tn_build_tso(
+	uint8_t *buf, size_t payload, uint16_t mss, bool vlan, struct virtio_net_hdr *ret)
 {
 	size_t tag = vlan ? 4 : 0;
 	memset(buf, 0, 54 + tag + payload);
@@ -288,8 +302,11 @@ size_t tn_build_tso(uint8_t *buf, size_t payload, uint16_t mss, bool vlan, struc
 	sum = (sum & 0xffff) + (sum >> 16);
 	ip[36] = (uint8_t)(sum >> 8);
 	ip[37] = (uint8_t)sum;
-	*ret = (struct virtio_net_hdr){ .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-		.gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .hdr_len = (uint16_t)(54 + tag), .gso_size = mss,
-		.csum_start = (uint16_t)(34 + tag), .csum_offset = 16 };
+	*ret = (struct virtio_net_hdr){.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+		.gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+		.hdr_len = (uint16_t)(54 + tag),
+		.gso_size = mss,
+		.csum_start = (uint16_t)(34 + tag),
+		.csum_offset = 16};
 	return 54 + tag + payload;
 }

@@ -23,7 +23,7 @@ struct tn {
 	struct netbuf_config cfg;
 	char ifname[2][16];
 	int watch; /* sees what comes into all interfaces of the namespace, in order */
-	int pressed; /* calls of pressure() */
+	_Atomic int pressed;
 };
 /* Opens a relay with n NICs, on `bridge` ("" = none); the watch sees frames that leave the host, or
  * on a bridge all that enter `watch_if`. */
@@ -46,7 +46,8 @@ uint32_t tn_number(const struct tn_frame *f);
 extern const uint8_t tn_broadcast[6], tn_mac[6], tn_peer[6];
 
 /* The guest's end. */
-void tn_guest_raw(int fd, const struct virtio_net_hdr *h, size_t hlen, const uint8_t *f, size_t len);
+void tn_guest_raw(
+	int fd, const struct virtio_net_hdr *h, size_t hlen, const uint8_t *f, size_t len);
 void tn_send(struct tn *t, size_t nic, uint32_t number); /* one small frame */
 bool tn_guest_read(int fd, struct tn_frame *ret, int timeout_ms);
 
@@ -61,6 +62,8 @@ void tn_expect_none(struct tn *t);
 /* Waits until so many frames are held. */
 void tn_wait_held(struct tn *t, uint64_t frames);
 struct netbuf_stats tn_stats(struct tn *t);
+int tn_pressed(struct tn *t); /* calls of pressure() */
 
 /* An IPv4 TCP segment to be cut into pieces of `mss`; returns its length. */
-size_t tn_build_tso(uint8_t *buf, size_t payload, uint16_t mss, bool vlan, struct virtio_net_hdr *ret);
+size_t tn_build_tso(
+	uint8_t *buf, size_t payload, uint16_t mss, bool vlan, struct virtio_net_hdr *ret);
