@@ -14,8 +14,8 @@ static int wait_ready(int fd, short events, uint64_t deadline, int wake_fd)
 {
 	for (;;) {
 		struct pollfd p[2] = {
-			{ .fd = fd, .events = events },
-			{ .fd = wake_fd, .events = POLLIN },
+			{.fd = fd, .events = events},
+			{.fd = wake_fd, .events = POLLIN},
 		};
 		int left = mc_ms_left(deadline);
 		int r = poll(p, wake_fd >= 0 ? 2 : 1, left);
@@ -67,8 +67,8 @@ int link_write(int fd, const void *buf, size_t len, uint64_t deadline)
 {
 	size_t put = 0;
 	while (put < len) {
-		ssize_t n = send(fd, (const char *)buf + put, len - put,
-			MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n =
+			send(fd, (const char *)buf + put, len - put, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n >= 0) {
 			put += (size_t)n;
 			if (put < len && mc_now() >= deadline)

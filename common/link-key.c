@@ -58,11 +58,12 @@ static int check_file(int fd, const char *path, struct mc_error *err)
 {
 	struct stat st;
 	if (fstat(fd, &st) < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_CONFIG, "cannot stat key file %s: %s", path,
-			strerror(errno));
+		return mc_error_set(err, -errno, MC_ECLASS_CONFIG, "cannot stat key file %s: %s",
+			path, strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"key file %s is not a regular file; make one with 'mcctl keygen %s'", path, path);
+			"key file %s is not a regular file; make one with 'mcctl keygen %s'", path,
+			path);
 	if (st.st_mode & 077)
 		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
 			"key file %s can be read or changed by others than its owner (mode %03o); "
@@ -70,7 +71,8 @@ static int check_file(int fd, const char *path, struct mc_error *err)
 			path, (unsigned)st.st_mode & 0777, path);
 	if (st.st_uid != 0 && st.st_uid != geteuid())
 		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
-			"key file %s belongs to user %u; it must belong to root or to the user mcd runs "
+			"key file %s belongs to user %u; it must belong to root or to the user mcd "
+			"runs "
 			"as: run 'chown root %s'",
 			path, (unsigned)st.st_uid, path);
 	return 0;
@@ -82,7 +84,8 @@ int link_key_load(const char *path, struct link_key *ret, struct mc_error *err)
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_CONFIG,
-			"cannot open key file %s: %s; make it once with 'mcctl keygen %s' and copy it to "
+			"cannot open key file %s: %s; make it once with 'mcctl keygen %s' and copy "
+			"it to "
 			"every host",
 			path, strerror(errno), path);
 	int r = check_file(fd, path, err);
@@ -96,8 +99,8 @@ int link_key_load(const char *path, struct link_key *ret, struct mc_error *err)
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0) {
-			r = mc_error_set(err, -errno, MC_ECLASS_CONFIG, "cannot read key file %s: %s",
-				path, strerror(errno));
+			r = mc_error_set(err, -errno, MC_ECLASS_CONFIG,
+				"cannot read key file %s: %s", path, strerror(errno));
 			goto out;
 		}
 		if (got == 0)
@@ -112,7 +115,8 @@ int link_key_load(const char *path, struct link_key *ret, struct mc_error *err)
 	}
 	if (too_long || n < LINK_KEY_MIN || n > LINK_KEY_MAX) {
 		r = mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"key file %s holds a key of %s%zu bytes, but it must have %d to %d; make one with "
+			"key file %s holds a key of %s%zu bytes, but it must have %d to %d; make "
+			"one with "
 			"'mcctl keygen' and copy it to every host",
 			path, too_long ? "more than " : "", too_long ? (size_t)FILE_MAX : n,
 			LINK_KEY_MIN, LINK_KEY_MAX);
@@ -144,13 +148,14 @@ int link_key_create(const char *path, struct mc_error *err)
 	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0) {
 		int e = errno;
-		r = e == EEXIST ?
-			mc_error_set(err, -e, MC_ECLASS_INVALID,
-				"%s exists and is not overwritten: hosts that still use it would no longer "
-				"understand this one; remove it first if you mean to replace it",
-				path) :
-			mc_error_set(err, -e, MC_ECLASS_FAILED, "cannot create key file %s: %s", path,
-				strerror(e));
+		r = e == EEXIST ? mc_error_set(err, -e, MC_ECLASS_INVALID,
+					  "%s exists and is not overwritten: hosts that still use "
+					  "it would no longer "
+					  "understand this one; remove it first if you mean to "
+					  "replace it",
+					  path)
+				: mc_error_set(err, -e, MC_ECLASS_FAILED,
+					  "cannot create key file %s: %s", path, strerror(e));
 		goto out;
 	}
 	ssize_t n = write(fd, text, sizeof text);

@@ -14,8 +14,8 @@
 #include <sys/socket.h>
 
 /* Numeric only: no name service may delay a takeover. */
-static int resolve(const char *address, uint16_t port, struct sockaddr_storage *ret, socklen_t *ret_len,
-	struct mc_error *err)
+static int resolve(const char *address, uint16_t port, struct sockaddr_storage *ret,
+	socklen_t *ret_len, struct mc_error *err)
 {
 	struct addrinfo hints = {
 		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
@@ -44,15 +44,16 @@ int link_listen(const char *address, uint16_t port, struct mc_error *err)
 	_cleanup_close_ int fd =
 		socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot make a socket: %s",
-			strerror(errno));
+		return mc_error_set(
+			err, -errno, MC_ECLASS_FAILED, "cannot make a socket: %s", strerror(errno));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
 	/* "Exactly this address": [::] must not take the IPv4 port as well. */
 	if (ss.ss_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
 	if (bind(fd, (struct sockaddr *)&ss, len) < 0 || listen(fd, 64) < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-			"cannot listen on %s port %u: %s; check [host] address and port, and that no other "
+			"cannot listen on %s port %u: %s; check [host] address and port, and that "
+			"no other "
 			"mcd runs",
 			address, port, strerror(errno));
 	return mc_steal_fd(&fd);
@@ -61,8 +62,8 @@ int link_listen(const char *address, uint16_t port, struct mc_error *err)
 static int connect_error(struct mc_error *err, int e, const char *address, uint16_t port)
 {
 	return mc_error_set(err, -e, MC_ECLASS_UNREACHABLE,
-		"cannot connect to %s port %u: %s; is mcd running there and the port open?", address,
-		port, strerror(e));
+		"cannot connect to %s port %u: %s; is mcd running there and the port open?",
+		address, port, strerror(e));
 }
 
 int link_tcp_connect(const char *local, const char *address, uint16_t port, uint64_t deadline,
@@ -76,8 +77,8 @@ int link_tcp_connect(const char *local, const char *address, uint16_t port, uint
 	_cleanup_close_ int fd =
 		socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot make a socket: %s",
-			strerror(errno));
+		return mc_error_set(
+			err, -errno, MC_ECLASS_FAILED, "cannot make a socket: %s", strerror(errno));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	if (local) {
 		r = resolve(local, 0, &from, &from_len, err);
@@ -86,13 +87,13 @@ int link_tcp_connect(const char *local, const char *address, uint16_t port, uint
 		setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
 		if (bind(fd, (struct sockaddr *)&from, from_len) < 0)
 			return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-				"cannot connect from address %s: %s; does this host have it?", local,
-				strerror(errno));
+				"cannot connect from address %s: %s; does this host have it?",
+				local, strerror(errno));
 	}
 	if (connect(fd, (struct sockaddr *)&to, to_len) < 0 && errno != EINPROGRESS)
 		return connect_error(err, errno, address, port);
 	for (;;) {
-		struct pollfd p = { .fd = fd, .events = POLLOUT };
+		struct pollfd p = {.fd = fd, .events = POLLOUT};
 		int left = mc_ms_left(deadline);
 		r = poll(&p, 1, left);
 		if (r > 0)

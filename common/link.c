@@ -28,7 +28,7 @@
  * REFUSED (type 4) has nothing more.  It is not authenticated: it can only end a handshake.
  *
  *   connector               acceptor
- *   HELLO         ------>             looks at magic, version, type: else REFUSED(version | bad)
+ *   HELLO         ------>             looks at magic, version, type; REFUSED(version)
  *                 <------   HELLO
  *   PROOF         ------>             MAC wrong: REFUSED(key).  Only now parses the HELLO.
  *                 <------   WELCOME   code != 0: authentic, but not let in (name | bad)
@@ -70,7 +70,7 @@
 
 _Static_assert(NAME_SIZE == LINK_NAME_MAX + 1, "a name and its NUL fill the field");
 
-static const char magic[8] = { 'm', 'c', 'd', '-', 'l', 'i', 'n', 'k' };
+static const char magic[8] = {'m', 'c', 'd', '-', 'l', 'i', 'n', 'k'};
 
 enum { TYPE_HELLO = 1, TYPE_PROOF = 2, TYPE_WELCOME = 3, TYPE_REFUSED = 4 };
 enum { ROLE_CONNECTOR = 1, ROLE_ACCEPTOR = 2 };
@@ -125,7 +125,7 @@ static bool get_name(char ret[NAME_SIZE], const uint8_t *p)
 
 static bool get_hello(struct hello *ret, const uint8_t p[HELLO_SIZE], uint8_t role)
 {
-	struct hello h = { .role = p[16], .purpose = p[17], .instance = mc_get64(p + 24) };
+	struct hello h = {.role = p[16], .purpose = p[17], .instance = mc_get64(p + 24)};
 	static const uint8_t zero[6];
 	if (h.role != role || memcmp(p + 18, zero, 6) || p[11] || memcmp(p + 12, zero, 4))
 		return false;
@@ -144,7 +144,7 @@ static bool get_hello(struct hello *ret, const uint8_t p[HELLO_SIZE], uint8_t ro
 static int compute_mac(const struct link_key *key, uint8_t role, const uint8_t *connector,
 	const uint8_t *acceptor, const uint8_t *prefix, uint8_t ret[MAC_SIZE])
 {
-	uint8_t text[32 + 2 * HELLO_SIZE + PREFIX_SIZE] = { 0 };
+	uint8_t text[32 + 2 * HELLO_SIZE + PREFIX_SIZE] = {0};
 	const char *label = role == ROLE_CONNECTOR ? "mcd-link connector" : "mcd-link acceptor";
 	memcpy(text, label, strlen(label));
 	memcpy(text + 32, connector, HELLO_SIZE);
@@ -164,11 +164,12 @@ static int io_error(struct mc_error *err, int r, const char *doing)
 {
 	if (r == -ETIMEDOUT)
 		return mc_error_set(err, r, MC_ECLASS_TIMEOUT,
-			"the peer was silent while %s; is what runs there mcd, and is it healthy?", doing);
+			"the peer was silent while %s; is what runs there mcd, and is it healthy?",
+			doing);
 	if (r == -ENODATA)
 		r = -ECONNRESET;
-	return mc_error_set(err, r, MC_ECLASS_UNREACHABLE, "the connection broke while %s: %s", doing,
-		strerror(-r));
+	return mc_error_set(err, r, MC_ECLASS_UNREACHABLE, "the connection broke while %s: %s",
+		doing, strerror(-r));
 }
 
 static int wrong_version(struct mc_error *err, unsigned theirs)
@@ -207,7 +208,8 @@ static int read_prefix(int fd, uint8_t type, uint8_t p[PREFIX_SIZE], const char 
 		return io_error(err, r, doing);
 	if (memcmp(p, magic, sizeof magic))
 		return mc_error_set(err, -EPROTO, MC_ECLASS_PROTOCOL,
-			"what connects or listens there is not an mcd (wrong magic); check address and port");
+			"what connects or listens there is not an mcd (wrong magic); check address "
+			"and port");
 	unsigned version = mc_get16(p + 8);
 	if (version != LINK_VERSION)
 		return wrong_version(err, version);
@@ -215,7 +217,8 @@ static int read_prefix(int fd, uint8_t type, uint8_t p[PREFIX_SIZE], const char 
 		return refused(err, p[11], version);
 	if (p[10] != type)
 		return mc_error_set(err, -EPROTO, MC_ECLASS_PROTOCOL,
-			"the peer sent message type %u while %s; it is broken or not an mcd", p[10], doing);
+			"the peer sent message type %u while %s; it is broken or not an mcd", p[10],
+			doing);
 	return 0;
 }
 
@@ -236,7 +239,8 @@ static void refuse(int fd, uint8_t code, uint64_t deadline)
 		;
 }
 
-static void fill_peer(struct link_peer *ret, const struct hello *connector, const struct hello *peer)
+static void fill_peer(
+	struct link_peer *ret, const struct hello *connector, const struct hello *peer)
 {
 	memset(ret, 0, sizeof *ret);
 	memcpy(ret->name, peer->name, NAME_SIZE);
@@ -247,13 +251,14 @@ static void fill_peer(struct link_peer *ret, const struct hello *connector, cons
 
 static int set_name(char field[NAME_SIZE], const char *name, const char *what, struct mc_error *err)
 {
-	uint8_t padded[NAME_SIZE] = { 0 };
+	uint8_t padded[NAME_SIZE] = {0};
 	size_t n = name ? strlen(name) : 0;
 	if (n < NAME_SIZE)
 		memcpy(padded, name ? name : "", n);
 	if (n >= NAME_SIZE || !get_name(field, padded))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"the %s '%.80s' is not usable: at most %d printable characters without space and '/'",
+			"the %s '%.80s' is not usable: at most %d printable characters without "
+			"space and '/'",
 			what, name, LINK_NAME_MAX);
 	return 0;
 }
@@ -278,11 +283,13 @@ static int handshake_connect(int fd, const struct link_key *key, const struct he
 
 	put_prefix(msg, TYPE_PROOF, 0);
 	if (compute_mac(key, ROLE_CONNECTOR, mine, theirs, msg, msg + PREFIX_SIZE) < 0)
-		return mc_error_set(err, -EIO, MC_ECLASS_FAILED, "cannot compute HMAC-SHA256 by GnuTLS");
+		return mc_error_set(
+			err, -EIO, MC_ECLASS_FAILED, "cannot compute HMAC-SHA256 by GnuTLS");
 	r = link_write(fd, msg, sizeof msg, deadline);
 	if (r < 0)
 		return io_error(err, r, "proving the cluster key");
-	r = read_prefix(fd, TYPE_WELCOME, msg, "waiting for its proof of the cluster key", deadline, err);
+	r = read_prefix(
+		fd, TYPE_WELCOME, msg, "waiting for its proof of the cluster key", deadline, err);
 	if (r < 0)
 		return r;
 	r = link_read(fd, msg + PREFIX_SIZE, MAC_SIZE, deadline, -1);
@@ -295,11 +302,12 @@ static int handshake_connect(int fd, const struct link_key *key, const struct he
 	/* Only from here on anything of theirs is parsed. */
 	struct hello peer;
 	if (!get_hello(&peer, theirs, ROLE_ACCEPTOR))
-		return mc_error_set(err, -EPROTO, MC_ECLASS_PROTOCOL,
-			"the peer's first message is malformed");
+		return mc_error_set(
+			err, -EPROTO, MC_ECLASS_PROTOCOL, "the peer's first message is malformed");
 	if (msg[11] == REFUSE_NAME || (self->expect[0] && strcmp(self->expect, peer.name)))
 		return mc_error_set(err, -EHOSTUNREACH, MC_ECLASS_UNREACHABLE,
-			"the host there calls itself '%s', not '%s'; check the addresses of [host ...] and "
+			"the host there calls itself '%s', not '%s'; check the addresses of [host "
+			"...] and "
 			"'name' in its mcd.conf",
 			peer.name, self->expect);
 	if (msg[11] || peer.purpose != self->purpose)
@@ -315,7 +323,7 @@ int link_accept(int fd, const struct link_key *key, const char *self_name, uint6
 	struct mc_error dummy = MC_ERROR_INIT;
 	if (!err)
 		err = &dummy;
-	struct hello self = { .role = ROLE_ACCEPTOR, .instance = instance };
+	struct hello self = {.role = ROLE_ACCEPTOR, .instance = instance};
 	int r = set_name(self.name, self_name, "own host name", err);
 	if (r < 0)
 		return r;
@@ -341,7 +349,8 @@ int link_accept(int fd, const struct link_key *key, const char *self_name, uint6
 	if (r < 0)
 		return io_error(err, r, "sending the first message");
 
-	r = read_prefix(fd, TYPE_PROOF, msg, "waiting for its proof of the cluster key", deadline, err);
+	r = read_prefix(
+		fd, TYPE_PROOF, msg, "waiting for its proof of the cluster key", deadline, err);
 	if (r < 0)
 		return r;
 	r = link_read(fd, msg + PREFIX_SIZE, MAC_SIZE, deadline, -1);
@@ -358,18 +367,20 @@ int link_accept(int fd, const struct link_key *key, const char *self_name, uint6
 	uint8_t code = 0;
 	if (!get_hello(&peer, theirs, ROLE_CONNECTOR)) {
 		code = REFUSE_BAD;
-		r = mc_error_set(err, -EPROTO, MC_ECLASS_PROTOCOL,
-			"the peer's first message is malformed");
+		r = mc_error_set(
+			err, -EPROTO, MC_ECLASS_PROTOCOL, "the peer's first message is malformed");
 	} else if (peer.expect[0] && strcmp(peer.expect, self.name)) {
 		code = REFUSE_NAME;
 		r = mc_error_set(err, -EHOSTUNREACH, MC_ECLASS_UNREACHABLE,
-			"host '%s' wants to talk to '%s', but this host is '%s'; check the addresses of "
+			"host '%s' wants to talk to '%s', but this host is '%s'; check the "
+			"addresses of "
 			"[host ...] in its mcd.conf",
 			peer.name, peer.expect, self.name);
 	}
 	put_prefix(msg, TYPE_WELCOME, code);
 	if (compute_mac(key, ROLE_ACCEPTOR, theirs, mine, msg, msg + PREFIX_SIZE) < 0)
-		return mc_error_set(err, -EIO, MC_ECLASS_FAILED, "cannot compute HMAC-SHA256 by GnuTLS");
+		return mc_error_set(
+			err, -EIO, MC_ECLASS_FAILED, "cannot compute HMAC-SHA256 by GnuTLS");
 	int w = link_write(fd, msg, sizeof msg, deadline);
 	if (code)
 		return r;
@@ -381,9 +392,11 @@ int link_accept(int fd, const struct link_key *key, const char *self_name, uint6
 
 int link_connect(const char *local, const char *address, uint16_t port, const struct link_key *key,
 	const char *self_name, uint64_t instance, enum link_purpose purpose, const char *subject,
-	const char *expect_name, uint64_t deadline, struct link_peer *ret_peer, struct mc_error *err)
+	const char *expect_name, uint64_t deadline, struct link_peer *ret_peer,
+	struct mc_error *err)
 {
-	struct hello self = { .role = ROLE_CONNECTOR, .purpose = (uint8_t)purpose, .instance = instance };
+	struct hello self = {
+		.role = ROLE_CONNECTOR, .purpose = (uint8_t)purpose, .instance = instance};
 	int r = set_name(self.name, self_name, "own host name", err);
 	if (r == 0)
 		r = set_name(self.subject, subject, "VM name", err);
@@ -402,8 +415,8 @@ int link_connect(const char *local, const char *address, uint16_t port, const st
 	}
 	int flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot make the socket blocking: %s",
-			strerror(errno));
+		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
+			"cannot make the socket blocking: %s", strerror(errno));
 	if (ret_peer)
 		*ret_peer = peer;
 	return mc_steal_fd(&fd);

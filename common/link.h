@@ -12,9 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LINK_KEY_MIN    32 /* bytes of a cluster key, at least and at most */
-#define LINK_KEY_MAX    256
-#define LINK_NAME_MAX   63 /* bytes of a host name, of a VM name */
+#define LINK_KEY_MIN  32 /* bytes of a cluster key, at least and at most */
+#define LINK_KEY_MAX  256
+#define LINK_NAME_MAX 63 /* bytes of a host name, of a VM name */
 
 enum link_purpose {
 	LINK_KEEPALIVE = 1, /* one-way beats, connector -> acceptor */
@@ -32,7 +32,7 @@ struct link_peer {
 	char name[LINK_NAME_MAX + 1];    /* its host name, from its mcd.conf */
 	char subject[LINK_NAME_MAX + 1]; /* VM name for LINK_DATA, else "" */
 	enum link_purpose purpose;
-	uint64_t instance;               /* random per mcd process: tells a restart */
+	uint64_t instance; /* random per mcd process: tells a restart */
 };
 
 /* Reads the key file (binary or text, as mcctl keygen wrote it); refuses a file that others can
@@ -49,7 +49,8 @@ int link_listen(const char *address, uint16_t port, struct mc_error *err);
  * connected descriptor, blocking, with TCP_NODELAY.  expect_name: the peer must call itself so. */
 int link_connect(const char *local, const char *address, uint16_t port, const struct link_key *key,
 	const char *self, uint64_t instance, enum link_purpose purpose, const char *subject,
-	const char *expect_name, uint64_t deadline, struct link_peer *ret_peer, struct mc_error *err);
+	const char *expect_name, uint64_t deadline, struct link_peer *ret_peer,
+	struct mc_error *err);
 
 /* The acceptor's half, on an accepted descriptor (which stays the caller's, also on failure). */
 int link_accept(int fd, const struct link_key *key, const char *self, uint64_t instance,

@@ -21,31 +21,32 @@ enum decide_ownership {
 struct decide_facts {
 	enum decide_role role;
 	enum decide_ownership ownership;
-	bool link_up;             /* the replication connection */
-	bool ack_overdue;         /* primary: an epoch waits for its ACK longer than timing allows */
-	bool peer_suspected;      /* k keep-alives in a row missed */
-	bool peer_left;           /* the peer said goodbye in order (planned unprotect / shutdown) */
-	bool others_hear_peer;    /* another voter heard the peer within the suspicion time */
+	bool link_up;          /* the replication connection */
+	bool ack_overdue;      /* primary: an epoch waits for its ACK longer than timing allows */
+	bool peer_suspected;   /* k keep-alives in a row missed */
+	bool peer_left;        /* the peer said goodbye in order (planned unprotect / shutdown) */
+	bool others_hear_peer; /* another voter heard the peer within the suspicion time */
 	uint64_t since_link_down; /* ns; 0 while the link is up */
-	bool image_complete;      /* standby: a committed epoch exists and we are named in the record */
-	bool quorate;             /* the cluster gate; true where there is no cluster manager */
-	bool guest_gone;          /* QEMU of our copy has exited or crashed */
+	bool image_complete; /* standby: a committed epoch exists and we are named in the record */
+	bool quorate;        /* the cluster gate; true where there is no cluster manager */
+	bool guest_gone;     /* QEMU of our copy has exited or crashed */
 };
 
 struct decide_config {
-	uint64_t head_start;      /* ns that the standby grants a primary that others still hear */
-	bool automatic;           /* failover = automatic; false: only an operator or cluster manager promotes */
+	uint64_t head_start; /* ns that the standby grants a primary that others still hear */
+	bool automatic; /* failover = automatic; false: only an operator or cluster manager promotes
+			 */
 };
 
 enum decide_action {
-	ACT_CONTINUE,       /* go on as we are */
-	ACT_HOLD,           /* keep paused/held, keep asking, raise the alarm */
-	ACT_PROPOSE_SELF,   /* propose {self, none}: go on unprotected, or take over */
-	ACT_HAND_OVER,      /* primary whose guest crashed: propose {peer, none} */
-	ACT_ACTIVATE,       /* standby that won: finish applying, load, run */
-	ACT_RELEASE,        /* primary that won: let held output out, run unprotected */
-	ACT_DESTROY,        /* lost: destroy our copy, drop what is held */
-	ACT_WAIT,           /* give the other side its head start, then decide again */
+	ACT_CONTINUE,     /* go on as we are */
+	ACT_HOLD,         /* keep paused/held, keep asking, raise the alarm */
+	ACT_PROPOSE_SELF, /* propose {self, none}: go on unprotected, or take over */
+	ACT_HAND_OVER,    /* primary whose guest crashed: propose {peer, none} */
+	ACT_ACTIVATE,     /* standby that won: finish applying, load, run */
+	ACT_RELEASE,      /* primary that won: let held output out, run unprotected */
+	ACT_DESTROY,      /* lost: destroy our copy, drop what is held */
+	ACT_WAIT,         /* give the other side its head start, then decide again */
 };
 
 struct decision {

@@ -12,11 +12,11 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define CONNECT_TIME   MC_SEC           /* TCP and handshake; also bounds mesh_close */
-#define RECONNECT_MIN  (20 * MC_MSEC)
-#define RECONNECT_MAX  (500 * MC_MSEC)  /* so long at most a host that is back stays unused */
-#define DEAD_AFTER_MS  2000             /* unacknowledged data: give the connection up */
-#define STALL_TIME     (2 * MC_SEC)     /* the rest of a message that has begun */
+#define CONNECT_TIME  MC_SEC /* TCP and handshake; also bounds mesh_close */
+#define RECONNECT_MIN (20 * MC_MSEC)
+#define RECONNECT_MAX (500 * MC_MSEC) /* so long at most a host that is back stays unused */
+#define DEAD_AFTER_MS 2000            /* unacknowledged data: give the connection up */
+#define STALL_TIME    (2 * MC_SEC)    /* the rest of a message that has begun */
 
 struct peer {
 	struct mesh *mesh;
@@ -39,12 +39,21 @@ struct mesh {
 	struct peer peers[VOTERS_MAX + 1]; /* by node; [self] unused */
 };
 
-static struct timespec to_timespec(uint64_t t)
+void mesh_cond_init(pthread_cond_t *c)
+{
+	pthread_condattr_t a;
+	pthread_condattr_init(&a);
+	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+	pthread_cond_init(c, &a);
+	pthread_condattr_destroy(&a);
+}
+
+struct timespec mesh_timespec(uint64_t t)
 {
 	/* A far deadline ("for ever") must stay within time_t. */
 	uint64_t sec = t / MC_SEC;
-	return (struct timespec){ .tv_sec = sec > INT32_MAX ? INT32_MAX : (time_t)sec,
-		.tv_nsec = (long)(t % MC_SEC) };
+	return (struct timespec){
+		.tv_sec = sec > INT32_MAX ? INT32_MAX : (time_t)sec, .tv_nsec = (long)(t % MC_SEC)};
 }
 
 void mesh_watch_socket(int fd)
@@ -129,10 +138,9 @@ static void set_connected(struct peer *p, int fd)
 
 static bool back_off(struct mesh *m, uint64_t time)
 {
-	struct timespec ts = to_timespec(mc_now() + time);
+	struct timespec ts = mesh_timespec(mc_now() + time);
 	pthread_mutex_lock(&m->lock);
-	while (!m->closing &&
-		pthread_cond_clockwait(&m->closing_cond, &m->lock, CLOCK_MONOTONIC, &ts) != ETIMEDOUT)
+	while (!m->closing && pthread_cond_timedwait(&m->closing_cond, &m->lock, &ts) != ETIMEDOUT)
 		;
 	bool closing = m->closing;
 	pthread_mutex_unlock(&m->lock);
@@ -161,21 +169,23 @@ static void *peer_thread(void *arg)
 	struct peer *p = arg;
 	struct mesh *m = p->mesh;
 	uint64_t pause = RECONNECT_MIN;
-	const char *told = NULL; /* class of the last failure logged: not the same line twice a second */
+	const char *told =
+		NULL; /* class of the last failure logged: not the same line twice a second */
 	do {
 		struct mc_error err = MC_ERROR_INIT;
 		struct link_peer peer;
-		int fd = link_connect(m->local[0] ? m->local : NULL, p->voter.address, p->voter.port,
-			&m->key, m->cfg.group->names[m->cfg.self - 1], m->cfg.instance, LINK_VOTE, NULL,
-			p->voter.name, mc_now() + CONNECT_TIME, &peer, &err);
+		int fd = link_connect(m->local[0] ? m->local : NULL, p->voter.address,
+			p->voter.port, &m->key, m->cfg.group->names[m->cfg.self - 1],
+			m->cfg.instance, LINK_VOTE, NULL, p->voter.name, mc_now() + CONNECT_TIME,
+			&peer, &err);
 		if (fd < 0 && told != err.cls) {
 			log_warn("voter %s: %s", p->voter.name, err.msg);
 			told = err.cls;
 		}
 		uint64_t lived = 0;
 		if (fd >= 0) {
-			/* A peer that accepts us and hangs up at once is as good as dead: one line, and the
-			 * back-off stays. */
+			/* A peer that accepts us and hangs up at once is as good as dead: one line,
+			 * and the back-off stays. */
 			bool flapping = pause > RECONNECT_MIN && !told;
 			if (!flapping)
 				log_info("voter %s: connected", p->voter.name);
@@ -200,9 +210,9 @@ int mesh_open(const struct mesh_config *cfg, struct mesh **ret, struct mc_error 
 		snprintf(m->local, sizeof m->local, "%s", cfg->local_address);
 	m->last_id = cfg->instance;
 	pthread_mutex_init(&m->lock, NULL);
-	pthread_cond_init(&m->closing_cond, NULL);
+	mesh_cond_init(&m->closing_cond);
 	for (unsigned i = 0; i <= VOTERS_MAX; i++)
-		m->peers[i] = (struct peer){ .mesh = m, .node = i, .fd = -1 };
+		m->peers[i] = (struct peer){.mesh = m, .node = i, .fd = -1};
 
 	for (size_t i = 0; i < cfg->n_voters; i++)
 		m->peers[paxos_group_node(cfg->group, cfg->voters[i].name)].voter = cfg->voters[i];
@@ -226,7 +236,8 @@ int mesh_start(struct mesh *m, struct mc_error *err)
 	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r)
-		return mc_error_set(err, -r, MC_ECLASS_FAILED, "cannot start a thread: %s", strerror(r));
+		return mc_error_set(
+			err, -r, MC_ECLASS_FAILED, "cannot start a thread: %s", strerror(r));
 	return 0;
 }
 
@@ -283,7 +294,7 @@ void mesh_call_begin(struct mesh *m, struct mesh_call *c)
 {
 	memset(c, 0, sizeof *c);
 	c->mesh = m;
-	pthread_cond_init(&c->cond, NULL);
+	mesh_cond_init(&c->cond);
 	pthread_mutex_lock(&m->lock);
 	c->next = m->calls;
 	m->calls = c;
@@ -318,7 +329,7 @@ void mesh_call_send(struct mesh_call *c, const struct vote_msg *request, uint32_
 
 static int wait_locked(struct mesh_call *c, uint64_t deadline, bool for_answer)
 {
-	struct timespec ts = to_timespec(deadline);
+	struct timespec ts = mesh_timespec(deadline);
 	for (;;) {
 		if (c->mesh->closing)
 			return -ESHUTDOWN;
@@ -330,7 +341,7 @@ static int wait_locked(struct mesh_call *c, uint64_t deadline, bool for_answer)
 		}
 		if (mc_now() >= deadline)
 			return 0;
-		pthread_cond_clockwait(&c->cond, &c->mesh->lock, CLOCK_MONOTONIC, &ts);
+		pthread_cond_timedwait(&c->cond, &c->mesh->lock, &ts);
 	}
 }
 

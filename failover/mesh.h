@@ -9,6 +9,7 @@
 #pragma once
 #include "failover/vote-wire.h"
 #include <pthread.h>
+#include <time.h>
 
 #define MESH_ALL UINT32_MAX
 
@@ -19,10 +20,11 @@ struct mesh_config {
 	unsigned self;
 	const struct voter_peer *voters; /* any order; copied by mesh_open */
 	size_t n_voters;
-	const struct link_key *key;      /* copied */
+	const struct link_key *key; /* copied */
 	uint64_t instance;
-	const char *local_address;       /* copied; NULL = any */
-	/* From the peer's thread: it is connected now / it answered (after the waiting call got it). */
+	const char *local_address; /* copied; NULL = any */
+	/* From the peer's thread: it is connected now / it answered (after the waiting call got
+	 * it). */
 	void (*connected)(void *ctx, unsigned node);
 	void (*answered)(void *ctx, unsigned node, const struct vote_msg *answer);
 	void *ctx;
@@ -57,13 +59,18 @@ void mesh_call_end(struct mesh_call *c);
 /* Sends a request (its id is set here), from now on only answers to this one are delivered. */
 void mesh_call_send(struct mesh_call *c, const struct vote_msg *request, uint32_t targets);
 /* 1 = an answer, 0 = the deadline passed, -EINTR = poked, -ESHUTDOWN = closing. */
-int mesh_call_wait(struct mesh_call *c, uint64_t deadline, unsigned *ret_node, struct vote_msg *ret);
+int mesh_call_wait(
+	struct mesh_call *c, uint64_t deadline, unsigned *ret_node, struct vote_msg *ret);
 /* The same without taking answers. */
 int mesh_call_pause(struct mesh_call *c, uint64_t until);
 /* Are all connected targets answered? */
 bool mesh_call_complete(struct mesh_call *c);
 /* Wakes all calls with -EINTR: something they may wait for has become known otherwise. */
 void mesh_poke(struct mesh *m);
+
+/* A condition variable that waits by our clock, and a deadline for it. */
+void mesh_cond_init(pthread_cond_t *c);
+struct timespec mesh_timespec(uint64_t deadline);
 
 /* Has a dead peer of an idle connection noticed in seconds (for accepted connections too). */
 void mesh_watch_socket(int fd);

@@ -30,7 +30,7 @@ int ballot_compare(const struct ballot *a, const struct ballot *b)
 bool own_record_equal(const struct own_record *a, const struct own_record *b)
 {
 	return a->generation == b->generation && !strcmp(a->owner, b->owner) &&
-		!strcmp(a->standby, b->standby);
+	       !strcmp(a->standby, b->standby);
 }
 
 bool own_record_valid(const struct own_record *r)
@@ -94,7 +94,7 @@ static bool possible(const struct paxos_group *g, const struct own_record *befor
 	if (!before->owner[0])
 		return paxos_allowed(g, before, value->owner, value);
 	return paxos_allowed(g, before, before->owner, value) ||
-		paxos_allowed(g, before, before->standby, value);
+	       paxos_allowed(g, before, before->standby, value);
 }
 
 bool paxos_learn(struct paxos_acceptor *a, const struct own_record *decided)
@@ -102,7 +102,7 @@ bool paxos_learn(struct paxos_acceptor *a, const struct own_record *decided)
 	if (decided->generation <= a->decided.generation)
 		return false;
 	/* What we promised and accepted belongs to a generation that is decided now. */
-	*a = (struct paxos_acceptor){ .decided = *decided };
+	*a = (struct paxos_acceptor){.decided = *decided};
 	return true;
 }
 
@@ -139,8 +139,8 @@ static enum paxos_type answer_accept(struct paxos_acceptor *a, const struct paxo
 	if (ballot_compare(&req->ballot, &a->promised) < 0)
 		return PAXOS_REJECTED;
 	if (a->accepted.node && ballot_compare(&req->ballot, &a->accepted) == 0)
-		return own_record_equal(&a->value, &req->value) ? PAXOS_ACCEPTED :
-								  refuse(answer, PAXOS_CONFLICT);
+		return own_record_equal(&a->value, &req->value) ? PAXOS_ACCEPTED
+								: refuse(answer, PAXOS_CONFLICT);
 	a->promised = a->accepted = req->ballot;
 	a->value = req->value;
 	*changed = true;
@@ -160,14 +160,14 @@ static enum paxos_type answer_proposal(struct paxos_acceptor *a, const struct pa
 		return refuse(answer, PAXOS_CONFLICT);
 	if (!eligible(g, &a->decided, from))
 		return refuse(answer, PAXOS_NOT_ELIGIBLE);
-	return req->type == PAXOS_PREPARE ? answer_prepare(a, req, answer, changed) :
-					    answer_accept(a, g, from, req, answer, changed);
+	return req->type == PAXOS_PREPARE ? answer_prepare(a, req, answer, changed)
+					  : answer_accept(a, g, from, req, answer, changed);
 }
 
 bool paxos_answer(struct paxos_acceptor *a, const struct paxos_group *g, const char *from,
 	const struct paxos_msg *req, struct paxos_msg *ret_answer)
 {
-	struct paxos_msg answer = { .ballot = req->ballot };
+	struct paxos_msg answer = {.ballot = req->ballot};
 	bool changed = false;
 	switch (req->type) {
 	case PAXOS_PREPARE:
@@ -199,8 +199,8 @@ void paxos_new_round(struct paxos_proposer *p, uint64_t own_round)
 {
 	if (own_round > p->highest)
 		p->highest = own_round;
-	p->ballot = (struct ballot){ .round = ++p->highest, .node = (uint8_t)p->self };
-	p->best = (struct ballot){ 0 };
+	p->ballot = (struct ballot){.round = ++p->highest, .node = (uint8_t)p->self};
+	p->best = (struct ballot){0};
 	p->value = p->want;
 	p->preparing = true;
 	p->yes = 0;
@@ -211,18 +211,19 @@ void paxos_start(struct paxos_proposer *p, const struct paxos_group *g, unsigned
 {
 	const char *name = g->names[self - 1];
 	assert(paxos_allowed(g, before, name, want));
-	*p = (struct paxos_proposer){ .group = g, .self = self, .before = *before, .want = *want };
+	*p = (struct paxos_proposer){.group = g, .self = self, .before = *before, .want = *want};
 	paxos_new_round(p, own_round);
 	if (before->owner[0] && !strcmp(name, before->standby)) {
-		/* Tried first each time: if it was promised away meanwhile it costs one round trip. */
-		p->ballot = (struct ballot){ .round = 0, .node = (uint8_t)self };
+		/* Tried first each time: if it was promised away meanwhile it costs one round trip.
+		 */
+		p->ballot = (struct ballot){.round = 0, .node = (uint8_t)self};
 		p->preparing = false;
 	}
 }
 
 void paxos_request(const struct paxos_proposer *p, struct paxos_msg *ret)
 {
-	*ret = (struct paxos_msg){ .decided = p->before, .ballot = p->ballot };
+	*ret = (struct paxos_msg){.decided = p->before, .ballot = p->ballot};
 	ret->type = p->preparing ? PAXOS_PREPARE : PAXOS_ACCEPT;
 	if (!p->preparing)
 		ret->value = p->value;
@@ -266,8 +267,8 @@ enum paxos_step paxos_on_answer(struct paxos_proposer *p, unsigned node, const s
 		if (p->preparing)
 			return PAXOS_WAIT;
 		p->yes |= 1u << node;
-		return (size_t)__builtin_popcount(p->yes) >= paxos_majority(p->group) ? PAXOS_CHOSEN :
-											PAXOS_WAIT;
+		return (size_t)__builtin_popcount(p->yes) >= paxos_majority(p->group) ? PAXOS_CHOSEN
+										      : PAXOS_WAIT;
 	case PAXOS_REJECTED:
 		/* Others might still make a majority, but they might also be dead: do not wait. */
 		return PAXOS_LOST;
@@ -279,7 +280,7 @@ enum paxos_step paxos_on_answer(struct paxos_proposer *p, unsigned node, const s
 void paxos_read(const struct paxos_group *g, const struct paxos_msg *answers, size_t n,
 	struct own_record *ret)
 {
-	struct own_record newest = { 0 };
+	struct own_record newest = {0};
 	for (size_t i = 0; i < n; i++)
 		if (answers[i].decided.generation > newest.generation)
 			newest = answers[i].decided;

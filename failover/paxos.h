@@ -14,7 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The configured voters, sorted by name, so that every host numbers them alike: node = index + 1. */
+/* The configured voters, sorted by name, so that every host numbers them alike: node = index + 1.
+ */
 struct paxos_group {
 	size_t n;
 	char names[VOTERS_MAX][LINK_NAME_MAX + 1];
@@ -43,7 +44,7 @@ enum paxos_type {
 	PAXOS_DECIDED = 3, /* value is decided */
 	PAXOS_QUERY = 4,
 	/* answers */
-	PAXOS_PROMISE = 17,  /* accepted, value: what the voter accepted before */
+	PAXOS_PROMISE = 17, /* accepted, value: what the voter accepted before */
 	PAXOS_ACCEPTED = 18,
 	PAXOS_REJECTED = 19, /* promised: the higher ballot in the way */
 	PAXOS_STALE = 20,    /* decided is newer than the proposer's */
@@ -53,7 +54,7 @@ enum paxos_type {
 
 enum paxos_refusal {
 	PAXOS_NOT_ELIGIBLE = 1, /* the proposer may not propose this after that record */
-	PAXOS_CONFLICT = 2,     /* contradicts what this voter knows as decided: must never happen */
+	PAXOS_CONFLICT = 2, /* contradicts what this voter knows as decided: must never happen */
 	PAXOS_MALFORMED = 3,
 	PAXOS_OTHER_VOTERS = 4, /* (vote.c) the two hosts are configured with different voters */
 	PAXOS_DISK = 5,         /* (vote.c) this voter cannot keep its word: its disk failed */
@@ -62,16 +63,18 @@ enum paxos_refusal {
 struct paxos_msg {
 	enum paxos_type type;
 	enum paxos_refusal refusal;
-	struct own_record decided; /* request: the record before; answer: newest known to the voter */
-	struct ballot ballot;      /* of the proposer; repeated in the answer */
-	struct ballot promised;    /* answers only */
-	struct ballot accepted;    /* answers only */
-	struct own_record value;   /* ACCEPT, DECIDED: the new record; answers: the accepted one */
+	struct own_record
+		decided;         /* request: the record before; answer: newest known to the voter */
+	struct ballot ballot;    /* of the proposer; repeated in the answer */
+	struct ballot promised;  /* answers only */
+	struct ballot accepted;  /* answers only */
+	struct own_record value; /* ACCEPT, DECIDED: the new record; answers: the accepted one */
 };
 
 int ballot_compare(const struct ballot *a, const struct ballot *b);
 bool own_record_equal(const struct own_record *a, const struct own_record *b);
-/* Well-formed by itself: terminated names, no owner means no standby, they differ, generation 0 is empty. */
+/* Well-formed by itself: terminated names, no owner means no standby, they differ, generation 0 is
+ * empty. */
 bool own_record_valid(const struct own_record *r);
 
 void paxos_group_init(struct paxos_group *g, const struct voter_peer *voters, size_t n);

@@ -26,21 +26,25 @@ const char *vote_refusal_text(enum paxos_refusal r)
 	case PAXOS_NOT_ELIGIBLE:
 		return "this host is not named in the newest ownership record";
 	case PAXOS_CONFLICT:
-		return "it knows another decided ownership record of the same generation; this must never "
+		return "it knows another decided ownership record of the same generation; this "
+		       "must never "
 		       "happen, report it";
 	case PAXOS_MALFORMED:
-		return "it did not understand the request; install the same version of mcd everywhere";
+		return "it did not understand the request; install the same version of mcd "
+		       "everywhere";
 	case PAXOS_OTHER_VOTERS:
-		return "its mcd.conf names other hosts; make the [host] sections the same everywhere";
+		return "its mcd.conf names other hosts; make the [host] sections the same "
+		       "everywhere";
 	case PAXOS_DISK:
 		return "it cannot write its votes; check the file system of its state directory";
 	}
 	return "unknown reason";
 }
 
-void vm_request(struct voter *v, const struct vm *vm, const struct paxos_msg *req, struct vote_msg *ret)
+void vm_request(
+	struct voter *v, const struct vm *vm, const struct paxos_msg *req, struct vote_msg *ret)
 {
-	*ret = (struct vote_msg){ .group = v->group_id, .paxos = *req };
+	*ret = (struct vote_msg){.group = v->group_id, .paxos = *req};
 	memcpy(ret->subject, vm->name, sizeof ret->subject);
 }
 
@@ -48,6 +52,27 @@ static void enter(struct voter *v)
 {
 	pthread_mutex_lock(&v->lock);
 	v->callers++;
+	pthread_mutex_unlock(&v->lock);
+}
+
+/* Our turn to propose for this VM; false when the deadline came first. */
+static bool take_turn(struct voter *v, struct vm *vm, uint64_t deadline)
+{
+	struct timespec ts = mesh_timespec(deadline);
+	pthread_mutex_lock(&v->lock);
+	while (vm->proposing && !v->closing && mc_now() < deadline)
+		pthread_cond_timedwait(&v->cond, &v->lock, &ts);
+	bool ours = !vm->proposing;
+	vm->proposing = true;
+	pthread_mutex_unlock(&v->lock);
+	return ours;
+}
+
+static void end_turn(struct voter *v, struct vm *vm)
+{
+	pthread_mutex_lock(&v->lock);
+	vm->proposing = false;
+	pthread_cond_broadcast(&v->cond);
 	pthread_mutex_unlock(&v->lock);
 }
 
@@ -83,7 +108,8 @@ static int no_majority(struct voter *v, const char *vm, struct mc_error *err)
 				v->group.names[i - 1]);
 	}
 	return mc_error_set(err, -ENOLINK, MC_ECLASS_NO_MAJORITY,
-		"VM '%s': no majority of the %zu voters agreed in time (%zu connected%s%s); check that mcd "
+		"VM '%s': no majority of the %zu voters agreed in time (%zu connected%s%s); check "
+		"that mcd "
 		"runs on the hosts and that they reach each other",
 		vm, v->group.n, n, missing[0] ? ", no connection to " : "", missing);
 }
@@ -106,7 +132,7 @@ void voter_known(struct voter *v, const char *name, struct own_record *ret)
 	if (vm)
 		vm_known(v, vm, ret);
 	else
-		*ret = (struct own_record){ 0 };
+		*ret = (struct own_record){0};
 }
 
 /* 1 = that generation is open as far as we know; else what voter_propose is to return. */
@@ -134,7 +160,8 @@ static int ask_self(struct voter *v, struct vm *vm, struct paxos_proposer *p,
 	vm_answer(v, vm, v->self_name, req, &own);
 	if (own.type == PAXOS_REFUSED && own.refusal == PAXOS_DISK)
 		return mc_error_set(err, -EIO, MC_ECLASS_FAILED,
-			"VM '%s': this host cannot write its own votes, so it proposes nothing; check the "
+			"VM '%s': this host cannot write its own votes, so it proposes nothing; "
+			"check the "
 			"file system of the state directory, then restart mcd",
 			vm->name);
 	*ret_step = paxos_on_answer(p, v->self, &own);
@@ -171,8 +198,8 @@ static int back_off(struct voter *v, struct vm *vm, const struct paxos_proposer 
 }
 
 /* Sends the running phase's request to all, and takes what answers until the phase is over. */
-static int run_phase(struct voter *v, struct vm *vm, struct paxos_proposer *p, struct mesh_call *call,
-	uint64_t deadline, enum paxos_step *ret_step, struct mc_error *err)
+static int run_phase(struct voter *v, struct vm *vm, struct paxos_proposer *p,
+	struct mesh_call *call, uint64_t deadline, enum paxos_step *ret_step, struct mc_error *err)
 {
 	struct paxos_msg req;
 	struct vote_msg m;
@@ -200,7 +227,7 @@ static int run_phase(struct voter *v, struct vm *vm, struct paxos_proposer *p, s
 /* Tells everybody; nothing depends on their hearing it. */
 static void announce(struct voter *v, struct vm *vm, const struct own_record *decided)
 {
-	struct paxos_msg msg = { .type = PAXOS_DECIDED, .value = *decided };
+	struct paxos_msg msg = {.type = PAXOS_DECIDED, .value = *decided};
 	struct vote_msg m;
 	vm_request(v, vm, &msg, &m);
 	mesh_post(v->mesh, &m, MESH_ALL);
@@ -238,18 +265,17 @@ static int propose(struct voter *v, struct vm *vm, const struct own_record *befo
 	}
 }
 
-int voter_propose(struct voter *v, const char *name, const struct own_record *next, uint64_t deadline,
-	struct own_record *ret_decided, struct mc_error *err)
+int voter_propose(struct voter *v, const char *name, const struct own_record *next,
+	uint64_t deadline, struct own_record *ret_decided, struct mc_error *err)
 {
 	struct vm *vm = vm_get(v, name, true);
 	if (!vm)
 		return bad_vm(name, err);
 	if (!own_record_valid(next))
-		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID, "VM '%s': malformed ownership record",
-			name);
+		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
+			"VM '%s': malformed ownership record", name);
 	enter(v);
-	struct timespec ts = { .tv_sec = (time_t)(deadline / MC_SEC), .tv_nsec = (long)(deadline % MC_SEC) };
-	if (pthread_mutex_clocklock(&vm->proposing, CLOCK_MONOTONIC, &ts) != 0) {
+	if (!take_turn(v, vm, deadline)) {
 		leave(v);
 		return no_majority(v, name, err);
 	}
@@ -262,17 +288,18 @@ int voter_propose(struct voter *v, const char *name, const struct own_record *ne
 			(unsigned long long)next->generation, (unsigned long long)known.generation);
 	if (r == 1 && !paxos_allowed(&v->group, &known, v->self_name, next))
 		r = mc_error_set(err, -EPERM, MC_ECLASS_NOT_OWNER,
-			"VM '%s': host '%s' may not propose owner '%s' and standby '%s', because generation "
+			"VM '%s': host '%s' may not propose owner '%s' and standby '%s', because "
+			"generation "
 			"%llu names owner '%s' and standby '%s'",
-			name, v->self_name, next->owner, next->standby, (unsigned long long)known.generation,
-			known.owner, known.standby);
+			name, v->self_name, next->owner, next->standby,
+			(unsigned long long)known.generation, known.owner, known.standby);
 	if (r == 1) {
 		struct mesh_call call;
 		mesh_call_begin(v->mesh, &call);
 		r = propose(v, vm, &known, next, deadline, &call, ret_decided, err);
 		mesh_call_end(&call);
 	}
-	pthread_mutex_unlock(&vm->proposing);
+	end_turn(v, vm);
 	leave(v);
 	return r;
 }
@@ -280,7 +307,7 @@ int voter_propose(struct voter *v, const char *name, const struct own_record *ne
 static int query(struct voter *v, struct vm *vm, struct mesh_call *call, uint64_t deadline,
 	struct own_record *ret)
 {
-	struct paxos_msg answers[VOTERS_MAX + 1], query = { .type = PAXOS_QUERY };
+	struct paxos_msg answers[VOTERS_MAX + 1], query = {.type = PAXOS_QUERY};
 	struct vote_msg m;
 	size_t n = 0;
 	vm_request(v, vm, &query, &m);
@@ -323,13 +350,14 @@ int voter_current(struct voter *v, const char *name, uint64_t deadline, struct o
 
 uint64_t voter_ask_heard(struct voter *v, const char *host, uint64_t deadline)
 {
-	struct vote_msg m = { .group = v->group_id, .paxos.type = VOTE_HEARD_REQUEST };
+	struct vote_msg m = {.group = v->group_id, .paxos.type = VOTE_HEARD_REQUEST};
 	uint64_t best = UINT64_MAX;
 	if (!vote_name_valid(host))
 		return best;
 	strcpy(m.subject, host);
 	enter(v);
-	/* Not the host itself: if it is dead, its answer is the one that would use up the deadline. */
+	/* Not the host itself: if it is dead, its answer is the one that would use up the deadline.
+	 */
 	unsigned node = paxos_group_node(&v->group, host);
 	struct mesh_call call;
 	mesh_call_begin(v->mesh, &call);

@@ -23,9 +23,9 @@
  *    name, so that later writes change neither size nor blocks: one fdatasync, no journal commit.
  * 3. The valid slot with the higher sequence is the state.  No valid slot in an existing file is
  *    damage: this voter must not vote as if it had never promised anything.
- * 4. After a failed write or fdatasync, or after a crash of mcd in the middle of one, the page cache
- *    may claim what the disk does not have.  So opening writes the state anew before it is used: an
- *    answer that changes nothing is sent without a write.
+ * 4. After a failed write or fdatasync, or after a crash of mcd in the middle of one, the page
+ * cache may claim what the disk does not have.  So opening writes the state anew before it is used:
+ * an answer that changes nothing is sent without a write.
  */
 #include "failover/record.h"
 #include "common/bytes.h"
@@ -38,12 +38,12 @@
 #include <gnutls/gnutls.h>
 #include <string.h>
 
-#define SLOT_SIZE   4096
-#define USED        512
-#define DIGEST_AT   480
-#define FORMAT      1
+#define SLOT_SIZE 4096
+#define USED      512
+#define DIGEST_AT 480
+#define FORMAT    1
 
-static const char magic[8] = { 'm', 'c', 'd', '-', 'v', 'o', 't', 'e' };
+static const char magic[8] = {'m', 'c', 'd', '-', 'v', 'o', 't', 'e'};
 
 struct slot {
 	uint64_t sequence;
@@ -80,7 +80,7 @@ static int decode(struct slot *ret, const uint8_t p[USED])
 		return 0;
 	if (mc_get16(p + 8) != FORMAT)
 		return -EPROTONOSUPPORT;
-	struct slot s = { .sequence = mc_get64(p + 16) };
+	struct slot s = {.sequence = mc_get64(p + 16)};
 	if (!vote_get_name(s.host, p + 24) || !vote_get_name(s.vm, p + 88) ||
 		!vote_get_record(&s.state.decided, p + 152) ||
 		!vote_get_ballot(&s.state.promised, p + 288) ||
@@ -95,7 +95,7 @@ static int decode(struct slot *ret, const uint8_t p[USED])
 
 static int read_slots(struct record_file *f, struct paxos_acceptor *ret_state, struct mc_error *err)
 {
-	struct slot newest = { 0 };
+	struct slot newest = {0};
 	bool found = false;
 	for (unsigned i = 0; i < 2; i++) {
 		uint8_t p[USED];
@@ -103,12 +103,15 @@ static int read_slots(struct record_file *f, struct paxos_acceptor *ret_state, s
 		ssize_t n = pread(f->fd, p, sizeof p, (off_t)i * SLOT_SIZE);
 		if (n < 0)
 			return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-				"cannot read this host's votes about VM '%s': %s", f->vm, strerror(errno));
+				"cannot read this host's votes about VM '%s': %s", f->vm,
+				strerror(errno));
 		int r = n == USED ? decode(&s, p) : 0;
 		if (r < 0)
 			return mc_error_set(err, r, MC_ECLASS_VERSION,
-				"this host's votes about VM '%s' were written by another version of mcd; "
-				"install that version, or remove the file only after the VM was stopped "
+				"this host's votes about VM '%s' were written by another version "
+				"of mcd; "
+				"install that version, or remove the file only after the VM was "
+				"stopped "
 				"everywhere",
 				f->vm);
 		if (r == 0 || (found && s.sequence < newest.sequence))
@@ -119,14 +122,18 @@ static int read_slots(struct record_file *f, struct paxos_acceptor *ret_state, s
 	}
 	if (!found)
 		return mc_error_set(err, -EUCLEAN, MC_ECLASS_FAILED,
-			"this host's votes about VM '%s' are damaged on disk, so it does not vote about this "
-			"VM; the other voters decide without it. Remove the file votes/%s in its state "
+			"this host's votes about VM '%s' are damaged on disk, so it does not vote "
+			"about this "
+			"VM; the other voters decide without it. Remove the file votes/%s in its "
+			"state "
 			"directory only after the VM was stopped everywhere, then restart mcd",
 			f->vm, f->vm);
 	if (strcmp(newest.host, f->host) || strcmp(newest.vm, f->vm))
 		return mc_error_set(err, -EUCLEAN, MC_ECLASS_CONFIG,
-			"the file votes/%s in the state directory holds votes of host '%s' about VM '%s': "
-			"the directory was copied from another host. Give every host a state directory of "
+			"the file votes/%s in the state directory holds votes of host '%s' about "
+			"VM '%s': "
+			"the directory was copied from another host. Give every host a state "
+			"directory of "
 			"its own",
 			f->vm, newest.host, newest.vm);
 	f->sequence = newest.sequence;
@@ -162,10 +169,11 @@ static int write_all(int fd, const uint8_t *p, size_t len, off_t at)
 static int create(int dir_fd, struct record_file *f, const uint8_t first[USED])
 {
 	char temp[LINK_NAME_MAX + 8];
-	uint8_t whole[2 * SLOT_SIZE] = { 0 };
+	uint8_t whole[2 * SLOT_SIZE] = {0};
 	memcpy(whole, first, USED);
 	snprintf(temp, sizeof temp, ".%s.new", f->vm);
-	_cleanup_close_ int fd = openat(dir_fd, temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	_cleanup_close_ int fd =
+		openat(dir_fd, temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
 	int r = write_all(fd, whole, sizeof whole, 0);
@@ -178,8 +186,8 @@ static int create(int dir_fd, struct record_file *f, const uint8_t first[USED])
 	return 0;
 }
 
-int record_write(int dir_fd, struct record_file *f, const struct paxos_acceptor *state,
-	struct mc_error *err)
+int record_write(
+	int dir_fd, struct record_file *f, const struct paxos_acceptor *state, struct mc_error *err)
 {
 	uint8_t p[USED];
 	unsigned slot = !f->current;
@@ -195,7 +203,8 @@ int record_write(int dir_fd, struct record_file *f, const struct paxos_acceptor 
 	}
 	if (r < 0)
 		return mc_error_set(err, r, MC_ECLASS_FAILED,
-			"cannot write this host's votes about VM '%s': %s; check the file system of the "
+			"cannot write this host's votes about VM '%s': %s; check the file system "
+			"of the "
 			"state directory, then restart mcd",
 			f->vm, strerror(-r));
 	f->sequence++;
@@ -205,14 +214,14 @@ int record_write(int dir_fd, struct record_file *f, const struct paxos_acceptor 
 int record_open(int dir_fd, const char *host, const char *vm, struct record_file *ret,
 	struct paxos_acceptor *ret_state, struct mc_error *err)
 {
-	struct record_file f = { .fd = openat(dir_fd, vm, O_RDWR | O_CLOEXEC | O_NOFOLLOW) };
+	struct record_file f = {.fd = openat(dir_fd, vm, O_RDWR | O_CLOEXEC | O_NOFOLLOW)};
 	strncpy(f.host, host, LINK_NAME_MAX);
 	strncpy(f.vm, vm, LINK_NAME_MAX);
 	int r = 0;
 	if (f.fd < 0 && errno != ENOENT)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
 			"cannot open this host's votes about VM '%s': %s", vm, strerror(errno));
-	struct paxos_acceptor state = { 0 };
+	struct paxos_acceptor state = {0};
 	if (f.fd >= 0)
 		r = read_slots(&f, &state, err);
 	if (r > 0) {

@@ -51,8 +51,8 @@ void timing_derive(const struct timing_inputs *in, struct timing *ret)
 	struct timing t;
 
 	t.suspect_after = beat * in->keepalive_misses;
-	/* All are sent each beat at the same time, so whoever lives is heard within one beat and some
-	 * jitter, and whoever is suspected is as old everywhere as here: half way between. */
+	/* All are sent each beat at the same time, so whoever lives is heard within one beat and
+	 * some jitter, and whoever is suspected is as old everywhere as here: half way between. */
 	t.heard_fresh = longest(t.suspect_after / 2, beat + beat / 2);
 	t.ack_overdue = 2 * in->delay + longest(MC_SEC, 4 * t.suspect_after) + 2 * rtt;
 	/* The primary's way to its decision: suspicion, end of the epoch, vote. */

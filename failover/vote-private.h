@@ -8,19 +8,21 @@
 struct vm {
 	struct vm *next;
 	char name[LINK_NAME_MAX + 1];
-	pthread_mutex_t proposing; /* one proposal of this host at a time: ballots are ours alone */
-	pthread_mutex_t lock;      /* the next three; held across disk writes */
+	bool proposing;       /* under voter->lock: one proposal of this host at a time, because
+			       * two of them would share ballots */
+	pthread_mutex_t lock; /* the next three; held across disk writes */
 	struct paxos_acceptor state;
 	struct record_file file;
-	bool broken;               /* the disk failed: no promise can be kept, none is made */
-	struct own_record known;   /* under voter->lock: newest decided, may be ahead of state */
-	bool unsynced;             /* under voter->lock: known is to be put on disk */
+	bool broken;             /* the disk failed: no promise can be kept, none is made */
+	struct own_record known; /* under voter->lock: newest decided, may be ahead of state */
+	bool unsynced;           /* under voter->lock: known is to be put on disk */
 };
 
 struct serving;
 
 struct voter {
-	struct voter_config cfg; /* pointers in it are the caller's; only the callbacks are used later */
+	struct voter_config
+		cfg; /* pointers in it are the caller's; only the callbacks are used later */
 	struct paxos_group group;
 	uint64_t group_id;
 	unsigned self;
@@ -30,7 +32,7 @@ struct voter {
 	pthread_t sync_thread;
 	bool sync_started;
 	pthread_mutex_t lock;
-	pthread_cond_t cond; /* unsynced, closing, serving, callers: always broadcast */
+	pthread_cond_t cond; /* unsynced, closing, serving, callers, proposing: always broadcast */
 	bool closing;
 	struct vm *vms;
 	size_t n_vms;
@@ -48,5 +50,6 @@ void vm_learn(struct voter *v, struct vm *vm, const struct own_record *rec);
 /* Our own acceptor's answer, on disk when this returns. */
 void vm_answer(struct voter *v, struct vm *vm, const char *from, const struct paxos_msg *req,
 	struct paxos_msg *ret);
-void vm_request(struct voter *v, const struct vm *vm, const struct paxos_msg *req, struct vote_msg *ret);
+void vm_request(
+	struct voter *v, const struct vm *vm, const struct paxos_msg *req, struct vote_msg *ret);
 const char *vote_refusal_text(enum paxos_refusal r);

@@ -35,7 +35,7 @@
 #define VERSION   1
 #define PADDING   416
 
-static const uint8_t magic[4] = { 'm', 'c', 'd', 'v' };
+static const uint8_t magic[4] = {'m', 'c', 'd', 'v'};
 
 static bool all_zero(const uint8_t *p, size_t n)
 {
@@ -81,7 +81,7 @@ void vote_put_record(uint8_t p[VOTE_RECORD_SIZE], const struct own_record *r)
 
 bool vote_get_record(struct own_record *ret, const uint8_t p[VOTE_RECORD_SIZE])
 {
-	struct own_record r = { .generation = mc_get64(p) };
+	struct own_record r = {.generation = mc_get64(p)};
 	if (!vote_get_name(r.owner, p + 8) || !vote_get_name(r.standby, p + 72) ||
 		!own_record_valid(&r))
 		return false;
@@ -98,7 +98,7 @@ void vote_put_ballot(uint8_t p[VOTE_BALLOT_SIZE], const struct ballot *b)
 
 bool vote_get_ballot(struct ballot *ret, const uint8_t p[VOTE_BALLOT_SIZE])
 {
-	struct ballot b = { .round = mc_get64(p), .node = p[8] };
+	struct ballot b = {.round = mc_get64(p), .node = p[8]};
 	if (b.node > VOTERS_MAX || (!b.node && b.round) || !all_zero(p + 9, 7))
 		return false;
 	*ret = b;
@@ -107,7 +107,7 @@ bool vote_get_ballot(struct ballot *ret, const uint8_t p[VOTE_BALLOT_SIZE])
 
 uint64_t vote_group_id(const struct paxos_group *g)
 {
-	uint8_t text[VOTERS_MAX * NAME_SIZE], digest[32] = { 0 };
+	uint8_t text[VOTERS_MAX * NAME_SIZE], digest[32] = {0};
 	for (size_t i = 0; i < g->n; i++)
 		vote_put_name(text + i * NAME_SIZE, g->names[i]);
 	gnutls_hash_fast(GNUTLS_DIG_SHA256, text, g->n * NAME_SIZE, digest);
@@ -135,12 +135,13 @@ void vote_encode(uint8_t p[VOTE_MSG_SIZE], const struct vote_msg *m)
 static bool valid_type(uint8_t type)
 {
 	return (type >= PAXOS_PREPARE && type <= VOTE_HEARD_REQUEST) ||
-		(type >= PAXOS_PROMISE && type <= VOTE_HEARD_ANSWER);
+	       (type >= PAXOS_PROMISE && type <= VOTE_HEARD_ANSWER);
 }
 
 bool vote_decode(struct vote_msg *ret, const uint8_t p[VOTE_MSG_SIZE])
 {
-	struct vote_msg m = { .id = mc_get64(p + 8), .group = mc_get64(p + 16), .number = mc_get64(p + 24) };
+	struct vote_msg m = {
+		.id = mc_get64(p + 8), .group = mc_get64(p + 16), .number = mc_get64(p + 24)};
 	if (memcmp(p, magic, sizeof magic) || mc_get16(p + 4) != VERSION || !valid_type(p[6]))
 		return false;
 	if (p[6] == PAXOS_REFUSED ? p[7] < PAXOS_NOT_ELIGIBLE || p[7] > PAXOS_DISK : p[7] != 0)
@@ -151,10 +152,12 @@ bool vote_decode(struct vote_msg *ret, const uint8_t p[VOTE_MSG_SIZE])
 	m.paxos.refusal = p[7];
 	if (!vote_get_name(m.subject, p + 32) || !vote_name_valid(m.subject))
 		return false;
-	if (!vote_get_ballot(&m.paxos.ballot, p + 96) || !vote_get_ballot(&m.paxos.promised, p + 112) ||
+	if (!vote_get_ballot(&m.paxos.ballot, p + 96) ||
+		!vote_get_ballot(&m.paxos.promised, p + 112) ||
 		!vote_get_ballot(&m.paxos.accepted, p + 128))
 		return false;
-	if (!vote_get_record(&m.paxos.decided, p + 144) || !vote_get_record(&m.paxos.value, p + 280) ||
+	if (!vote_get_record(&m.paxos.decided, p + 144) ||
+		!vote_get_record(&m.paxos.value, p + 280) ||
 		!all_zero(p + PADDING, VOTE_MSG_SIZE - PADDING))
 		return false;
 	/* An accepted ballot without its value, or for a generation that is not the open one, would

@@ -3,16 +3,16 @@
 #pragma once
 #include "failover/paxos.h"
 
-#define VOTE_MSG_SIZE 512
+#define VOTE_MSG_SIZE      512
 #define VOTE_HEARD_REQUEST 5  /* beside enum paxos_type: how long ago did you hear `subject`? */
 #define VOTE_HEARD_ANSWER  23 /* number = ns, UINT64_MAX = never */
 
 struct vote_msg {
-	uint64_t id;       /* chosen by the connector, repeated in the answer; 0 = nobody waits */
-	uint64_t group;    /* vote_group_id of the sender's configuration */
-	uint64_t number;   /* VOTE_HEARD_ANSWER */
+	uint64_t id;     /* chosen by the connector, repeated in the answer; 0 = nobody waits */
+	uint64_t group;  /* vote_group_id of the sender's configuration */
+	uint64_t number; /* VOTE_HEARD_ANSWER */
 	char subject[LINK_NAME_MAX + 1]; /* VM; VOTE_HEARD_*: host */
-	struct paxos_msg paxos; /* .type also says VOTE_HEARD_* */
+	struct paxos_msg paxos;          /* .type also says VOTE_HEARD_* */
 };
 
 /* Encoding of records and ballots, shared with record.c: the disk has them as the wire does. */

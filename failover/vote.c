@@ -7,7 +7,7 @@
  * in memory, which may be ahead of it.  Knowledge may be forgotten by a crash without harm (a
  * decided record is on the disks of a majority as accepted), a promise may not.
  *
- * Locks, in this order: vm->proposing, vm->lock (held across disk writes), voter->lock (never held
+ * Locks, in this order: vm->lock (held across disk writes), voter->lock (never held
  * across anything slow), the mesh's own.
  */
 #include "failover/vote-private.h"
@@ -26,8 +26,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#define VMS_MAX     1024           /* a broken peer must not fill our memory and directory */
-#define ANSWER_TIME (2 * MC_SEC)   /* for the rest of a begun request, and to send an answer */
+#define VMS_MAX     1024         /* a broken peer must not fill our memory and directory */
+#define ANSWER_TIME (2 * MC_SEC) /* for the rest of a begun request, and to send an answer */
 
 /* A connection that voter_serve is in, on its stack. */
 struct serving {
@@ -43,7 +43,6 @@ static struct vm *vm_load(struct voter *v, const char *name)
 		return NULL;
 	snprintf(vm->name, sizeof vm->name, "%s", name);
 	pthread_mutex_init(&vm->lock, NULL);
-	pthread_mutex_init(&vm->proposing, NULL);
 	struct mc_error err = MC_ERROR_INIT;
 	vm->file.fd = -1;
 	if (record_open(v->dir, v->self_name, name, &vm->file, &vm->state, &err) < 0) {
@@ -93,8 +92,10 @@ void vm_learn(struct voter *v, struct vm *vm, const struct own_record *rec)
 	}
 	pthread_mutex_unlock(&v->lock);
 	if (rec->generation == known.generation && !own_record_equal(rec, &known))
-		log_error("VM '%s': generation %llu is decided as owner '%s' here and as owner '%s' "
-			  "elsewhere; this must never happen: stop the VM on one of them and report it",
+		log_error(
+			"VM '%s': generation %llu is decided as owner '%s' here and as owner '%s' "
+			"elsewhere; this must never happen: stop the VM on one of them and report "
+			"it",
 			vm->name, (unsigned long long)rec->generation, known.owner, rec->owner);
 	if (!newer)
 		return;
@@ -120,21 +121,23 @@ void vm_answer(struct voter *v, struct vm *vm, const char *from, const struct pa
 		}
 	}
 	if (vm->broken)
-		*ret = (struct paxos_msg){ .type = PAXOS_REFUSED, .refusal = PAXOS_DISK, .ballot = req->ballot };
+		*ret = (struct paxos_msg){
+			.type = PAXOS_REFUSED, .refusal = PAXOS_DISK, .ballot = req->ballot};
 	else
 		vm->state = state;
 	pthread_mutex_unlock(&vm->lock);
 	/* Also from a broken voter: it is still true. */
 	vm_learn(v, vm, &state.decided);
 	if (ret->type == PAXOS_REFUSED && ret->refusal != PAXOS_DISK)
-		log_warn("VM '%s': refused a vote to host '%s' (reason %d)", vm->name, from, ret->refusal);
+		log_warn("VM '%s': refused a vote to host '%s' (reason %d)", vm->name, from,
+			ret->refusal);
 }
 
 /* Puts what was learned on disk, off everybody's path. */
 static void *sync_thread(void *arg)
 {
 	struct voter *v = arg;
-	static const struct paxos_msg nothing = { .type = PAXOS_QUERY };
+	static const struct paxos_msg nothing = {.type = PAXOS_QUERY};
 	pthread_mutex_lock(&v->lock);
 	for (;;) {
 		struct vm *vm = v->vms;
@@ -165,7 +168,7 @@ static void on_connected(void *ctx, unsigned node)
 	pthread_mutex_unlock(&v->lock);
 	for (; vm; vm = vm->next) {
 		struct vote_msg m;
-		struct paxos_msg decided = { .type = PAXOS_DECIDED };
+		struct paxos_msg decided = {.type = PAXOS_DECIDED};
 		vm_known(v, vm, &decided.value);
 		if (!decided.value.generation)
 			continue;
@@ -195,10 +198,10 @@ static void on_answered(void *ctx, unsigned node, const struct vote_msg *m)
 }
 
 /* Returns false if the request is not one. */
-static bool answer_request(struct voter *v, const char *from, const struct vote_msg *req,
-	struct vote_msg *ret)
+static bool answer_request(
+	struct voter *v, const char *from, const struct vote_msg *req, struct vote_msg *ret)
 {
-	*ret = (struct vote_msg){ .id = req->id, .group = v->group_id };
+	*ret = (struct vote_msg){.id = req->id, .group = v->group_id};
 	memcpy(ret->subject, req->subject, sizeof ret->subject);
 	if (req->paxos.type >= PAXOS_PROMISE)
 		return false;
@@ -211,8 +214,8 @@ static bool answer_request(struct voter *v, const char *from, const struct vote_
 			ret->number = v->cfg.heard_age(v->cfg.ctx, req->subject);
 		return true;
 	}
-	ret->paxos = (struct paxos_msg){ .type = PAXOS_REFUSED, .refusal = PAXOS_OTHER_VOTERS,
-		.ballot = req->paxos.ballot };
+	ret->paxos = (struct paxos_msg){
+		.type = PAXOS_REFUSED, .refusal = PAXOS_OTHER_VOTERS, .ballot = req->paxos.ballot};
 	/* Another list of voters means another majority: such votes cannot be counted together.
 	 * A decided record stays a fact. */
 	if (req->group != v->group_id && req->paxos.type != PAXOS_DECIDED)
@@ -221,7 +224,7 @@ static bool answer_request(struct voter *v, const char *from, const struct vote_
 	if (vm)
 		vm_answer(v, vm, from, &req->paxos, &ret->paxos);
 	else if (req->paxos.type == PAXOS_QUERY)
-		ret->paxos = (struct paxos_msg){ .type = PAXOS_CURRENT };
+		ret->paxos = (struct paxos_msg){.type = PAXOS_CURRENT};
 	else
 		ret->paxos.refusal = PAXOS_DISK;
 	return true;
@@ -238,7 +241,9 @@ static void serve(struct voter *v, int fd, const char *from)
 		if (r < 0)
 			return;
 		if (!vote_decode(&req, buf) || !answer_request(v, from, &req, &answer)) {
-			log_warn("host '%s' sent a malformed vote message; its connection is closed", from);
+			log_warn(
+				"host '%s' sent a malformed vote message; its connection is closed",
+				from);
 			return;
 		}
 		vote_encode(buf, &answer);
@@ -251,12 +256,14 @@ void voter_serve(struct voter *v, int fd, const struct link_peer *peer)
 {
 	unsigned node = paxos_group_node(&v->group, peer->name);
 	if (peer->purpose != LINK_VOTE || !node || node == v->self) {
-		log_warn("host '%s' may not vote here: it is %s; its connection is closed", peer->name,
-			node == v->self ? "called like this host" : "not among the configured voters");
+		log_warn("host '%s' may not vote here: it is %s; its connection is closed",
+			peer->name,
+			node == v->self ? "called like this host"
+					: "not among the configured voters");
 		return;
 	}
 	mesh_watch_socket(fd);
-	struct serving self = { .fd = fd };
+	struct serving self = {.fd = fd};
 	pthread_mutex_lock(&v->lock);
 	bool closing = v->closing;
 	if (!closing) {
@@ -281,16 +288,20 @@ static int open_dir(const char *state_dir, struct mc_error *err)
 {
 	char path[512];
 	snprintf(path, sizeof path, "%s/votes", state_dir);
-	if ((mkdir(state_dir, 0700) < 0 && errno != EEXIST) || (mkdir(path, 0700) < 0 && errno != EEXIST))
+	if ((mkdir(state_dir, 0700) < 0 && errno != EEXIST) ||
+		(mkdir(path, 0700) < 0 && errno != EEXIST))
 		return mc_error_set(err, -errno, MC_ECLASS_CONFIG,
-			"cannot make directory %s: %s; check 'state-dir' in mcd.conf", path, strerror(errno));
+			"cannot make directory %s: %s; check 'state-dir' in mcd.conf", path,
+			strerror(errno));
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_CONFIG,
-			"cannot open directory %s: %s; check 'state-dir' in mcd.conf", path, strerror(errno));
+			"cannot open directory %s: %s; check 'state-dir' in mcd.conf", path,
+			strerror(errno));
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
 		return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
-			"another mcd uses %s; stop it, or give this one a 'state-dir' of its own", path);
+			"another mcd uses %s; stop it, or give this one a 'state-dir' of its own",
+			path);
 	return mc_steal_fd(&fd);
 }
 
@@ -302,8 +313,8 @@ static int load_all(struct voter *v, struct mc_error *err)
 		int e = errno;
 		if (fd >= 0)
 			close(fd);
-		return mc_error_set(err, -e, MC_ECLASS_FAILED, "cannot list the votes directory: %s",
-			strerror(e));
+		return mc_error_set(err, -e, MC_ECLASS_FAILED,
+			"cannot list the votes directory: %s", strerror(e));
 	}
 	struct dirent *e;
 	while ((e = readdir(d)))
@@ -317,13 +328,14 @@ static int check_config(const struct voter_config *cfg, struct mc_error *err)
 {
 	if (cfg->n_voters == 0 || cfg->n_voters > VOTERS_MAX)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"%zu voters are configured, 1 to %d are possible; check the [host] sections",
+			"%zu voters are configured, 1 to %d are possible; check the [host] "
+			"sections",
 			cfg->n_voters, VOTERS_MAX);
 	bool found = false;
 	for (size_t i = 0; i < cfg->n_voters; i++) {
 		if (!vote_name_valid(cfg->voters[i].name))
-			return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG, "'%s' is not a host name",
-				cfg->voters[i].name);
+			return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
+				"'%s' is not a host name", cfg->voters[i].name);
 		found |= !strcmp(cfg->voters[i].name, cfg->self);
 		for (size_t j = 0; j < i; j++)
 			if (!strcmp(cfg->voters[i].name, cfg->voters[j].name))
@@ -333,7 +345,8 @@ static int check_config(const struct voter_config *cfg, struct mc_error *err)
 	}
 	if (!found)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"this host '%s' is not among the voters; add a [host %s] section to every host's "
+			"this host '%s' is not among the voters; add a [host %s] section to every "
+			"host's "
 			"mcd.conf",
 			cfg->self, cfg->self);
 	return 0;
@@ -354,7 +367,7 @@ int voter_open(const struct voter_config *cfg, struct voter **ret, struct mc_err
 	v->group_id = vote_group_id(&v->group);
 	v->random = cfg->instance ^ v->group_id * v->self;
 	pthread_mutex_init(&v->lock, NULL);
-	pthread_cond_init(&v->cond, NULL);
+	mesh_cond_init(&v->cond);
 	r = v->dir = open_dir(cfg->state_dir, err);
 	if (r >= 0)
 		r = load_all(v, err);
@@ -362,9 +375,16 @@ int voter_open(const struct voter_config *cfg, struct voter **ret, struct mc_err
 		goto fail;
 
 	struct mesh_config mesh = {
-		.group = &v->group, .self = v->self, .voters = cfg->voters, .n_voters = cfg->n_voters,
-		.key = cfg->key, .instance = cfg->instance, .local_address = cfg->local_address,
-		.connected = on_connected, .answered = on_answered, .ctx = v,
+		.group = &v->group,
+		.self = v->self,
+		.voters = cfg->voters,
+		.n_voters = cfg->n_voters,
+		.key = cfg->key,
+		.instance = cfg->instance,
+		.local_address = cfg->local_address,
+		.connected = on_connected,
+		.answered = on_answered,
+		.ctx = v,
 	};
 	r = mesh_open(&mesh, &v->mesh, err);
 	if (r == 0)
@@ -388,11 +408,8 @@ fail:
 	return r;
 }
 
-void voter_close(struct voter *v)
+void voter_shutdown(struct voter *v)
 {
-	if (!v)
-		return;
-	/* First who asks, then who answers; what was learned is written last. */
 	if (v->mesh)
 		mesh_shutdown(v->mesh);
 	pthread_mutex_lock(&v->lock);
@@ -400,9 +417,19 @@ void voter_close(struct voter *v)
 	pthread_cond_broadcast(&v->cond);
 	for (struct serving *s = v->serving; s; s = s->next)
 		shutdown(s->fd, SHUT_RDWR);
+	pthread_mutex_unlock(&v->lock);
+}
+
+void voter_close(struct voter *v)
+{
+	if (!v)
+		return;
+	voter_shutdown(v);
+	pthread_mutex_lock(&v->lock);
 	while (v->serving || v->callers)
 		pthread_cond_wait(&v->cond, &v->lock);
 	pthread_mutex_unlock(&v->lock);
+	/* What was learned is written last. */
 	if (v->sync_started)
 		pthread_join(v->sync_thread, NULL);
 	mesh_close(v->mesh);
@@ -410,7 +437,6 @@ void voter_close(struct voter *v)
 		next = vm->next;
 		record_close(&vm->file);
 		pthread_mutex_destroy(&vm->lock);
-		pthread_mutex_destroy(&vm->proposing);
 		free(vm);
 	}
 	if (v->dir >= 0)

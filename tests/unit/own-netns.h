@@ -15,7 +15,7 @@ static inline bool own_netns(void)
 	if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
 		return false;
 	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct ifreq ifr = { .ifr_flags = IFF_UP | IFF_RUNNING };
+	struct ifreq ifr = {.ifr_flags = IFF_UP | IFF_RUNNING};
 	strcpy(ifr.ifr_name, "lo");
 	bool ok = s >= 0 && ioctl(s, SIOCSIFFLAGS, &ifr) == 0;
 	if (s >= 0)

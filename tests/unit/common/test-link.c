@@ -27,8 +27,8 @@
 #define PROOF 48
 #define ALL   (HELLO + PROOF)
 
-static const struct link_key right = { 32, "this is the right key, 32 bytes." };
-static const struct link_key wrong = { 32, "this is the wrong key, 32 bytes." };
+static const struct link_key right = {32, "this is the right key, 32 bytes."};
+static const struct link_key wrong = {32, "this is the wrong key, 32 bytes."};
 
 static uint64_t in_ms(unsigned ms)
 {
@@ -60,10 +60,10 @@ static void *accept_thread(void *arg)
 	return NULL;
 }
 
-static void acceptor_start(struct acceptor *a, int fd, int listener, const struct link_key *key,
-	unsigned ms)
+static void acceptor_start(
+	struct acceptor *a, int fd, int listener, const struct link_key *key, unsigned ms)
 {
-	*a = (struct acceptor){ .fd = fd, .listener = listener, .key = *key, .ms = ms };
+	*a = (struct acceptor){.fd = fd, .listener = listener, .key = *key, .ms = ms};
 	assert_int_equal(pthread_create(&a->thread, NULL, accept_thread, a), 0);
 }
 
@@ -120,7 +120,7 @@ static void raw_hello(uint8_t p[HELLO], int role)
 static void raw_mac(uint8_t msg[PROOF], const char *label, const struct link_key *key,
 	const uint8_t *c, const uint8_t *a)
 {
-	uint8_t text[32 + 2 * HELLO + 16] = { 0 };
+	uint8_t text[32 + 2 * HELLO + 16] = {0};
 	strcpy((char *)text, label);
 	memcpy(text + 32, c, HELLO);
 	memcpy(text + 32 + HELLO, a, HELLO);
@@ -163,8 +163,8 @@ static void test_both_sides_learn_who_the_other_is(void **state)
 	acceptor_start(&a, -1, l, &right, 2000);
 	struct link_peer peer;
 	struct mc_error err = MC_ERROR_INIT;
-	int fd = link_connect("127.0.0.1", ADDR, port, &right, "hostB", 4711, LINK_DATA, "vm1", "hostA",
-		in_ms(2000), &peer, &err);
+	int fd = link_connect("127.0.0.1", ADDR, port, &right, "hostB", 4711, LINK_DATA, "vm1",
+		"hostA", in_ms(2000), &peer, &err);
 	assert_string_equal(err.msg, "");
 	assert_true(fd >= 0);
 	assert_int_equal(acceptor_join(&a), 0);
@@ -295,7 +295,7 @@ static int connect_to(struct server *s, struct mc_error *err)
 
 static void test_a_connector_names_both_versions(void **state)
 {
-	struct server s = { .how = SEND_FIXED, .cut = 16 };
+	struct server s = {.how = SEND_FIXED, .cut = 16};
 	raw_prefix(s.bytes, 4);
 	mc_put16(s.bytes + 8, 29);
 	s.bytes[11] = 1;
@@ -308,22 +308,22 @@ static void test_a_connector_names_both_versions(void **state)
 
 static void test_a_proof_cannot_be_reflected(void **state)
 {
-	struct server s = { .how = ECHO_AS_WELCOME, .cut = ALL };
+	struct server s = {.how = ECHO_AS_WELCOME, .cut = ALL};
 	struct mc_error err = MC_ERROR_INIT;
 	assert_int_equal(connect_to(&s, &err), -EKEYREJECTED);
-	s = (struct server){ .how = ECHO, .cut = ALL };
+	s = (struct server){.how = ECHO, .cut = ALL};
 	assert_int_equal(connect_to(&s, &err), -EPROTO);
 }
 
 static void test_a_connector_survives_truncation_at_every_byte(void **state)
 {
 	for (size_t cut = 0; cut < ALL; cut++) {
-		struct server s = { .how = RIGHT, .cut = cut };
+		struct server s = {.how = RIGHT, .cut = cut};
 		struct mc_error err = MC_ERROR_INIT;
 		assert_true(connect_to(&s, &err) < 0);
 		assert_string_equal(err.cls, MC_ECLASS_UNREACHABLE);
 	}
-	struct server s = { .how = RIGHT, .cut = ALL };
+	struct server s = {.how = RIGHT, .cut = ALL};
 	struct mc_error err = MC_ERROR_INIT;
 	assert_int_equal(connect_to(&s, &err), 0);
 }
@@ -366,9 +366,22 @@ static void test_garbage_is_a_protocol_error(void **state)
  * a wrong key, with it a clear error. */
 static void test_nothing_is_parsed_before_the_proof(void **state)
 {
-	static const struct { size_t at; uint8_t value; } bad[] = {
-		{ 12, 1 }, { 16, 2 }, { 17, 0 }, { 17, 9 }, { 17, LINK_VOTE }, { 18, 1 },
-		{ 64, 0 }, { 66, '/' }, { 127, 'x' }, { 128, 0 }, { 191, 'x' }, { 255, 'x' },
+	static const struct {
+		size_t at;
+		uint8_t value;
+	} bad[] = {
+		{12, 1},
+		{16, 2},
+		{17, 0},
+		{17, 9},
+		{17, LINK_VOTE},
+		{18, 1},
+		{64, 0},
+		{66, '/'},
+		{127, 'x'},
+		{128, 0},
+		{191, 'x'},
+		{255, 'x'},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		for (int with_key = 0; with_key < 2; with_key++) {
@@ -380,7 +393,8 @@ static void test_nothing_is_parsed_before_the_proof(void **state)
 			link_write(fd, hello, HELLO, in_ms(1000));
 			assert_int_equal(link_read(fd, theirs, HELLO, in_ms(1000), -1), 0);
 			raw_prefix(proof, 2);
-			raw_mac(proof, "mcd-link connector", with_key ? &right : &wrong, hello, theirs);
+			raw_mac(proof, "mcd-link connector", with_key ? &right : &wrong, hello,
+				theirs);
 			link_write(fd, proof, PROOF, in_ms(1000));
 			shutdown(fd, SHUT_WR);
 			assert_int_equal(link_read(fd, answer, 16, in_ms(1000), -1), 0);
@@ -434,8 +448,9 @@ static void test_a_slow_peer_cannot_stretch_the_deadline(void **state)
 	struct link_peer peer;
 	struct mc_error err = MC_ERROR_INIT;
 	uint64_t t = mc_now();
-	assert_int_equal(link_connect(NULL, ADDR, port, &right, "hostB", 1, LINK_VOTE, NULL, "hostA",
-		in_ms(150), &peer, &err), -ETIMEDOUT);
+	assert_int_equal(link_connect(NULL, ADDR, port, &right, "hostB", 1, LINK_VOTE, NULL,
+				 "hostA", in_ms(150), &peer, &err),
+		-ETIMEDOUT);
 	assert_true(mc_now() - t < 800 * MC_MSEC);
 	close(l);
 }
@@ -447,13 +462,16 @@ static void test_connect_fails_with_the_address_and_the_cure(void **state)
 	struct link_peer peer;
 	struct mc_error err = MC_ERROR_INIT;
 	assert_int_equal(link_connect(NULL, ADDR, port, &right, "hostB", 1, LINK_VOTE, "", "hostA",
-		in_ms(500), &peer, &err), -ECONNREFUSED);
+				 in_ms(500), &peer, &err),
+		-ECONNREFUSED);
 	assert_string_equal(err.cls, MC_ECLASS_UNREACHABLE);
 	assert_non_null(strstr(err.msg, ADDR));
-	assert_int_equal(link_connect(NULL, "localhost", port, &right, "hostB", 1, LINK_VOTE, "", "hostA",
-		in_ms(500), &peer, &err), -EINVAL);
+	assert_int_equal(link_connect(NULL, "localhost", port, &right, "hostB", 1, LINK_VOTE, "",
+				 "hostA", in_ms(500), &peer, &err),
+		-EINVAL);
 	assert_int_equal(link_connect(NULL, ADDR, port, &right, "host B", 1, LINK_VOTE, "", "hostA",
-		in_ms(500), &peer, &err), -EINVAL);
+				 in_ms(500), &peer, &err),
+		-EINVAL);
 }
 
 static void test_reading_tells_the_ends_of_a_stream_apart(void **state)
@@ -526,7 +544,7 @@ static void test_key_files(void **state)
 	assert_int_equal(link_key_load(path, &b, &err), 0);
 	assert_memory_equal(&a, &b, sizeof a);
 
-	static const mode_t open_modes[] = { 0640, 0604, 0660, 0610 };
+	static const mode_t open_modes[] = {0640, 0604, 0660, 0610};
 	for (size_t i = 0; i < 4; i++) {
 		assert_int_equal(chmod(path, open_modes[i]), 0);
 		assert_int_equal(link_key_load(path, &b, &err), -EPERM);
@@ -540,8 +558,16 @@ static void test_key_files(void **state)
 	uint8_t bin[700];
 	memset(bin, 0xfe, sizeof bin);
 	bin[31] = '\n';
-	static const struct { size_t len; int r; } sizes[] = {
-		{ 0, -EINVAL }, { 31, -EINVAL }, { 32, 0 }, { 256, 0 }, { 257, -EINVAL }, { 700, -EINVAL },
+	static const struct {
+		size_t len;
+		int r;
+	} sizes[] = {
+		{0, -EINVAL},
+		{31, -EINVAL},
+		{32, 0},
+		{256, 0},
+		{257, -EINVAL},
+		{700, -EINVAL},
 	};
 	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
 		write_file(path, bin, sizes[i].len, 0600);

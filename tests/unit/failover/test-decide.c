@@ -11,14 +11,14 @@
 #include <string.h>
 
 #define HEAD_START (600 * MC_MSEC)
-#define UP .link_up = true
-#define Q  .quorate = true
-#define IMG .image_complete = true
-#define P  .role = DECIDE_PRIMARY
-#define S  .role = DECIDE_STANDBY
+#define UP         .link_up = true
+#define Q          .quorate = true
+#define IMG        .image_complete = true
+#define P          .role = DECIDE_PRIMARY
+#define S          .role = DECIDE_STANDBY
 
-static const struct decide_config automatic = { .head_start = HEAD_START, .automatic = true };
-static const struct decide_config manual = { .head_start = HEAD_START, .automatic = false };
+static const struct decide_config automatic = {.head_start = HEAD_START, .automatic = true};
+static const struct decide_config manual = {.head_start = HEAD_START, .automatic = false};
 
 struct row {
 	const char *event;
@@ -28,81 +28,91 @@ struct row {
 };
 
 static const struct row rows[] = {
-	{ "primary, all well", &automatic, { P, UP, Q }, ACT_CONTINUE },
-	{ "standby, all well", &automatic, { S, UP, Q, IMG }, ACT_CONTINUE },
+	{"primary, all well", &automatic, {P, UP, Q}, ACT_CONTINUE},
+	{"standby, all well", &automatic, {S, UP, Q, IMG}, ACT_CONTINUE},
 
 	/* primary host lost */
-	{ "nobody hears the primary", &automatic,
-		{ S, Q, IMG, .peer_suspected = true, .since_link_down = 1 }, ACT_PROPOSE_SELF },
-	{ "power-off: the connection looks up, all are silent", &automatic,
-		{ S, UP, Q, IMG, .peer_suspected = true }, ACT_PROPOSE_SELF },
-	{ "asked, no outcome yet", &automatic,
-		{ S, Q, IMG, .peer_suspected = true, .ownership = OWN_UNDECIDED }, ACT_HOLD },
-	{ "won", &automatic, { S, Q, IMG, .peer_suspected = true, .ownership = OWN_ALONE }, ACT_ACTIVATE },
-	{ "won, then dropped from the quorum: it is decided", &automatic,
-		{ S, IMG, .ownership = OWN_ALONE }, ACT_ACTIVATE },
-	{ "won, standby QEMU gone: restarted and activated", &automatic,
-		{ S, Q, IMG, .guest_gone = true, .ownership = OWN_ALONE }, ACT_ACTIVATE },
-	{ "lost", &automatic, { S, Q, IMG, .peer_suspected = true, .ownership = OWN_LOST }, ACT_DESTROY },
-	{ "failover = manual", &manual, { S, Q, IMG, .peer_suspected = true }, ACT_HOLD },
-	{ "standby not quorate", &automatic, { S, IMG, .peer_suspected = true }, ACT_HOLD },
-	{ "standby with half an image", &automatic, { S, Q, .peer_suspected = true }, ACT_DESTROY },
+	{"nobody hears the primary", &automatic,
+		{S, Q, IMG, .peer_suspected = true, .since_link_down = 1}, ACT_PROPOSE_SELF},
+	{"power-off: the connection looks up, all are silent", &automatic,
+		{S, UP, Q, IMG, .peer_suspected = true}, ACT_PROPOSE_SELF},
+	{"asked, no outcome yet", &automatic,
+		{S, Q, IMG, .peer_suspected = true, .ownership = OWN_UNDECIDED}, ACT_HOLD},
+	{"won", &automatic, {S, Q, IMG, .peer_suspected = true, .ownership = OWN_ALONE},
+		ACT_ACTIVATE},
+	{"won, then dropped from the quorum: it is decided", &automatic,
+		{S, IMG, .ownership = OWN_ALONE}, ACT_ACTIVATE},
+	{"won, standby QEMU gone: restarted and activated", &automatic,
+		{S, Q, IMG, .guest_gone = true, .ownership = OWN_ALONE}, ACT_ACTIVATE},
+	{"lost", &automatic, {S, Q, IMG, .peer_suspected = true, .ownership = OWN_LOST},
+		ACT_DESTROY},
+	{"failover = manual", &manual, {S, Q, IMG, .peer_suspected = true}, ACT_HOLD},
+	{"standby not quorate", &automatic, {S, IMG, .peer_suspected = true}, ACT_HOLD},
+	{"standby with half an image", &automatic, {S, Q, .peer_suspected = true}, ACT_DESTROY},
 
 	/* standby host lost */
-	{ "connection lost", &automatic, { P, Q, .since_link_down = 1 }, ACT_PROPOSE_SELF },
-	{ "standby silent", &automatic, { P, UP, Q, .peer_suspected = true }, ACT_PROPOSE_SELF },
-	{ "standby acknowledges nothing", &automatic, { P, UP, Q, .ack_overdue = true }, ACT_PROPOSE_SELF },
-	{ "asked, no outcome yet", &automatic, { P, Q, .ownership = OWN_UNDECIDED }, ACT_HOLD },
-	{ "undecided, standby back", &automatic, { P, UP, Q, .ownership = OWN_UNDECIDED }, ACT_HOLD },
-	{ "won", &automatic, { P, Q, .ownership = OWN_ALONE }, ACT_RELEASE },
-	{ "lost", &automatic, { P, Q, .ownership = OWN_LOST }, ACT_DESTROY },
-	{ "also when failover is manual", &manual, { P, Q, .peer_suspected = true }, ACT_PROPOSE_SELF },
+	{"connection lost", &automatic, {P, Q, .since_link_down = 1}, ACT_PROPOSE_SELF},
+	{"standby silent", &automatic, {P, UP, Q, .peer_suspected = true}, ACT_PROPOSE_SELF},
+	{"standby acknowledges nothing", &automatic, {P, UP, Q, .ack_overdue = true},
+		ACT_PROPOSE_SELF},
+	{"asked, no outcome yet", &automatic, {P, Q, .ownership = OWN_UNDECIDED}, ACT_HOLD},
+	{"undecided, standby back", &automatic, {P, UP, Q, .ownership = OWN_UNDECIDED}, ACT_HOLD},
+	{"won", &automatic, {P, Q, .ownership = OWN_ALONE}, ACT_RELEASE},
+	{"lost", &automatic, {P, Q, .ownership = OWN_LOST}, ACT_DESTROY},
+	{"also when failover is manual", &manual, {P, Q, .peer_suspected = true}, ACT_PROPOSE_SELF},
 
 	/* replication link only */
-	{ "standby: keep-alives still heard", &automatic, { S, Q, IMG, .since_link_down = 1 }, ACT_WAIT },
-	{ "standby: only others hear it", &automatic,
-		{ S, Q, IMG, .peer_suspected = true, .others_hear_peer = true,
-			.since_link_down = HEAD_START - 1 }, ACT_WAIT },
-	{ "standby: head start over", &automatic,
-		{ S, Q, IMG, .others_hear_peer = true, .since_link_down = HEAD_START }, ACT_PROPOSE_SELF },
-	{ "standby: head start over, suspected", &automatic,
-		{ S, Q, IMG, .peer_suspected = true, .others_hear_peer = true,
-			.since_link_down = HEAD_START }, ACT_PROPOSE_SELF },
-	{ "standby: keep-alives cut, data flows, others hear", &automatic,
-		{ S, UP, Q, IMG, .peer_suspected = true, .others_hear_peer = true }, ACT_WAIT },
-	{ "standby: primary went on alone", &automatic,
-		{ S, Q, IMG, .ownership = OWN_LOST, .since_link_down = 1 }, ACT_DESTROY },
+	{"standby: keep-alives still heard", &automatic, {S, Q, IMG, .since_link_down = 1},
+		ACT_WAIT},
+	{"standby: only others hear it", &automatic,
+		{S, Q, IMG, .peer_suspected = true, .others_hear_peer = true,
+			.since_link_down = HEAD_START - 1},
+		ACT_WAIT},
+	{"standby: head start over", &automatic,
+		{S, Q, IMG, .others_hear_peer = true, .since_link_down = HEAD_START},
+		ACT_PROPOSE_SELF},
+	{"standby: head start over, suspected", &automatic,
+		{S, Q, IMG, .peer_suspected = true, .others_hear_peer = true,
+			.since_link_down = HEAD_START},
+		ACT_PROPOSE_SELF},
+	{"standby: keep-alives cut, data flows, others hear", &automatic,
+		{S, UP, Q, IMG, .peer_suspected = true, .others_hear_peer = true}, ACT_WAIT},
+	{"standby: primary went on alone", &automatic,
+		{S, Q, IMG, .ownership = OWN_LOST, .since_link_down = 1}, ACT_DESTROY},
 
 	/* primary isolated */
-	{ "primary not quorate", &automatic, { P, .peer_suspected = true }, ACT_HOLD },
-	{ "undecided and not quorate", &automatic, { P, .ownership = OWN_UNDECIDED }, ACT_HOLD },
-	{ "learns that it lost, still not quorate", &automatic, { P, .ownership = OWN_LOST }, ACT_DESTROY },
-	{ "quorate again, nobody took over", &automatic, { P, Q, .peer_suspected = true }, ACT_PROPOSE_SELF },
+	{"primary not quorate", &automatic, {P, .peer_suspected = true}, ACT_HOLD},
+	{"undecided and not quorate", &automatic, {P, .ownership = OWN_UNDECIDED}, ACT_HOLD},
+	{"learns that it lost, still not quorate", &automatic, {P, .ownership = OWN_LOST},
+		ACT_DESTROY},
+	{"quorate again, nobody took over", &automatic, {P, Q, .peer_suspected = true},
+		ACT_PROPOSE_SELF},
 
 	/* guests */
-	{ "QEMU primary crashes", &automatic, { P, UP, Q, .guest_gone = true }, ACT_HAND_OVER },
-	{ "QEMU primary crashes, link down too", &automatic, { P, Q, .guest_gone = true }, ACT_HAND_OVER },
-	{ "QEMU crashes while undecided", &automatic,
-		{ P, Q, .guest_gone = true, .ownership = OWN_UNDECIDED }, ACT_HAND_OVER },
-	{ "QEMU crashes, not quorate", &automatic, { P, UP, .guest_gone = true }, ACT_HOLD },
-	{ "QEMU crashes, nobody to go on", &automatic,
-		{ P, Q, .guest_gone = true, .ownership = OWN_ALONE }, ACT_CONTINUE },
-	{ "QEMU crashed and lost", &automatic,
-		{ P, Q, .guest_gone = true, .ownership = OWN_LOST }, ACT_DESTROY },
-	{ "QEMU standby crashes", &automatic, { S, UP, Q, IMG, .guest_gone = true }, ACT_CONTINUE },
-	{ "QEMU standby gone and primary lost", &automatic,
-		{ S, Q, IMG, .guest_gone = true, .peer_suspected = true }, ACT_PROPOSE_SELF },
+	{"QEMU primary crashes", &automatic, {P, UP, Q, .guest_gone = true}, ACT_HAND_OVER},
+	{"QEMU primary crashes, link down too", &automatic, {P, Q, .guest_gone = true},
+		ACT_HAND_OVER},
+	{"QEMU crashes while undecided", &automatic,
+		{P, Q, .guest_gone = true, .ownership = OWN_UNDECIDED}, ACT_HAND_OVER},
+	{"QEMU crashes, not quorate", &automatic, {P, UP, .guest_gone = true}, ACT_HOLD},
+	{"QEMU crashes, nobody to go on", &automatic,
+		{P, Q, .guest_gone = true, .ownership = OWN_ALONE}, ACT_CONTINUE},
+	{"QEMU crashed and lost", &automatic, {P, Q, .guest_gone = true, .ownership = OWN_LOST},
+		ACT_DESTROY},
+	{"QEMU standby crashes", &automatic, {S, UP, Q, IMG, .guest_gone = true}, ACT_CONTINUE},
+	{"QEMU standby gone and primary lost", &automatic,
+		{S, Q, IMG, .guest_gone = true, .peer_suspected = true}, ACT_PROPOSE_SELF},
 
 	/* in order */
-	{ "standby left", &automatic, { P, Q, .peer_left = true }, ACT_PROPOSE_SELF },
-	{ "primary left", &automatic, { S, UP, Q, IMG, .peer_left = true }, ACT_DESTROY },
-	{ "primary left, then silence", &automatic,
-		{ S, Q, IMG, .peer_left = true, .peer_suspected = true }, ACT_DESTROY },
+	{"standby left", &automatic, {P, Q, .peer_left = true}, ACT_PROPOSE_SELF},
+	{"primary left", &automatic, {S, UP, Q, IMG, .peer_left = true}, ACT_DESTROY},
+	{"primary left, then silence", &automatic,
+		{S, Q, IMG, .peer_left = true, .peer_suspected = true}, ACT_DESTROY},
 
 	/* first image */
-	{ "image under way", &automatic, { S, UP, Q }, ACT_CONTINUE },
-	{ "image under way, connection lost", &automatic, { S, Q, .since_link_down = 1 }, ACT_DESTROY },
-	{ "owner without an image", &automatic, { S, Q, .ownership = OWN_ALONE }, ACT_HOLD },
+	{"image under way", &automatic, {S, UP, Q}, ACT_CONTINUE},
+	{"image under way, connection lost", &automatic, {S, Q, .since_link_down = 1}, ACT_DESTROY},
+	{"owner without an image", &automatic, {S, Q, .ownership = OWN_ALONE}, ACT_HOLD},
 };
 
 static void test_when_things_die(void **state)
@@ -110,20 +120,27 @@ static void test_when_things_die(void **state)
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct decision d = decide(&rows[i].facts, rows[i].config);
 		if (d.action != rows[i].expect)
-			fail_msg("%s: %s (%s), expected %s", rows[i].event, decide_action_name(d.action),
-				d.reason, decide_action_name(rows[i].expect));
+			fail_msg("%s: %s (%s), expected %s", rows[i].event,
+				decide_action_name(d.action), d.reason,
+				decide_action_name(rows[i].expect));
 		assert_true(d.reason && strlen(d.reason) > 8);
 	}
 }
 
 static struct decide_facts facts_of(unsigned bits, unsigned own, unsigned since)
 {
-	static const uint64_t down[] = { 1, HEAD_START - 1, HEAD_START, 10 * HEAD_START };
+	static const uint64_t down[] = {1, HEAD_START - 1, HEAD_START, 10 * HEAD_START};
 	struct decide_facts f = {
-		.role = bits & 1 ? DECIDE_STANDBY : DECIDE_PRIMARY, .ownership = own,
-		.link_up = bits & 2, .ack_overdue = bits & 4, .peer_suspected = bits & 8,
-		.peer_left = bits & 16, .others_hear_peer = bits & 32, .image_complete = bits & 64,
-		.quorate = bits & 128, .guest_gone = bits & 256,
+		.role = bits & 1 ? DECIDE_STANDBY : DECIDE_PRIMARY,
+		.ownership = own,
+		.link_up = bits & 2,
+		.ack_overdue = bits & 4,
+		.peer_suspected = bits & 8,
+		.peer_left = bits & 16,
+		.others_hear_peer = bits & 32,
+		.image_complete = bits & 64,
+		.quorate = bits & 128,
+		.guest_gone = bits & 256,
 	};
 	f.since_link_down = f.link_up ? 0 : down[since];
 	return f;
@@ -132,8 +149,8 @@ static struct decide_facts facts_of(unsigned bits, unsigned own, unsigned since)
 #define must(cond)                                                                                 \
 	do {                                                                                       \
 		if (!(cond))                                                                       \
-			fail_msg("facts %03x own %u since %u auto %u: %s breaks: %s", bits, own, since, \
-				c->automatic, decide_action_name(a), #cond);                       \
+			fail_msg("facts %03x own %u since %u auto %u: %s breaks: %s", bits, own,   \
+				since, c->automatic, decide_action_name(a), #cond);                \
 	} while (0)
 
 static void test_properties_hold_for_all_facts(void **state)
@@ -153,7 +170,8 @@ static void test_properties_hold_for_all_facts(void **state)
 					if (a == ACT_RELEASE)
 						must(!standby && own == OWN_ALONE);
 					if (a == ACT_ACTIVATE)
-						must(standby && own == OWN_ALONE && f.image_complete);
+						must(standby && own == OWN_ALONE &&
+							f.image_complete);
 					/* nothing is destroyed that might be the only copy */
 					if (a == ACT_DESTROY && own != OWN_LOST)
 						must(standby && own == OWN_CURRENT &&
@@ -168,9 +186,11 @@ static void test_properties_hold_for_all_facts(void **state)
 						must(a == ACT_HOLD || a == ACT_HAND_OVER);
 					if (own == OWN_ALONE)
 						must(a != ACT_PROPOSE_SELF && a != ACT_DESTROY);
-					/* a takeover needs a whole image, permission, and a reason */
+					/* a takeover needs a whole image, permission, and a reason
+					 */
 					if (standby && a == ACT_PROPOSE_SELF)
-						must(f.image_complete && c->automatic && !f.peer_left &&
+						must(f.image_complete && c->automatic &&
+							!f.peer_left &&
 							(!f.link_up || f.peer_suspected));
 					if (a == ACT_WAIT)
 						must(standby && f.since_link_down < HEAD_START &&
@@ -179,8 +199,9 @@ static void test_properties_hold_for_all_facts(void **state)
 						must(!standby && f.guest_gone);
 					/* an unhealthy primary never goes on as if nothing were */
 					if (!standby && own == OWN_CURRENT && a == ACT_CONTINUE)
-						must(f.link_up && !f.ack_overdue && !f.peer_suspected &&
-							!f.peer_left && !f.guest_gone);
+						must(f.link_up && !f.ack_overdue &&
+							!f.peer_suspected && !f.peer_left &&
+							!f.guest_gone);
 				}
 	assert_int_equal(count, 512 * 4 * 4 * 2);
 	assert_int_equal(seen, 0xff); /* every action is reachable */

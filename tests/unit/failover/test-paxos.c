@@ -20,12 +20,12 @@
 
 enum mutant {
 	HEALTHY,
-	NO_PERSISTENCE,    /* promises and accepts are not on disk */
-	ANSWER_FIRST,      /* ... or only after the answer is out */
-	IGNORES_PROMISE,   /* accepts below its promise */
-	IGNORES_ACCEPTED,  /* proposer does not adopt what promises report */
-	WITHOUT_OWN,       /* proposer does not wait for its own promise to be on disk */
-	COUNTS_HALF,       /* proposer is content with one vote less than a majority */
+	NO_PERSISTENCE,   /* promises and accepts are not on disk */
+	ANSWER_FIRST,     /* ... or only after the answer is out */
+	IGNORES_PROMISE,  /* accepts below its promise */
+	IGNORES_ACCEPTED, /* proposer does not adopt what promises report */
+	WITHOUT_OWN,      /* proposer does not wait for its own promise to be on disk */
+	COUNTS_HALF,      /* proposer is content with one vote less than a majority */
 };
 
 struct packet {
@@ -76,10 +76,12 @@ static const char *name_of(struct world *w, unsigned node)
 	return w->group.names[node - 1];
 }
 
-static void post(struct world *w, unsigned from, unsigned to, bool answer, const struct paxos_msg *m)
+static void post(
+	struct world *w, unsigned from, unsigned to, bool answer, const struct paxos_msg *m)
 {
-	size_t at = w->n_packets < PACKETS ? w->n_packets++ : rnd(w, PACKETS); /* full: one is lost */
-	w->net[at] = (struct packet){ from, to, answer, *m };
+	size_t at =
+		w->n_packets < PACKETS ? w->n_packets++ : rnd(w, PACKETS); /* full: one is lost */
+	w->net[at] = (struct packet){from, to, answer, *m};
 }
 
 static void post_all(struct world *w, unsigned from, const struct paxos_msg *m)
@@ -104,7 +106,7 @@ static void saw_accept(struct world *w, unsigned node, const struct paxos_accept
 			x = &w->accepts[i];
 	if (!x && w->n_accepts < ACCEPTS) {
 		x = &w->accepts[w->n_accepts++];
-		*x = (struct accept){ a->value.generation, a->accepted, a->value, 0 };
+		*x = (struct accept){a->value.generation, a->accepted, a->value, 0};
 	}
 	if (!x)
 		return;
@@ -150,7 +152,7 @@ static void on_request(struct world *w, const struct packet *k)
 	struct paxos_msg answer;
 	bool changed = paxos_learn(&a, &node->known);
 	if (w->mutant == IGNORES_PROMISE && k->msg.type == PAXOS_ACCEPT)
-		a.promised = (struct ballot){ 0 };
+		a.promised = (struct ballot){0};
 	changed |= paxos_answer(&a, &w->group, name_of(w, k->from), &k->msg, &answer);
 	if (rnd(w, 60) == 0) {
 		crash(w, k->to); /* before the write */
@@ -181,7 +183,7 @@ static void on_answer(struct world *w, const struct packet *k)
 	if (!node->proposing || node->lost)
 		return;
 	if (w->mutant == IGNORES_ACCEPTED)
-		m.accepted = (struct ballot){ 0 };
+		m.accepted = (struct ballot){0};
 	uint32_t self = 1u << p->self, votes = (p->yes | 1u << k->from) & ~self;
 	if (w->mutant == WITHOUT_OWN && p->preparing && m.type == PAXOS_PROMISE &&
 		ballot_compare(&m.ballot, &p->ballot) == 0 &&
@@ -205,7 +207,7 @@ static void on_answer(struct world *w, const struct packet *k)
 		must_be_chosen(w, &p->value, "a proposer believes a record that was not decided");
 		node->known = p->value;
 		node->proposing = false;
-		out = (struct paxos_msg){ .type = PAXOS_DECIDED, .value = p->value };
+		out = (struct paxos_msg){.type = PAXOS_DECIDED, .value = p->value};
 		post_all(w, k->to, &out);
 		break;
 	case PAXOS_OVERTAKEN:
@@ -223,7 +225,7 @@ static bool pick_want(struct world *w, unsigned n, struct own_record *ret)
 	const char *self = name_of(w, n), *other = name_of(w, 1 + (unsigned)rnd(w, w->group.n));
 	const struct own_record *known = &w->nodes[n].known;
 	for (int tries = 0; tries < 100; tries++) {
-		struct own_record r = { .generation = known->generation + 1 };
+		struct own_record r = {.generation = known->generation + 1};
 		switch (rnd(w, 6)) {
 		case 0:
 			break; /* stop */
@@ -308,7 +310,7 @@ static void world_init(struct world *w, uint64_t seed, enum mutant mutant)
 	memset(w, 0, sizeof *w);
 	w->rng = seed;
 	w->mutant = mutant;
-	struct voter_peer voters[5] = { { "hostC" }, { "hostA" }, { "hostB" }, { "hostE" }, { "hostD" } };
+	struct voter_peer voters[5] = {{"hostC"}, {"hostA"}, {"hostB"}, {"hostE"}, {"hostD"}};
 	paxos_group_init(&w->group, voters, rnd(w, 3) ? 3 : 5);
 	/* Its majority is one less. */
 	w->half = w->group;
@@ -327,7 +329,7 @@ static void run(struct world *w, uint64_t seed, enum mutant mutant, unsigned ste
 
 static void test_every_generation_is_decided_once(void **state)
 {
-	struct world *w = malloc(sizeof *w), sum = { 0 };
+	struct world *w = malloc(sizeof *w), sum = {0};
 	unsigned long generations = 0;
 	for (uint64_t seed = 1; seed <= 20000; seed++) {
 		run(w, seed, HEALTHY, 800);
@@ -342,9 +344,11 @@ static void test_every_generation_is_decided_once(void **state)
 		for (int g = 1; g < GENERATIONS; g++)
 			generations += w->chosen[g].generation != 0;
 	}
-	printf("generations %lu, decisions seen %u, by the fast ballot %u, adopted values %u, lost rounds "
-	       "%u, overtaken %u, restarts %u\n", generations, sum.decided, sum.fast, sum.adopted,
-		sum.lost, sum.overtaken, sum.restarts);
+	printf("generations %lu, decisions seen %u, by the fast ballot %u, adopted values %u, lost "
+	       "rounds "
+	       "%u, overtaken %u, restarts %u\n",
+		generations, sum.decided, sum.fast, sum.adopted, sum.lost, sum.overtaken,
+		sum.restarts);
 	assert_true(sum.fast > 100 && sum.adopted > 100 && sum.lost > 100 && sum.overtaken > 100);
 	assert_true(sum.restarts > 1000 && generations > 6000);
 	free(w);
@@ -368,7 +372,8 @@ static void test_a_healed_network_decides(void **state)
 		w->nodes[n].known = newest;
 		w->nodes[n].proposing = false;
 		assert_true(pick_want(w, n, &want));
-		paxos_start(&w->nodes[n].p, &w->group, n, &newest, &want, w->nodes[n].memory.promised.round);
+		paxos_start(&w->nodes[n].p, &w->group, n, &newest, &want,
+			w->nodes[n].memory.promised.round);
 		struct paxos_proposer *p = &w->nodes[n].p;
 		enum paxos_step s = PAXOS_SEND;
 		for (int tries = 0; tries < 50 && s != PAXOS_CHOSEN; tries++) {
@@ -378,7 +383,8 @@ static void test_a_healed_network_decides(void **state)
 			paxos_request(p, &m);
 			s = PAXOS_WAIT;
 			for (unsigned to = 1; to <= w->group.n && s == PAXOS_WAIT; to++) {
-				paxos_answer(&w->nodes[to].memory, &w->group, name_of(w, n), &m, &answer);
+				paxos_answer(&w->nodes[to].memory, &w->group, name_of(w, n), &m,
+					&answer);
 				s = paxos_on_answer(p, to, &answer);
 			}
 		}
@@ -389,9 +395,9 @@ static void test_a_healed_network_decides(void **state)
 
 static void test_the_checker_catches_broken_variants(void **state)
 {
-	static const char *const names[] = { "", "no persistence", "answer before the write",
+	static const char *const names[] = {"", "no persistence", "answer before the write",
 		"acceptor ignores its promise", "proposer ignores accepted values",
-		"proposer goes on without its own promise", "less than a majority" };
+		"proposer goes on without its own promise", "less than a majority"};
 	struct world *w = malloc(sizeof *w);
 	for (enum mutant m = NO_PERSISTENCE; m <= COUNTS_HALF; m++) {
 		uint64_t seed = 1;
@@ -407,7 +413,7 @@ static void test_the_checker_catches_broken_variants(void **state)
 
 static struct own_record rec(uint64_t g, const char *owner, const char *standby)
 {
-	struct own_record r = { .generation = g };
+	struct own_record r = {.generation = g};
 	strcpy(r.owner, owner);
 	strcpy(r.standby, standby);
 	return r;
@@ -415,7 +421,7 @@ static struct own_record rec(uint64_t g, const char *owner, const char *standby)
 
 static void test_who_may_propose_what(void **state)
 {
-	struct voter_peer voters[3] = { { "A" }, { "B" }, { "C" } };
+	struct voter_peer voters[3] = {{"A"}, {"B"}, {"C"}};
 	struct paxos_group g;
 	paxos_group_init(&g, voters, 3);
 	static const struct {
@@ -423,24 +429,37 @@ static void test_who_may_propose_what(void **state)
 		bool allowed;
 	} rows[] = {
 		/* nobody owns it: a start by anyone, for itself, unprotected */
-		{ "", "", "A", "A", "", true }, { "", "", "C", "C", "", true },
-		{ "", "", "A", "B", "", false }, { "", "", "A", "A", "B", false },
-		{ "", "", "A", "", "", false }, { "", "", "X", "X", "", false },
+		{"", "", "A", "A", "", true},
+		{"", "", "C", "C", "", true},
+		{"", "", "A", "B", "", false},
+		{"", "", "A", "A", "B", false},
+		{"", "", "A", "", "", false},
+		{"", "", "X", "X", "", false},
 		/* the owner */
-		{ "A", "", "A", "A", "", true }, { "A", "", "A", "A", "B", true },
-		{ "A", "", "A", "", "", true }, { "A", "", "A", "B", "", false },
-		{ "A", "B", "A", "A", "", true }, { "A", "B", "A", "A", "C", true },
-		{ "A", "B", "A", "B", "", true }, { "A", "B", "A", "C", "", false },
-		{ "A", "B", "A", "B", "A", false }, { "A", "B", "A", "", "", true },
-		{ "A", "", "A", "A", "X", false }, { "A", "", "A", "A", "A", false },
-		{ "A", "B", "A", "", "B", false },
+		{"A", "", "A", "A", "", true},
+		{"A", "", "A", "A", "B", true},
+		{"A", "", "A", "", "", true},
+		{"A", "", "A", "B", "", false},
+		{"A", "B", "A", "A", "", true},
+		{"A", "B", "A", "A", "C", true},
+		{"A", "B", "A", "B", "", true},
+		{"A", "B", "A", "C", "", false},
+		{"A", "B", "A", "B", "A", false},
+		{"A", "B", "A", "", "", true},
+		{"A", "", "A", "A", "X", false},
+		{"A", "", "A", "A", "A", false},
+		{"A", "B", "A", "", "B", false},
 		/* the standby: only itself, alone */
-		{ "A", "B", "B", "B", "", true }, { "A", "B", "B", "B", "A", false },
-		{ "A", "B", "B", "A", "", false }, { "A", "B", "B", "", "", false },
-		{ "A", "B", "B", "B", "C", false },
+		{"A", "B", "B", "B", "", true},
+		{"A", "B", "B", "B", "A", false},
+		{"A", "B", "B", "A", "", false},
+		{"A", "B", "B", "", "", false},
+		{"A", "B", "B", "B", "C", false},
 		/* nobody else, and no former standby */
-		{ "A", "B", "C", "C", "", false }, { "A", "", "B", "B", "", false },
-		{ "A", "B", "C", "A", "B", false }, { "A", "B", "", "", "", false },
+		{"A", "B", "C", "C", "", false},
+		{"A", "", "B", "B", "", false},
+		{"A", "B", "C", "A", "B", false},
+		{"A", "B", "", "", "", false},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct own_record before = rec(7, rows[i].owner, rows[i].standby);
@@ -457,10 +476,10 @@ static void test_who_may_propose_what(void **state)
 /* What a correct proposer never sends must not be accepted either. */
 static void test_acceptors_refuse_what_nobody_may_ask(void **state)
 {
-	struct voter_peer voters[3] = { { "A" }, { "B" }, { "C" } };
+	struct voter_peer voters[3] = {{"A"}, {"B"}, {"C"}};
 	struct paxos_group g;
 	paxos_group_init(&g, voters, 3);
-	struct paxos_acceptor a = { .decided = rec(5, "A", "B") };
+	struct paxos_acceptor a = {.decided = rec(5, "A", "B")};
 	struct paxos_msg answer;
 	static const struct {
 		const char *from;
@@ -468,27 +487,49 @@ static void test_acceptors_refuse_what_nobody_may_ask(void **state)
 		enum paxos_type type;
 		enum paxos_refusal refusal;
 	} rows[] = {
-		{ "C", { PAXOS_PREPARE, .decided = { 5, "A", "B" }, .ballot = { 1, 3 } }, PAXOS_REFUSED, PAXOS_NOT_ELIGIBLE },
-		{ "X", { PAXOS_PREPARE, .decided = { 5, "A", "B" }, .ballot = { 1, 1 } }, PAXOS_REFUSED, PAXOS_MALFORMED },
+		{"C", {PAXOS_PREPARE, .decided = {5, "A", "B"}, .ballot = {1, 3}}, PAXOS_REFUSED,
+			PAXOS_NOT_ELIGIBLE},
+		{"X", {PAXOS_PREPARE, .decided = {5, "A", "B"}, .ballot = {1, 1}}, PAXOS_REFUSED,
+			PAXOS_MALFORMED},
 		/* somebody else's ballot */
-		{ "B", { PAXOS_PREPARE, .decided = { 5, "A", "B" }, .ballot = { 1, 1 } }, PAXOS_REFUSED, PAXOS_MALFORMED },
-		{ "A", { PAXOS_PREPARE, .decided = { 5, "A", "B" }, .ballot = { 0, 1 } }, PAXOS_REFUSED, PAXOS_MALFORMED },
-		{ "A", { PAXOS_PREPARE, .decided = { 5, "A", "B" }, .ballot = { UINT64_MAX, 1 } }, PAXOS_REFUSED, PAXOS_MALFORMED },
+		{"B", {PAXOS_PREPARE, .decided = {5, "A", "B"}, .ballot = {1, 1}}, PAXOS_REFUSED,
+			PAXOS_MALFORMED},
+		{"A", {PAXOS_PREPARE, .decided = {5, "A", "B"}, .ballot = {0, 1}}, PAXOS_REFUSED,
+			PAXOS_MALFORMED},
+		{"A", {PAXOS_PREPARE, .decided = {5, "A", "B"}, .ballot = {UINT64_MAX, 1}},
+			PAXOS_REFUSED, PAXOS_MALFORMED},
 		/* a stale standby, of generation 4 */
-		{ "C", { PAXOS_ACCEPT, .decided = { 4, "A", "C" }, .ballot = { 0, 3 }, .value = { 5, "C", "" } }, PAXOS_STALE, 0 },
-		{ "A", { PAXOS_PREPARE, .decided = { 5, "A", "C" }, .ballot = { 1, 1 } }, PAXOS_REFUSED, PAXOS_CONFLICT },
+		{"C",
+			{PAXOS_ACCEPT, .decided = {4, "A", "C"}, .ballot = {0, 3},
+				.value = {5, "C", ""}},
+			PAXOS_STALE, 0},
+		{"A", {PAXOS_PREPARE, .decided = {5, "A", "C"}, .ballot = {1, 1}}, PAXOS_REFUSED,
+			PAXOS_CONFLICT},
 		/* the fast ballot is the standby's, for itself */
-		{ "A", { PAXOS_ACCEPT, .decided = { 5, "A", "B" }, .ballot = { 0, 1 }, .value = { 6, "A", "" } }, PAXOS_REFUSED, PAXOS_NOT_ELIGIBLE },
-		{ "B", { PAXOS_ACCEPT, .decided = { 5, "A", "B" }, .ballot = { 0, 2 }, .value = { 6, "A", "" } }, PAXOS_REFUSED, PAXOS_NOT_ELIGIBLE },
-		{ "A", { PAXOS_ACCEPT, .decided = { 5, "A", "B" }, .ballot = { 1, 1 }, .value = { 6, "C", "" } }, PAXOS_REFUSED, PAXOS_NOT_ELIGIBLE },
-		{ "A", { PAXOS_ACCEPT, .decided = { 5, "A", "B" }, .ballot = { 1, 1 }, .value = { 7, "A", "" } }, PAXOS_REFUSED, PAXOS_NOT_ELIGIBLE },
-		{ "C", { PAXOS_DECIDED, .value = { 5, "C", "" } }, PAXOS_REFUSED, PAXOS_CONFLICT },
-		{ "A", { 99 }, PAXOS_REFUSED, PAXOS_MALFORMED },
+		{"A",
+			{PAXOS_ACCEPT, .decided = {5, "A", "B"}, .ballot = {0, 1},
+				.value = {6, "A", ""}},
+			PAXOS_REFUSED, PAXOS_NOT_ELIGIBLE},
+		{"B",
+			{PAXOS_ACCEPT, .decided = {5, "A", "B"}, .ballot = {0, 2},
+				.value = {6, "A", ""}},
+			PAXOS_REFUSED, PAXOS_NOT_ELIGIBLE},
+		{"A",
+			{PAXOS_ACCEPT, .decided = {5, "A", "B"}, .ballot = {1, 1},
+				.value = {6, "C", ""}},
+			PAXOS_REFUSED, PAXOS_NOT_ELIGIBLE},
+		{"A",
+			{PAXOS_ACCEPT, .decided = {5, "A", "B"}, .ballot = {1, 1},
+				.value = {7, "A", ""}},
+			PAXOS_REFUSED, PAXOS_NOT_ELIGIBLE},
+		{"C", {PAXOS_DECIDED, .value = {5, "C", ""}}, PAXOS_REFUSED, PAXOS_CONFLICT},
+		{"A", {99}, PAXOS_REFUSED, PAXOS_MALFORMED},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		bool changed = paxos_answer(&a, &g, rows[i].from, &rows[i].msg, &answer);
 		if (changed || answer.type != rows[i].type || answer.refusal != rows[i].refusal)
-			fail_msg("row %zu: type %d refusal %d changed %d", i, answer.type, answer.refusal, changed);
+			fail_msg("row %zu: type %d refusal %d changed %d", i, answer.type,
+				answer.refusal, changed);
 	}
 	assert_true(own_record_equal(&answer.decided, &a.decided));
 	assert_int_equal(a.promised.node, 0);
@@ -496,13 +537,13 @@ static void test_acceptors_refuse_what_nobody_may_ask(void **state)
 
 static void test_a_read_finds_a_decision_nobody_was_told_of(void **state)
 {
-	struct voter_peer voters[3] = { { "A" }, { "B" }, { "C" } };
+	struct voter_peer voters[3] = {{"A"}, {"B"}, {"C"}};
 	struct paxos_group g;
 	paxos_group_init(&g, voters, 3);
 	struct own_record r, next = rec(6, "B", "");
 	struct paxos_msg m[2] = {
-		{ PAXOS_CURRENT, .decided = rec(5, "A", "B"), .accepted = { 0, 2 }, .value = next },
-		{ PAXOS_CURRENT, .decided = rec(5, "A", "B"), .accepted = { 0, 2 }, .value = next },
+		{PAXOS_CURRENT, .decided = rec(5, "A", "B"), .accepted = {0, 2}, .value = next},
+		{PAXOS_CURRENT, .decided = rec(5, "A", "B"), .accepted = {0, 2}, .value = next},
 	};
 	paxos_read(&g, m, 2, &r);
 	assert_true(own_record_equal(&r, &next));
@@ -510,7 +551,7 @@ static void test_a_read_finds_a_decision_nobody_was_told_of(void **state)
 	m[1].accepted.round = 3;
 	paxos_read(&g, m, 2, &r);
 	assert_int_equal(r.generation, 5);
-	m[1].accepted = (struct ballot){ 0 };
+	m[1].accepted = (struct ballot){0};
 	paxos_read(&g, m, 2, &r);
 	assert_int_equal(r.generation, 5);
 	m[1].decided = rec(9, "C", "");

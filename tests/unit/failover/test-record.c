@@ -22,17 +22,22 @@ static char dir[] = "/tmp/mcd-test-record-XXXXXX";
 static int dir_fd;
 
 static const struct paxos_acceptor first = {
-	.decided = { 4, "hostA", "hostB" }, .promised = { 3, 1 },
+	.decided = {4, "hostA", "hostB"},
+	.promised = {3, 1},
 };
 static const struct paxos_acceptor second = {
-	.decided = { 4, "hostA", "hostB" }, .promised = { 9, 2 }, .accepted = { 9, 2 },
-	.value = { 5, "hostB", "" },
+	.decided = {4, "hostA", "hostB"},
+	.promised = {9, 2},
+	.accepted = {9, 2},
+	.value = {5, "hostB", ""},
 };
 
 static bool same(const struct paxos_acceptor *a, const struct paxos_acceptor *b)
 {
-	return own_record_equal(&a->decided, &b->decided) && own_record_equal(&a->value, &b->value) &&
-		!ballot_compare(&a->promised, &b->promised) && !ballot_compare(&a->accepted, &b->accepted);
+	return own_record_equal(&a->decided, &b->decided) &&
+	       own_record_equal(&a->value, &b->value) &&
+	       !ballot_compare(&a->promised, &b->promised) &&
+	       !ballot_compare(&a->accepted, &b->accepted);
 }
 
 static int load(const char *host, struct paxos_acceptor *ret, struct mc_error *err)
@@ -83,7 +88,7 @@ static void test_what_is_written_is_read(void **state)
 	struct stat st;
 	unlinkat(dir_fd, "vm1", 0);
 	assert_int_equal(load("hostA", &a, NULL), 0);
-	assert_true(same(&a, &(struct paxos_acceptor){ 0 }));
+	assert_true(same(&a, &(struct paxos_acceptor){0}));
 	/* Asking makes no file: the first vote does. */
 	assert_int_equal(fstatat(dir_fd, "vm1", &st, 0), -1);
 	for (int i = 0; i < 20; i++) {
@@ -140,8 +145,8 @@ static void test_damage_never_makes_a_third_state(void **state)
 static void test_a_file_without_any_whole_record_is_not_a_fresh_start(void **state)
 {
 	uint8_t before[FILE_SIZE], after[FILE_SIZE];
-	size_t lengths[] = { 0, 1, 511, FILE_SIZE };
-	struct paxos_acceptor a = { .promised = { 77, 1 } };
+	size_t lengths[] = {0, 1, 511, FILE_SIZE};
+	struct paxos_acceptor a = {.promised = {77, 1}};
 	struct mc_error err = MC_ERROR_INIT;
 	images(before, after);
 	memset(after, 0, FILE_SIZE);

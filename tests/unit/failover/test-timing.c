@@ -9,7 +9,7 @@
 
 static struct timing derive(unsigned beat_ms, unsigned misses, unsigned delay_ms, uint64_t rtt)
 {
-	struct timing_inputs in = { beat_ms * MC_MSEC, misses, delay_ms * MC_MSEC, rtt };
+	struct timing_inputs in = {beat_ms * MC_MSEC, misses, delay_ms * MC_MSEC, rtt};
 	struct timing t;
 	timing_derive(&in, &t);
 	return t;
@@ -31,9 +31,9 @@ static void test_the_worked_timelines(void **state)
 
 static void test_relations_hold_over_the_whole_range(void **state)
 {
-	static const unsigned beats[] = { 5, 20, 50, 1000, 10000 }, misses[] = { 2, 3, 5, 100 };
-	static const unsigned delays[] = { 1, 10, 100, 10000 };
-	static const uint64_t rtts[] = { 0, 200 * MC_USEC, 10 * MC_MSEC, 200 * MC_MSEC };
+	static const unsigned beats[] = {5, 20, 50, 1000, 10000}, misses[] = {2, 3, 5, 100};
+	static const unsigned delays[] = {1, 10, 100, 10000};
+	static const uint64_t rtts[] = {0, 200 * MC_USEC, 10 * MC_MSEC, 200 * MC_MSEC};
 	for (size_t i = 0; i < 5 * 4 * 4 * 4; i++) {
 		unsigned beat = beats[i % 5], k = misses[i / 5 % 4], delay = delays[i / 20 % 4];
 		uint64_t rtt = rtts[i / 80];
