@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The one ptrace file: makes another process execute one system call of ours.  The process is
+/* Makes another process execute one system call of ours, by ptrace.  The process is
  * stopped for the call only, and left exactly as it was, whatever it was doing. */
 #pragma once
 #include "common/error.h"
@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 /* Runs syscall nr(args) in the process's main thread; ret_value: its raw result (may be -errno).
+ * The call must not sleep nor use a restart block (nanosleep, poll, futex).
  * -EPERM (class NoPermission) names what forbids tracing (Yama, capabilities, seccomp, another
  * tracer) and the cure. */
 int inject_syscall(pid_t pid, long nr, const uint64_t args[6], int64_t *ret_value, struct mc_error *err);
