@@ -48,8 +48,8 @@ static int bad_option(int what, const char *word, const struct option *options,
 	if (optopt > 0 && optopt < OPT_JSON) /* a short option, perhaps in the middle of a word */
 		word = letter;
 	if (what == ':')
-		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"The option '%.60s' needs a value.", word);
+		return mc_error_set(
+			err, -EINVAL, MC_ECLASS_INVALID, "The option '%.60s' needs a value.", word);
 	const char *names[N_GLOBAL + VERB_OPTIONS_MAX];
 	size_t n = 0, len = strcspn(word, "=");
 	for (; options[n].name; n++)
@@ -130,12 +130,13 @@ static int check_words(const struct verb_args *args, struct mc_error *err)
 			"An argument is not text in UTF-8; names and values must be.");
 	if (args->n_operands < verb->min_operands)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"'mcctl %s' needs %s; see 'mcctl help %s'.", verb->name, verb->operands, verb->name);
+			"'mcctl %s' needs %s; see 'mcctl help %s'.", verb->name, verb->operands,
+			verb->name);
 	for (size_t i = 0; i < args->n_operands; i++)
 		if (!*args->operands[i])
 			return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-				"An argument of 'mcctl %s' is empty; see 'mcctl help %s'.", verb->name,
-				verb->name);
+				"An argument of 'mcctl %s' is empty; see 'mcctl help %s'.",
+				verb->name, verb->name);
 	return 0;
 }
 
@@ -186,5 +187,6 @@ int args_parse_verb(struct mcctl *m, const struct verb *verb, int argc, char **a
 	return 0;
 too_many:
 	return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-		"'mcctl %s' was given too many arguments; see 'mcctl help %s'.", verb->name, verb->name);
+		"'mcctl %s' was given too many arguments; see 'mcctl help %s'.", verb->name,
+		verb->name);
 }

@@ -26,8 +26,8 @@ struct client {
 static int lost(struct client *c, const char *what, struct mc_error *err)
 {
 	return mc_error_set(err, -ECONNRESET, MCCTL_ECLASS_UNREACHABLE,
-		"The connection to mcd at '%s' %s; see 'systemctl status mcd' or mcd's log.", c->path,
-		what);
+		"The connection to mcd at '%s' %s; see 'systemctl status mcd' or mcd's log.",
+		c->path, what);
 }
 
 /* Waits for input until the deadline (0: for ever) and appends it to the buffer. */
@@ -54,7 +54,8 @@ static int receive(struct client *c, uint64_t deadline, struct mc_error *err)
 			continue;
 		if (r == 0)
 			return mc_error_set(err, -ETIMEDOUT, MCCTL_ECLASS_UNREACHABLE,
-				"mcd does not answer on '%s' in time; is it stopped or overloaded?", c->path);
+				"mcd does not answer on '%s' in time; is it stopped or overloaded?",
+				c->path);
 		ssize_t n = recv(c->fd, c->buf + c->end, c->size - c->end, MSG_DONTWAIT);
 		if (n > 0) {
 			c->end += (size_t)n;
@@ -72,14 +73,15 @@ static int read_line(struct client *c, uint64_t deadline, json_t **ret, struct m
 	for (;;) {
 		char *line = c->buf + c->begin;
 		size_t len = c->end - c->begin;
-		char *newline = len > searched ? memchr(line + searched, '\n', len - searched) : NULL;
+		char *newline =
+			len > searched ? memchr(line + searched, '\n', len - searched) : NULL;
 		if (newline) {
 			json_t *j = json_loadb(line, (size_t)(newline - line), 0, NULL);
 			c->begin += (size_t)(newline - line) + 1;
 			if (!json_is_object(j)) {
 				json_decref(j);
 				return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-					"What answers on '%s' does not speak mcd's control protocol.",
+					"What answers on '%s' does not speak mcd's protocol.",
 					c->path);
 			}
 			*ret = j;
@@ -115,8 +117,8 @@ static int greet(struct client *c, struct mc_error *err)
 			"What answers on '%s' is not mcd.", c->path);
 	if (json_integer_value(protocol) != PROTOCOL_VERSION)
 		return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
-			"mcd speaks version %lld of the control protocol and this mcctl version %d; use "
-			"the mcctl that was installed with mcd.",
+			"mcd speaks version %lld of the control protocol and this mcctl version "
+			"%d; use the mcctl that was installed with mcd.",
 			(long long)json_integer_value(protocol), PROTOCOL_VERSION);
 	return 0;
 }
@@ -125,13 +127,16 @@ static int cannot_connect(const char *path, int code, struct mc_error *err)
 {
 	if (code == -EACCES || code == -EPERM)
 		return mc_error_set(err, code, MCCTL_ECLASS_UNREACHABLE,
-			"No permission to connect to mcd at '%.200s'; only root may, use sudo.", path);
+			"No permission to connect to mcd at '%.200s'; only root may, use sudo.",
+			path);
 	if (code == -ENOENT || code == -ECONNREFUSED)
 		return mc_error_set(err, code, MCCTL_ECLASS_UNREACHABLE,
-			"mcd does not run: nothing listens on '%.200s'; start it with 'systemctl start mcd', "
-			"or name its socket with --socket or its mcd.conf with --config.", path);
-	return mc_error_set(err, code, MCCTL_ECLASS_UNREACHABLE, "Cannot connect to mcd at '%.200s': %s.",
-		path, strerror(-code));
+			"mcd does not run: nothing listens on '%.200s'; start it with 'systemctl "
+			"start mcd', or name its socket with --socket or its mcd.conf with "
+			"--config.",
+			path);
+	return mc_error_set(err, code, MCCTL_ECLASS_UNREACHABLE,
+		"Cannot connect to mcd at '%.200s': %s.", path, strerror(-code));
 }
 
 int client_open(const char *path, struct client **ret, struct mc_error *err)

@@ -47,8 +47,8 @@ void help_overview(void)
 		printf("  %-22s %s\n", usage, v->help);
 	}
 	printf("\nOptions, before or after the verb:\n%s"
-	       "\n'mcctl help VERB' explains one. Exit codes: 0 done, 1 refused or a check failed,\n"
-	       "2 wrong usage, 3 mcd cannot be reached.\n",
+	       "\n'mcctl help VERB' explains one. Exit codes: 0 done, 1 refused or a\n"
+	       "check failed, 2 wrong usage, 3 mcd cannot be reached.\n",
 		global_help);
 }
 
@@ -97,7 +97,8 @@ void help_completion(void)
 	     "\tCOMPREPLY=()\n"
 	     "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
 	     "\t\tcase ${COMP_WORDS[i]} in\n"
-	     "\t\t--socket | --config) where=(\"${COMP_WORDS[i]}\" \"${COMP_WORDS[i+1]}\"); ((i++)) ;;\n"
+	     "\t\t--socket | --config) where=(\"${COMP_WORDS[i]}\" \"${COMP_WORDS[i+1]}\"); "
+	     "((i++)) ;;\n"
 	     "\t\t-*) ;;\n"
 	     "\t\t*) verb=${COMP_WORDS[i]}; break ;;\n"
 	     "\t\tesac\n"

@@ -30,7 +30,8 @@ static int on_key(void *ctx, const char *section, const char *name, const char *
 static int read_paths(const struct mcctl *m, struct paths *ret, struct mc_error *err)
 {
 	const char *config = m->config ? m->config : DEFAULT_CONFIG;
-	_cleanup_free_ char *full = realpath(config, NULL); /* mcd's defaults lie beside the real file */
+	/* mcd's defaults lie beside the real file. */
+	_cleanup_free_ char *full = realpath(config, NULL);
 	if (full)
 		config = full;
 	const char *slash = strrchr(config, '/');
@@ -39,16 +40,16 @@ static int read_paths(const struct mcctl *m, struct paths *ret, struct mc_error 
 		slash ? (int)(slash + 1 - config) : 0, config);
 	/* An error in a line is mcd's to report; the rest of the file counts. */
 	if (ini_parse(config, on_key, ret) < 0 && m->config)
-		return mc_error_set(err, -ENOENT, MC_ECLASS_CONFIG, "Cannot read '%.200s': %s.", config,
-			strerror(errno));
+		return mc_error_set(err, -ENOENT, MC_ECLASS_CONFIG, "Cannot read '%.200s': %s.",
+			config, strerror(errno));
 	return 0;
 }
 
 static int copy(const char *path, char *ret, size_t size, struct mc_error *err)
 {
 	if (strlen(path) >= size)
-		return mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG, "The path '%.200s' is too long.",
-			path);
+		return mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
+			"The path '%.200s' is too long.", path);
 	memcpy(ret, path, strlen(path) + 1);
 	return 0;
 }

@@ -14,11 +14,11 @@ const struct verb verbs[] = {
 	{"start", "VM", 1, 1, "start a VM on this host",
 		"Refused when another host owns the VM, or holds a protected copy of it.",
 		{{"force", NULL, "start afresh and give up the protected copy"}}, run_start},
-	{"stop", "VM", 1, 1, "shut a VM down, or end it with --force",
-		NULL, {{"force", NULL, "end QEMU at once instead of asking the guest"}}, run_stop},
+	{"stop", "VM", 1, 1, "shut a VM down, or end it with --force", NULL,
+		{{"force", NULL, "end QEMU at once instead of asking the guest"}}, run_stop},
 	{"protect", "VM", 1, 1, "keep a VM's image on another host, ready to go on there",
-		"Returns when the VM is protected. On a terminal the progress of the first copy is\n"
-		"shown.",
+		"Returns when the VM is protected. On a terminal the progress of the first copy\n"
+		"is shown.",
 		{{"peer", "HOST", "the host that shall take over (required)"},
 			{"delay", "DURATION", "time between checkpoints, 1ms to 10s"},
 			{"max-buffer", "SIZE", "memory for checkpoints, 16MiB or more"},
@@ -32,8 +32,7 @@ const struct verb verbs[] = {
 		run_failover},
 	{"wait", "VM STATE", 2, 2, "wait until a VM is in a state", NULL,
 		{{"timeout", "DURATION", "give up after this long"}}, run_wait},
-	{"events", "", 0, 0, "print what happens, one line each, until interrupted",
-		NULL,
+	{"events", "", 0, 0, "print what happens, one line each, until interrupted", NULL,
 		{{"history", NULL, "begin with the events before now that the daemon remembers"},
 			{"now", NULL, "print those and end"}},
 		run_events},
@@ -45,8 +44,8 @@ const struct verb verbs[] = {
 		"Default path: key-file of mcd.conf. An existing file is not replaced.", {{0}},
 		run_keygen},
 	{"version", "", 0, 0, "print the versions of mcctl and mcd", NULL, {{0}}, run_version},
-	{"help", "[VERB]", 0, 1, "explain a verb",
-		NULL, {{"completion", NULL, "print the bash completion"}}, run_help},
+	{"help", "[VERB]", 0, 1, "explain a verb", NULL,
+		{{"completion", NULL, "print the bash completion"}}, run_help},
 	{0},
 };
 

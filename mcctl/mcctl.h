@@ -11,7 +11,7 @@
 
 enum { /* exit codes; part of the interface (mcctl(8)) */
 	MCCTL_OK = 0,
-	MCCTL_REFUSED = 1,     /* the daemon said no, or a check failed */
+	MCCTL_REFUSED = 1, /* the daemon said no, or a check failed */
 	MCCTL_USAGE = 2,
 	MCCTL_UNREACHABLE = 3, /* no daemon answers */
 };
@@ -45,8 +45,8 @@ struct verb {
 	const char *name;
 	const char *operands; /* for the help: "VM [STATE]"; completion knows VM, STATE and PATH */
 	size_t min_operands, max_operands;
-	const char *help;     /* one line */
-	const char *more;     /* further sentences for `mcctl help VERB`, or NULL */
+	const char *help; /* one line */
+	const char *more; /* further sentences for `mcctl help VERB`, or NULL */
 	struct verb_option options[VERB_OPTIONS_MAX];
 	int (*run)(const struct mcctl *m, const struct verb_args *args);
 };

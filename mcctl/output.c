@@ -8,7 +8,8 @@
 
 void output_json(const json_t *record)
 {
-	size_t flags = JSON_REAL_PRECISION(12) | (isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT);
+	size_t flags =
+		JSON_REAL_PRECISION(12) | (isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT);
 	json_dumpf(record, stdout, flags);
 	putchar('\n');
 	fflush(stdout);
@@ -25,7 +26,8 @@ static void print_error(const struct mcctl *m, const struct mc_error *err)
 	json_t *message = json_string(err->msg);
 	if (!message) /* the words of the command line need not be UTF-8 */
 		message = json_string("The command line is not text in UTF-8.");
-	json_auto_t *record = json_pack("{s:{s:s, s:o}}", "error", "class", err->cls, "message", message);
+	json_auto_t *record =
+		json_pack("{s:{s:s, s:o}}", "error", "class", err->cls, "message", message);
 	output_json(record);
 }
 

@@ -73,7 +73,8 @@ static void print_step(const char *name, const json_t *step, double scale)
 	memset(bar, '#', full);
 	memset(bar + full, '-', all - full);
 	bar[all] = '\0';
-	printf("    %-8s %8s %8s%s%s\n", name, format_ms(a, p50), format_ms(b, p99), all ? "  " : "", bar);
+	printf("    %-8s %8s %8s%s%s\n", name, format_ms(a, p50), format_ms(b, p99),
+		all ? "  " : "", bar);
 }
 
 static void print_steps(const char *title, const json_t *steps, const char *const *names, size_t n)
@@ -136,10 +137,12 @@ static void print_details(const json_t *vm)
 			format_ms(get_number(vm, "delay_ms"), a), get_number(vm, "held_frames"),
 			get_number(vm, "lost_frames"));
 	if (get_number(dirty, "max_bytes") > 0)
-		printf("    dirty an epoch: p50 %s, max %s\n", format_bytes(get_number(dirty, "p50_bytes"), a),
+		printf("    dirty an epoch: p50 %s, max %s\n",
+			format_bytes(get_number(dirty, "p50_bytes"), a),
 			format_bytes(get_number(dirty, "max_bytes"), b));
 	if (get_number(buffer, "budget") > 0)
-		printf("    buffer: %s of %s in use, peak %s\n", format_bytes(get_number(buffer, "in_use"), a),
+		printf("    buffer: %s of %s in use, peak %s\n",
+			format_bytes(get_number(buffer, "in_use"), a),
 			format_bytes(get_number(buffer, "budget"), b),
 			format_bytes(get_number(buffer, "peak"), c));
 	print_barometer(vm);
@@ -165,26 +168,27 @@ static void print_host(const json_t *host)
 	else
 		fputs(" heard:never", stdout);
 	if (up)
-		printf(" jitter-p99:%s jitter-max:%s", format_ms(get_number(ka, "jitter_p99_ms"), a),
-			format_ms(jitter, b));
+		printf(" jitter-p99:%s jitter-max:%s",
+			format_ms(get_number(ka, "jitter_p99_ms"), a), format_ms(jitter, b));
 	if (limit > 0)
 		printf(" limit:%s", format_ms(limit, a));
 	putchar('\n');
 	if (up && limit > 0 && jitter > limit / 2)
-		printf("WARNING host %s: its keep-alives came up to %s late and %s counts as lost; raise "
-		       "keep-alive or keep-alive-misses, or find what delays them.\n",
+		printf("WARNING host %s: its keep-alives came up to %s late and %s counts as lost; "
+		       "raise keep-alive or keep-alive-misses, or find what delays them.\n",
 			name, format_ms(jitter, a), format_ms(limit, b));
 }
 
 void status_print(const json_t *status, bool details)
 {
-	const json_t *vms = json_object_get(status, "vms"), *hosts = json_object_get(status, "hosts");
+	const json_t *vms = json_object_get(status, "vms");
+	const json_t *hosts = json_object_get(status, "hosts");
 	const json_t *voters = json_object_get(status, "voters");
 	for (size_t i = 0; i < json_array_size(vms); i++)
 		print_alarm(json_array_get(vms, i));
 	if (voters && 2 * get_number(voters, "connected") <= get_number(voters, "total"))
-		printf("WARNING %.0f of %.0f voters are connected: without a majority no VM starts or "
-		       "fails over.\n",
+		printf("WARNING %.0f of %.0f voters are connected: without a majority no VM starts "
+		       "or fails over.\n",
 			get_number(voters, "connected"), get_number(voters, "total"));
 	for (size_t i = 0; i < json_array_size(vms); i++) {
 		print_vm(json_array_get(vms, i));
@@ -196,6 +200,6 @@ void status_print(const json_t *status, bool details)
 	for (size_t i = 0; i < json_array_size(hosts); i++)
 		print_host(json_array_get(hosts, i));
 	if (details)
-		printf("netbuf:%s dirty:%s mcd:%s\n", get_text(status, "netbuf"), get_text(status, "dirty"),
-			get_text(status, "version"));
+		printf("netbuf:%s dirty:%s mcd:%s\n", get_text(status, "netbuf"),
+			get_text(status, "dirty"), get_text(status, "version"));
 }

@@ -61,8 +61,9 @@ int run_dump(const struct mcctl *m, const struct verb_args *args)
 		return MCCTL_OK;
 	}
 	printf("# %s\n", get_text(result, "path"));
-	json_object_foreach(result, key, value)
+	json_object_foreach(result, key, value) {
 		if (json_is_object(value))
 			print_section(strcmp(key, "keys") ? key : "vm", value);
+	}
 	return MCCTL_OK;
 }

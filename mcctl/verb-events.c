@@ -30,10 +30,10 @@ static void print_event(const json_t *event)
 	json_object_foreach((json_t *)data, key, value) {
 		char age[FORMAT_MAX];
 		double last = json_number_value(value);
-		/* Points of CLOCK_MONOTONIC say nothing to a reader; how long before the event does. */
+		/* A point of CLOCK_MONOTONIC says nothing to a reader; its age does. */
 		if (!strcmp(key, "last_heard")) {
-			printf(" silent:%s", last > 0 ? format_ms((get_number(event, "time") - last) / MC_MSEC, age) :
-							"always");
+			format_ms((get_number(event, "time") - last) / MC_MSEC, age);
+			printf(" silent:%s", last > 0 ? age : "always");
 			continue;
 		}
 		printf(" %s:", key);
@@ -53,8 +53,8 @@ int run_events(const struct mcctl *m, const struct verb_args *args)
 	if (locate_socket(m, path, sizeof path, &err) < 0)
 		return output_usage(m, &err);
 	if (client_open(path, &c, &err) < 0 ||
-		client_call(c, "events", json_pack("{s:b}", "history", history), 10 * MC_SEC, NULL, NULL,
-			&result, &err) < 0)
+		client_call(c, "events", json_pack("{s:b}", "history", history), 10 * MC_SEC, NULL,
+			NULL, &result, &err) < 0)
 		return output_error(m, &err);
 	json_int_t n = json_integer_value(json_object_get(result, "history"));
 	for (json_int_t i = 0; !now || i < n; i++) {

@@ -18,7 +18,8 @@ int run_keygen(const struct mcctl *m, const struct verb_args *args)
 	if (m->json)
 		output_json(record);
 	else
-		printf("Wrote the new cluster key %s. Copy it to the other hosts, keeping its mode 0600, "
-		       "and restart mcd.\n", given);
+		printf("Wrote the new cluster key %s. Copy it to the other hosts, keeping its mode "
+		       "0600, and restart mcd.\n",
+			given);
 	return MCCTL_OK;
 }

@@ -39,7 +39,8 @@ int run_protect(const struct mcctl *m, const struct verb_args *args)
 	if (m->json)
 		output_json(result);
 	else if (no_wait)
-		printf("%s is being copied to %s; 'mcctl wait %s protected' waits for it.\n", vm, peer, vm);
+		printf("%s is being copied to %s; 'mcctl wait %s protected' waits for it.\n", vm,
+			peer, vm);
 	else
 		printf("%s is protected by %s.\n", vm, peer);
 	return MCCTL_OK;

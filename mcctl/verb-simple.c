@@ -64,15 +64,19 @@ int run_stop(const struct mcctl *m, const struct verb_args *args)
 int run_unprotect(const struct mcctl *m, const struct verb_args *args)
 {
 	json_auto_t *result = NULL;
-	int code = call_daemon(m, "unprotect", json_pack("{s:s}", "vm", verb_operand(args, 0)), 0, &result);
-	return code != MCCTL_OK ? code : finish(m, result, verb_operand(args, 0), "is no longer protected");
+	int code = call_daemon(
+		m, "unprotect", json_pack("{s:s}", "vm", verb_operand(args, 0)), 0, &result);
+	if (code != MCCTL_OK)
+		return code;
+	return finish(m, result, verb_operand(args, 0), "is no longer protected");
 }
 
 int run_failover(const struct mcctl *m, const struct verb_args *args)
 {
 	json_auto_t *result = NULL;
 	char sentence[128];
-	int code = call_daemon(m, "failover", json_pack("{s:s}", "vm", verb_operand(args, 0)), 0, &result);
+	int code = call_daemon(
+		m, "failover", json_pack("{s:s}", "vm", verb_operand(args, 0)), 0, &result);
 	if (code != MCCTL_OK)
 		return code;
 	const char *host = get_text(result, "host");
@@ -89,8 +93,8 @@ int run_version(const struct mcctl *m, const struct verb_args *args)
 	if (locate_socket(m, path, sizeof path, &err) < 0)
 		return output_usage(m, &err);
 	const json_t *mcd = client_open(path, &c, &err) < 0 ? NULL : client_greeting(c);
-	json_auto_t *record = json_pack("{s:s, s:O}", "mcctl", MCD_VERSION, "mcd",
-		mcd ? mcd : json_null());
+	json_auto_t *record =
+		json_pack("{s:s, s:O}", "mcctl", MCD_VERSION, "mcd", mcd ? mcd : json_null());
 	if (m->json) {
 		output_json(record);
 		return MCCTL_OK;

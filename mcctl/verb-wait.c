@@ -7,7 +7,7 @@
 
 static const char *const states[] = {
 	"stopped", "starting", "unprotected", "syncing", "protected", "holding", "standby-syncing",
-	"standby", "taking-over", "failed",
+	"standby", "taking-over", "failed", /* the order of enum vm_state */
 };
 #define N_STATES (sizeof states / sizeof *states)
 

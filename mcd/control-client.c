@@ -45,7 +45,8 @@ void control_client_read(struct control_client *cl)
 		cl->in_begin = 0;
 	}
 	while (!cl->eof && cl->in_end < sizeof cl->in) {
-		ssize_t n = recv(cl->fd, cl->in + cl->in_end, sizeof cl->in - cl->in_end, MSG_DONTWAIT);
+		ssize_t n =
+			recv(cl->fd, cl->in + cl->in_end, sizeof cl->in - cl->in_end, MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)

@@ -18,12 +18,12 @@ struct control_client {
 	sd_event_source *io;
 	uint64_t id;
 	int fd;
-	pid_t pid;         /* for log lines */
+	pid_t pid; /* for log lines */
 	unsigned in_flight;
-	bool subscriber;   /* wants events */
-	bool eof;          /* it will send nothing more, but may still read */
-	bool closing;      /* gets what is in the output buffer and is then closed */
-	const char *dead;  /* why it must be closed now; NULL while it is well */
+	bool subscriber;  /* wants events */
+	bool eof;         /* it will send nothing more, but may still read */
+	bool closing;     /* gets what is in the output buffer and is then closed */
+	const char *dead; /* why it must be closed now; NULL while it is well */
 	size_t in_begin, in_end;
 	char in[CONTROL_LINE_MAX + 1];
 	char *out;

@@ -72,8 +72,8 @@ int control_mailbox_fd(const struct control_mailbox *m)
 	return m->event_fd;
 }
 
-void control_mailbox_post(struct control_mailbox *m, enum control_letter_kind kind, uint64_t client,
-	char *line)
+void control_mailbox_post(
+	struct control_mailbox *m, enum control_letter_kind kind, uint64_t client, char *line)
 {
 	struct control_letter *l = line ? malloc(sizeof *l) : NULL;
 	pthread_mutex_lock(&m->lock);

@@ -32,8 +32,8 @@ void control_mailbox_unref(struct control_mailbox *m); /* NULL is fine */
 /* For the loop: readable while there are letters. */
 int control_mailbox_fd(const struct control_mailbox *m);
 /* Thread-safe.  Steals line; NULL (no memory to build it) is dropped. */
-void control_mailbox_post(struct control_mailbox *m, enum control_letter_kind kind, uint64_t client,
-	char *line);
+void control_mailbox_post(
+	struct control_mailbox *m, enum control_letter_kind kind, uint64_t client, char *line);
 /* Takes all letters, oldest first; ret_dropped: how many were dropped since the last call. */
 struct control_letter *control_mailbox_take(struct control_mailbox *m, unsigned *ret_dropped);
 void control_letter_free(struct control_letter *l);

@@ -50,7 +50,8 @@ static int unknown_arg(const struct control_verb *verb, const char *name, struct
 	const char *near = n ? mc_nearest(name, names, n) : NULL;
 	if (near)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"'%s' has no argument '" WORD "'; did you mean '%s'?", verb->name, name, near);
+			"'%s' has no argument '" WORD "'; did you mean '%s'?", verb->name, name,
+			near);
 	if (n == 0)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
 			"'%s' takes no arguments, but '" WORD "' was given.", verb->name, name);
@@ -74,9 +75,9 @@ static bool has_type(const json_t *value, enum control_arg_type type)
 
 static const char *type_name(enum control_arg_type type)
 {
-	return type == CONTROL_STRING ? "a string" :
-	       type == CONTROL_BOOL   ? "true or false" :
-					"a whole number";
+	return type == CONTROL_STRING ? "a string"
+	       : type == CONTROL_BOOL ? "true or false"
+				      : "a whole number";
 }
 
 static int check_args(const struct control_verb *verb, json_t *args, struct mc_error *err)
@@ -98,8 +99,8 @@ static int check_args(const struct control_verb *verb, json_t *args, struct mc_e
 	for (size_t i = 0; i < n; i++)
 		if (verb->args[i].required && !json_object_get(args, verb->args[i].name))
 			return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-				"'%s' needs the argument '%s' (%s).", verb->name, verb->args[i].name,
-				type_name(verb->args[i].type));
+				"'%s' needs the argument '%s' (%s).", verb->name,
+				verb->args[i].name, type_name(verb->args[i].type));
 	return 0;
 }
 
@@ -118,7 +119,8 @@ static int check_members(json_t *request, struct mc_error *err)
 			continue;
 		const char *near = mc_nearest(key, known, 3);
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_BAD_REQUEST,
-			"A request has the members id, execute and arguments, but not '" WORD "'%s%s%s.",
+			"A request has the members id, execute and arguments, but not '" WORD
+			"'%s%s%s.",
 			key, near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
 	}
 	return 0;
@@ -136,7 +138,8 @@ int control_parse(const char *line, size_t len, const struct control_verb *verbs
 	json_auto_t *request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &why);
 	if (!request)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_BAD_REQUEST,
-			"The request is not a line of JSON (at byte %d: %.120s).", why.position, why.text);
+			"The request is not a line of JSON (at byte %d: %.120s).", why.position,
+			why.text);
 	if (!json_is_object(request))
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_BAD_REQUEST,
 			"The request is JSON, but not an object with the member 'execute'.");
@@ -150,7 +153,8 @@ int control_parse(const char *line, size_t len, const struct control_verb *verbs
 	const char *name = json_string_value(json_object_get(request, "execute"));
 	if (!name)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_BAD_REQUEST,
-			"The request needs the member 'execute', a string with the name of a verb.");
+			"The request needs the member 'execute', a string with the name of a "
+			"verb.");
 	json_t *args = json_object_get(request, "arguments");
 	if (args && !json_is_object(args))
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_BAD_REQUEST,

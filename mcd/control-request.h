@@ -10,7 +10,7 @@
 struct control_call {
 	json_t *id;                      /* new reference; JSON null when the request had none */
 	const struct control_verb *verb; /* one row of the table that was given */
-	json_t *args;                    /* new reference to an object, empty when there were none */
+	json_t *args; /* new reference to an object, empty when there were none */
 };
 
 /* Parses `len` bytes (without the newline) and checks them against the verbs (NULL-name

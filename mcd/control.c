@@ -13,20 +13,17 @@
 #include "mcd/control.h"
 
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/log.h"
 #include "mcd/control-client.h"
+#include "mcd/control-line.h"
 #include "mcd/control-mailbox.h"
 #include "mcd/control-request.h"
+#include "mcd/control-socket.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #define PROTOCOL_VERSION 1
 #define CLIENTS_MAX      64
@@ -36,8 +33,7 @@
 
 struct control {
 	sd_event *loop;
-	char path[sizeof((struct sockaddr_un *)0)->sun_path];
-	int lock_fd, listen_fd;
+	struct control_socket socket;
 	sd_event_source *listen_io, *listen_pause, *mailbox_io;
 	struct control_mailbox *mailbox;
 	struct control_verb *verbs; /* the daemon's and "events" behind them */
@@ -57,46 +53,6 @@ struct control_request {
 	uint64_t client;
 	json_t *id;
 };
-
-/* --- lines --- */
-
-/* One line of the protocol; steals obj.  NULL without memory. */
-static char *line_of(json_t *obj)
-{
-	size_t n = obj ? json_dumpb(obj, NULL, 0, JSON_COMPACT) : 0;
-	char *line = n ? malloc(n + 2) : NULL;
-	if (line) {
-		json_dumpb(obj, line, n, JSON_COMPACT);
-		memcpy(line + n, "\n", 2);
-	}
-	json_decref(obj);
-	return line;
-}
-
-/* A message may hold a piece of a character (cut at its end) or bytes from a file; jansson takes
- * valid UTF-8 only. */
-static json_t *text(const char *s)
-{
-	json_t *j = json_string(s);
-	if (j)
-		return j;
-	char copy[sizeof((struct mc_error *)0)->msg];
-	size_t n = 0;
-	for (; s[n] && n < sizeof copy - 1; n++)
-		copy[n] = (unsigned char)s[n] < 0x80 ? s[n] : '?';
-	return json_stringn(copy, n);
-}
-
-static json_t *error_object(const struct mc_error *err)
-{
-	return json_pack("{s:s, s:o}", "class", err->cls ? err->cls : MC_ECLASS_FAILED, "message",
-		text(err->msg));
-}
-
-static char *error_line(json_t *id, const struct mc_error *err)
-{
-	return line_of(json_pack("{s:O, s:o}", "id", id, "error", error_object(err)));
-}
 
 /* --- clients --- */
 
@@ -147,8 +103,8 @@ static void subscribe(struct control *c, struct control_client *cl, const struct
 {
 	bool history = json_is_true(json_object_get(call->args, "history"));
 	size_t n = history ? c->n_history : 0;
-	send_line(cl, line_of(json_pack("{s:O, s:{s:I}}", "id", call->id, "return", "history",
-				(json_int_t)n)));
+	send_line(cl, control_line(json_pack("{s:O, s:{s:I}}", "id", call->id, "return", "history",
+			      (json_int_t)n)));
 	cl->subscriber = true;
 	size_t total = 0, at = 0;
 	for (size_t i = 0; i < n; i++)
@@ -160,7 +116,8 @@ static void subscribe(struct control *c, struct control_client *cl, const struct
 		return;
 	}
 	for (size_t i = 0; i < n; i++) {
-		const char *line = c->history[(c->history_next + HISTORY_MAX - n + i) % HISTORY_MAX];
+		const char *line =
+			c->history[(c->history_next + HISTORY_MAX - n + i) % HISTORY_MAX];
 		size_t len = strlen(line);
 		memcpy(all + at, line, len);
 		at += len;
@@ -199,7 +156,7 @@ static void serve_line(struct control *c, struct control_client *cl, const char 
 	struct control_call call = {0};
 	struct mc_error err = MC_ERROR_INIT;
 	if (control_parse(line, len, c->verbs, &call, &err) < 0)
-		send_line(cl, error_line(call.id, &err));
+		send_line(cl, control_error_line(call.id, &err));
 	else if (call.verb == c->events_verb)
 		subscribe(c, cl, &call);
 	else
@@ -210,8 +167,7 @@ static void serve_line(struct control *c, struct control_client *cl, const char 
 /* Serves the lines that have arrived, as many as may be in flight. */
 static void serve(struct control *c, struct control_client *cl)
 {
-	while (!c->ending && !cl->dead && !cl->closing &&
-		cl->in_flight < CONTROL_IN_FLIGHT_MAX) {
+	while (!c->ending && !cl->dead && !cl->closing && cl->in_flight < CONTROL_IN_FLIGHT_MAX) {
 		size_t len;
 		int error = 0;
 		char *line = control_client_line(cl, &len, &error);
@@ -223,7 +179,7 @@ static void serve(struct control *c, struct control_client *cl)
 			mc_error_set(&err, -EMSGSIZE, MC_ECLASS_BAD_REQUEST,
 				"A request line has at most %d bytes; the connection is closed.",
 				CONTROL_LINE_MAX);
-			send_line(cl, error_line(json_null(), &err));
+			send_line(cl, control_error_line(json_null(), &err));
 			cl->closing = true;
 		} else {
 			return;
@@ -258,7 +214,7 @@ static void turn_away(int fd, int code, const char *cls, const char *message)
 {
 	struct mc_error err = MC_ERROR_INIT;
 	mc_error_set(&err, code, cls, "%s", message);
-	_cleanup_free_ char *line = error_line(json_null(), &err);
+	_cleanup_free_ char *line = control_error_line(json_null(), &err);
 	ssize_t n = line ? send(fd, line, strlen(line), MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
 	(void)n;
 }
@@ -316,8 +272,8 @@ static int on_connect(sd_event_source *s, int fd, uint32_t revents, void *userda
 	 * at once, for ever. */
 	log_warn("control: cannot serve a connection: %s.", strerror(-r));
 	c->listen_pause = sd_event_source_disable_unref(c->listen_pause);
-	if (sd_event_add_time_relative(c->loop, &c->listen_pause, CLOCK_MONOTONIC, ACCEPT_PAUSE_USEC,
-		    0, on_pause_over, c) >= 0)
+	if (sd_event_add_time_relative(c->loop, &c->listen_pause, CLOCK_MONOTONIC,
+		    ACCEPT_PAUSE_USEC, 0, on_pause_over, c) >= 0)
 		sd_event_source_set_enabled(c->listen_io, SD_EVENT_OFF);
 	return 0;
 }
@@ -384,63 +340,7 @@ static int on_mailbox(sd_event_source *s, int fd, uint32_t revents, void *userda
 	return 0;
 }
 
-/* --- the socket --- */
-
-/* The lock says whether another mcd lives, without a moment between looking and binding in which
- * two could take each other's socket for a stale one.  It goes with the process. */
-static int take_lock(struct control *c, struct mc_error *err)
-{
-	char path[sizeof c->path + 8];
-	snprintf(path, sizeof path, "%s.lock", c->path);
-	c->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (c->lock_fd < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-			"Cannot make '%s': %s; the run-dir of mcd.conf must exist and be writable.", path,
-			strerror(errno));
-	if (flock(c->lock_fd, LOCK_EX | LOCK_NB) < 0)
-		return mc_error_set(err, errno == EWOULDBLOCK ? -EADDRINUSE : -errno, MC_ECLASS_STATE,
-			"Another mcd serves '%s'; stop it first, or give this one another run-dir.",
-			c->path);
-	return 0;
-}
-
-static int remove_stale(const char *path, struct mc_error *err)
-{
-	struct stat st;
-	if (lstat(path, &st) < 0) {
-		if (errno == ENOENT)
-			return 0;
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "Cannot look at '%s': %s.", path,
-			strerror(errno));
-	}
-	if (!S_ISSOCK(st.st_mode))
-		return mc_error_set(err, -EEXIST, MC_ECLASS_STATE,
-			"'%s' should be mcd's control socket but is something else; remove it.", path);
-	if (unlink(path) < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "Cannot remove the stale '%s': %s.",
-			path, strerror(errno));
-	return 0;
-}
-
-static int open_socket(struct control *c, struct mc_error *err)
-{
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	memcpy(sa.sun_path, c->path, sizeof sa.sun_path);
-	int r = take_lock(c, err);
-	if (r < 0)
-		return r;
-	r = remove_stale(c->path, err);
-	if (r < 0)
-		return r;
-	c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	/* The mode is set before the name exists: there is no moment in which others may connect. */
-	if (c->listen_fd < 0 || fchmod(c->listen_fd, 0600) < 0 ||
-		bind(c->listen_fd, (struct sockaddr *)&sa, sizeof sa) < 0 ||
-		listen(c->listen_fd, CLIENTS_MAX) < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-			"Cannot listen on the control socket '%s': %s.", c->path, strerror(errno));
-	return 0;
-}
+/* --- from beginning to end --- */
 
 static int build_verbs(struct control *c, const struct control_verb *verbs)
 {
@@ -460,36 +360,30 @@ static int build_verbs(struct control *c, const struct control_verb *verbs)
 	return 0;
 }
 
-int control_new(sd_event *loop, const char *path, const char *host, const struct control_verb *verbs,
-	void *ctx, struct control **ret, struct mc_error *err)
+int control_new(sd_event *loop, const char *path, const char *host,
+	const struct control_verb *verbs, void *ctx, struct control **ret, struct mc_error *err)
 {
 	struct control *c = calloc(1, sizeof *c);
 	if (!c)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "No memory for the control socket.");
-	c->lock_fd = c->listen_fd = -1;
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "No memory for the control socket.");
+	c->socket.listen_fd = c->socket.lock_fd = -1;
 	c->loop = sd_event_ref(loop);
 	c->ctx = ctx;
-	int r;
-	if (strlen(path) >= sizeof c->path) {
-		r = mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
-			"The control socket's path '%s' is longer than the %zu bytes that a socket may "
-			"have; choose a shorter run-dir.", path, sizeof c->path - 1);
-		goto fail;
-	}
-	memcpy(c->path, path, strlen(path));
-	r = control_mailbox_new(&c->mailbox, err);
+	int r = control_mailbox_new(&c->mailbox, err);
 	if (r < 0)
 		goto fail;
-	c->greeting = line_of(json_pack("{s:{s:s, s:i, s:o}}", "mcd", "version", MCD_VERSION,
-		"protocol", PROTOCOL_VERSION, "host", text(host)));
+	c->greeting = control_line(json_pack("{s:{s:s, s:i, s:o}}", "mcd", "version", MCD_VERSION,
+		"protocol", PROTOCOL_VERSION, "host", control_text(host)));
 	if (!c->greeting || build_verbs(c, verbs) < 0) {
-		r = mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "No memory for the control socket.");
+		r = mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "No memory for the control socket.");
 		goto fail;
 	}
-	r = open_socket(c, err);
+	r = control_socket_open(path, &c->socket, err);
 	if (r < 0)
 		goto fail;
-	r = sd_event_add_io(loop, &c->listen_io, c->listen_fd, EPOLLIN, on_connect, c);
+	r = sd_event_add_io(loop, &c->listen_io, c->socket.listen_fd, EPOLLIN, on_connect, c);
 	if (r >= 0)
 		r = sd_event_add_io(loop, &c->mailbox_io, control_mailbox_fd(c->mailbox), EPOLLIN,
 			on_mailbox, c);
@@ -509,28 +403,23 @@ void control_free(struct control *c)
 {
 	if (!c)
 		return;
-	/* Answers given just now ("stop") are still written; what a socket does not take is lost. */
+	/* Answers given just now are still written; what a socket does not take is lost. */
 	c->ending = true;
 	if (c->mailbox_io)
 		read_mailbox(c);
-	if (c->mailbox)
-		control_mailbox_close(c->mailbox);
-	control_mailbox_unref(c->mailbox);
+	/* Sources before the descriptors that they watch. */
 	sd_event_source_disable_unref(c->mailbox_io);
 	sd_event_source_disable_unref(c->listen_io);
 	sd_event_source_disable_unref(c->listen_pause);
+	if (c->mailbox)
+		control_mailbox_close(c->mailbox);
+	control_mailbox_unref(c->mailbox);
 	while (c->clients) {
 		struct control_client *cl = c->clients;
 		c->clients = cl->next;
 		control_client_free(cl);
 	}
-	if (c->listen_fd >= 0) {
-		unlink(c->path);
-		close(c->listen_fd);
-	}
-	/* The lock's file stays: removing it would let two daemons lock two files of one name. */
-	if (c->lock_fd >= 0)
-		close(c->lock_fd);
+	control_socket_close(&c->socket);
 	for (size_t i = 0; i < HISTORY_MAX; i++)
 		free(c->history[i]);
 	free(c->greeting);
@@ -553,30 +442,21 @@ void control_answer(struct control_request *req, json_t *result)
 {
 	if (!result)
 		result = json_object();
-	finish(req, line_of(json_pack("{s:O, s:o}", "id", req->id, "return", result)));
+	finish(req, control_line(json_pack("{s:O, s:o}", "id", req->id, "return", result)));
 }
 
 void control_fail(struct control_request *req, const struct mc_error *err)
 {
-	finish(req, error_line(req->id, err));
+	finish(req, control_error_line(req->id, err));
 }
 
 void control_progress(struct control_request *req, json_t *data)
 {
 	control_mailbox_post(req->mailbox, CONTROL_PROGRESS, req->client,
-		line_of(json_pack("{s:O, s:o}", "id", req->id, "progress", data)));
+		control_line(json_pack("{s:O, s:o}", "id", req->id, "progress", data)));
 }
 
 void control_emit(struct control *c, const char *event, json_t *data)
 {
-	struct timespec now;
-	struct tm tm;
-	char date[32], realtime[48];
-	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(realtime, sizeof realtime, "%s.%03ldZ", date, now.tv_nsec / 1000000);
-	control_mailbox_post(c->mailbox, CONTROL_EVENT, 0,
-		line_of(json_pack("{s:s, s:I, s:s, s:o}", "event", event, "time", (json_int_t)mc_now(),
-			"realtime", realtime, "data", data ? data : json_object())));
+	control_mailbox_post(c->mailbox, CONTROL_EVENT, 0, control_event_line(event, data));
 }

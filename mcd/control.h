@@ -5,8 +5,10 @@
  *
  * greeting  {"mcd": {"version": "0.1.0", "protocol": 1, "host": "hostA"}}
  * request   {"id": any, "execute": "protect", "arguments": {...}}
- * answer    {"id": any, "return": {...}}  or  {"id": any, "error": {"class": "...", "message": "..."}}
- * event     {"event": "STATE_CHANGED", "time": ns, "realtime": "...", "data": {...}}  (subscribers only)
+ * answer    {"id": any, "return": {...}}
+ *       or  {"id": any, "error": {"class": "...", "message": "..."}}
+ * event     {"event": "STATE_CHANGED", "time": ns, "realtime": "...", "data": {...}}
+ *           (subscribers only)
  */
 #pragma once
 #include "common/error.h"
@@ -18,20 +20,25 @@ struct control;
 struct control_request; /* one request being served; answered exactly once, from any thread */
 
 enum control_arg_type { CONTROL_STRING = 's', CONTROL_BOOL = 'b', CONTROL_INT = 'i' };
-struct control_arg { const char *name; enum control_arg_type type; bool required; };
+struct control_arg {
+	const char *name;
+	enum control_arg_type type;
+	bool required;
+};
 
 struct control_verb {
 	const char *name;
-	struct control_arg args[8]; /* checked before run: types, missing, unknown (with the nearest name) */
-	/* Called on the loop's thread; must not block.  Answers now, or keeps req and answers later. */
+	/* Checked before run: types, missing ones, unknown ones (with the nearest name). */
+	struct control_arg args[8];
+	/* Called on the loop's thread; must not block.  Answers now, or keeps req for later. */
 	void (*run)(void *ctx, struct control_request *req, const json_t *args);
 };
 
 /* verbs: NULL-name terminated; copied; "events" is added to them and served here.  The socket is
  * made mode 0600 at `path`; a stale one is replaced, a live one refused (-EADDRINUSE: another mcd
  * runs, which shows in its lock on PATH.lock). */
-int control_new(sd_event *loop, const char *path, const char *host, const struct control_verb *verbs, void *ctx,
-	struct control **ret, struct mc_error *err);
+int control_new(sd_event *loop, const char *path, const char *host,
+	const struct control_verb *verbs, void *ctx, struct control **ret, struct mc_error *err);
 /* Closes every connection.  Requests that other threads still hold may be answered afterwards. */
 void control_free(struct control *c); /* NULL is fine */
 

@@ -11,10 +11,14 @@
 
 static const struct control_verb verbs[] = {
 	{"status", {{"vm", CONTROL_STRING, false}}, NULL},
-	{"set", {{"vm", CONTROL_STRING, true}, {"delay", CONTROL_STRING, false}, {"n", CONTROL_INT, true},
-			{"force", CONTROL_BOOL, false}}, NULL},
-	{"full", {{"a", 's', true}, {"b", 's', true}, {"c", 's', true}, {"d", 's', true}, {"e", 's', true},
-			{"f", 's', true}, {"g", 's', true}, {"h", 's', true}}, NULL},
+	{"set",
+		{{"vm", CONTROL_STRING, true}, {"delay", CONTROL_STRING, false},
+			{"n", CONTROL_INT, true}, {"force", CONTROL_BOOL, false}},
+		NULL},
+	{"full",
+		{{"a", 's', true}, {"b", 's', true}, {"c", 's', true}, {"d", 's', true},
+			{"e", 's', true}, {"f", 's', true}, {"g", 's', true}, {"h", 's', true}},
+		NULL},
 	{0},
 };
 
@@ -28,8 +32,9 @@ static void check_call(const struct control_call *call)
 		const json_t *value = json_object_get(call->args, arg->name);
 		FUZZ_CHECK(value || !arg->required);
 		known += value != NULL;
-		FUZZ_CHECK(!value || (arg->type == CONTROL_STRING ? json_is_string(value) :
-				arg->type == CONTROL_INT ? json_is_integer(value) : json_is_boolean(value)));
+		FUZZ_CHECK(!value || (arg->type == CONTROL_STRING       ? json_is_string(value)
+					     : arg->type == CONTROL_INT ? json_is_integer(value)
+									: json_is_boolean(value)));
 	}
 	FUZZ_CHECK(json_object_size(call->args) == known);
 }
@@ -55,9 +60,11 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 {
 	static const char *const seeds[] = {
 		"{\"id\":1,\"execute\":\"status\"}",
-		"{\"execute\":\"set\",\"arguments\":{\"vm\":\"vm1\",\"delay\":\"50ms\",\"n\":-3,\"force\":true}}",
+		"{\"execute\":\"set\",\"arguments\":{\"vm\":\"vm1\",\"delay\":\"50ms\",\"n\":-3,"
+		"\"force\":true}}",
 		"{\"execute\":\"set\",\"arguments\":{\"vm\":null,\"n\":1e3}}",
-		"{\"id\":{\"a\":[\"\\u00e4\",1.5]},\"execute\":\"full\",\"arguments\":{\"a\":\"\",\"b\":\"\"}}",
+		"{\"id\":{\"a\":[\"\\u00e4\",1.5]},\"execute\":\"full\",\"arguments\":{\"a\":\"\","
+		"\"b\":\"\"}}",
 		"{\"id\":1,\"exceute\":\"status\",\"argument\":[]}",
 		"[[[[{\"x\":[]}]]]]",
 	};

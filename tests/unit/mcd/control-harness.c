@@ -55,7 +55,8 @@ static void run_big(void *ctx, struct control_request *req, const json_t *args)
 
 static const struct control_verb verbs[] = {
 	{"echo",
-		{{"text", CONTROL_STRING, true}, {"number", CONTROL_INT, false}, {"flag", CONTROL_BOOL, false}},
+		{{"text", CONTROL_STRING, true}, {"number", CONTROL_INT, false},
+			{"flag", CONTROL_BOOL, false}},
 		run_echo},
 	{"fail", {{0}}, run_fail},
 	{"hold", {{0}}, run_hold},

@@ -16,11 +16,11 @@ struct control *harness_control(struct harness *h);
 struct control_request *harness_held(struct harness *h);
 
 /* A client: every read gives up after 5 seconds. */
-int client_connect(const struct harness *h);           /* and reads the greeting */
+int client_connect(const struct harness *h); /* and reads the greeting */
 int client_connect_raw(const char *path);
 void client_write(int fd, const void *data, size_t len);
-void client_say(int fd, const char *line);             /* adds the newline */
-json_t *client_read(int fd);                           /* one line; NULL at the end of the stream */
+void client_say(int fd, const char *line); /* adds the newline */
+json_t *client_read(int fd);               /* one line; NULL at the end of the stream */
 json_t *client_ask(int fd, const char *line);
 /* The class of an answer that is an error, else NULL. */
 const char *answer_class(const json_t *answer);

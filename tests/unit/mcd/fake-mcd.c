@@ -45,7 +45,8 @@ static void run(void *ctx, struct control_request *req, const json_t *args, cons
 		return;
 	}
 	struct mc_error err = MC_ERROR_INIT;
-	mc_error_set(&err, -EINVAL, mc_error_class(json_string_value(json_object_get(error, "class"))), "%s",
+	mc_error_set(&err, -EINVAL,
+		mc_error_class(json_string_value(json_object_get(error, "class"))), "%s",
 		json_string_value(json_object_get(error, "message")));
 	control_fail(req, &err);
 }
@@ -66,7 +67,10 @@ VERB(wait)
 VERB(check)
 VERB(dump)
 
-#define VM {"vm", CONTROL_STRING, true}
+#define VM                                                                                         \
+	{                                                                                          \
+		"vm", CONTROL_STRING, true                                                         \
+	}
 
 static const struct control_verb fake_verbs[] = {
 	{"status", {{"vm", CONTROL_STRING, false}}, run_status},
@@ -77,9 +81,11 @@ static const struct control_verb fake_verbs[] = {
 			{"max-buffer", CONTROL_STRING, false}, {"wait", CONTROL_BOOL, false}},
 		run_protect},
 	{"unprotect", {VM}, run_unprotect},
-	{"set", {VM, {"delay", CONTROL_STRING, false}, {"max-buffer", CONTROL_STRING, false}}, run_set},
+	{"set", {VM, {"delay", CONTROL_STRING, false}, {"max-buffer", CONTROL_STRING, false}},
+		run_set},
 	{"failover", {VM}, run_failover},
-	{"wait", {VM, {"state", CONTROL_STRING, true}, {"timeout", CONTROL_STRING, false}}, run_wait},
+	{"wait", {VM, {"state", CONTROL_STRING, true}, {"timeout", CONTROL_STRING, false}},
+		run_wait},
 	{"check", {{"vm", CONTROL_STRING, false}}, run_check},
 	{"dump", {{"vm", CONTROL_STRING, false}}, run_dump},
 	{0},

@@ -138,7 +138,8 @@ static void subscribers_get_events_and_others_do_not(void **state)
 	int sub = client_connect(*state), other = client_connect(*state);
 	json_t *answer = client_ask(sub, SUBSCRIBE);
 	assert_int_equal(
-		json_integer_value(json_object_get(json_object_get(answer, "return"), "history")), 0);
+		json_integer_value(json_object_get(json_object_get(answer, "return"), "history")),
+		0);
 	json_decref(answer);
 	control_emit(harness_control(*state), "ALARM", json_pack("{s:s}", "vm", "vm1"));
 	json_t *event = client_read(sub);
@@ -166,9 +167,11 @@ static void history_replays_the_last_1024_events_in_order(void **state)
 	for (int i = 0; i < 1500; i++)
 		control_emit(harness_control(*state), "E", json_pack("{s:i}", "n", i));
 	turn(fd);
-	json_t *answer = client_ask(fd, "{\"execute\":\"events\",\"arguments\":{\"history\":true}}");
+	json_t *answer =
+		client_ask(fd, "{\"execute\":\"events\",\"arguments\":{\"history\":true}}");
 	assert_int_equal(
-		json_integer_value(json_object_get(json_object_get(answer, "return"), "history")), 1024);
+		json_integer_value(json_object_get(json_object_get(answer, "return"), "history")),
+		1024);
 	json_decref(answer);
 	control_emit(harness_control(*state), "E", json_pack("{s:i}", "n", 1500));
 	for (int i = 1500 - 1024; i <= 1500; i++) {

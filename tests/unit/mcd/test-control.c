@@ -60,9 +60,11 @@ static void answer_carries_the_request_id_of_any_type(void **state)
 	for (size_t i = 0; i < 5; i++) {
 		char line[128];
 		snprintf(line, sizeof line,
-			"{\"id\":%s,\"execute\":\"echo\",\"arguments\":{\"text\":\"t\",\"number\":3,\"flag\":true}}",
+			"{\"id\":%s,\"execute\":\"echo\",\"arguments\":{\"text\":\"t\",\"number\":"
+			"3,\"flag\":true}}",
 			ids[i]);
-		json_t *answer = client_ask(fd, line), *id = json_loads(ids[i], JSON_DECODE_ANY, NULL);
+		json_t *answer = client_ask(fd, line),
+		       *id = json_loads(ids[i], JSON_DECODE_ANY, NULL);
 		assert_true(json_equal(json_object_get(answer, "id"), id));
 		json_t *ret = json_object_get(answer, "return");
 		assert_int_equal(json_integer_value(json_object_get(ret, "number")), 3);
@@ -81,11 +83,13 @@ static void bad_requests_get_an_error_and_the_connection_stays(void **state)
 	expect_error(fd, "{\"execute\":\"fail\",\"execute\":\"fail\"}", "BadRequest", "duplicate");
 	expect_error(fd, "{}", "BadRequest", "'execute'");
 	expect_error(fd, "{\"execute\":1}", "BadRequest", "'execute'");
-	expect_error(fd, "{\"execute\":\"fail\",\"arguments\":[]}", "BadRequest", "must be an object");
+	expect_error(
+		fd, "{\"execute\":\"fail\",\"arguments\":[]}", "BadRequest", "must be an object");
 	expect_error(fd, "{\"execute\":\"fail\",\"argument\":{}}", "BadRequest", "'arguments'?");
 	expect_error(fd, "{\"execute\":\"ecko\"}", "BadRequest", "did you mean 'echo'");
 	expect_error(fd, "{\"execute\":\"echo\"}", "InvalidArgument", "needs the argument 'text'");
-	expect_error(fd, "{\"execute\":\"echo\",\"arguments\":{\"text\":1}}", "InvalidArgument", "a string");
+	expect_error(fd, "{\"execute\":\"echo\",\"arguments\":{\"text\":1}}", "InvalidArgument",
+		"a string");
 	expect_error(fd, "{\"execute\":\"echo\",\"arguments\":{\"text\":\"\",\"number\":\"3\"}}",
 		"InvalidArgument", "a whole number");
 	expect_error(fd, "{\"execute\":\"echo\",\"arguments\":{\"text\":\"\",\"flag\":1}}",
@@ -94,9 +98,10 @@ static void bad_requests_get_an_error_and_the_connection_stays(void **state)
 		"did you mean 'text'");
 	expect_error(fd, "{\"execute\":\"hold\",\"arguments\":{\"vm\":\"\"}}", "InvalidArgument",
 		"takes no arguments");
-	expect_error(fd, "{\"execute\":\"events\",\"arguments\":{\"histori\":true}}", "InvalidArgument",
-		"did you mean 'history'");
-	expect_error(fd, "{\"execute\":\"echo\",\"arguments\":{\"text\":\"\\u0000\"}}", "BadRequest", "JSON");
+	expect_error(fd, "{\"execute\":\"events\",\"arguments\":{\"histori\":true}}",
+		"InvalidArgument", "did you mean 'history'");
+	expect_error(fd, "{\"execute\":\"echo\",\"arguments\":{\"text\":\"\\u0000\"}}",
+		"BadRequest", "JSON");
 	close(fd);
 }
 
