@@ -146,8 +146,9 @@ int wire_get_header(const uint8_t buf[WIRE_HEADER_SIZE], struct wire_header *ret
 	if (get_le32(buf + 8) || get_le32(buf + 12) || get_le64(buf + 48))
 		return refuse(err, "A message of type %u has unknown flags", h.type);
 	if (h.length > wire_length_max(h.type))
-		return refuse(err, "A message of type %u says that it has %llu bytes, more than the %llu allowed",
-			h.type, (unsigned long long)h.length, (unsigned long long)wire_length_max(h.type));
+		return refuse(err, "A message of type %u says that it has %llu bytes, more than the %llu "
+			"allowed", h.type, (unsigned long long)h.length,
+			(unsigned long long)wire_length_max(h.type));
 	if (!own_digest(&h) && h.digest != XXH3_64bits("", 0))
 		return refuse(err, "A message of type %u without payload has the digest of one", h.type);
 	*ret = h;

@@ -289,7 +289,8 @@ static int tcp_recv_payload(struct transport *tr, void *buf, uint64_t deadline, 
 		/* Less than asked for: the deadline, also if bytes drip in.  Or the end, told next time. */
 		if (n == -ETIMEDOUT || (n > 0 && (size_t)n < want && mc_now() >= deadline))
 			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
-				"Only %zu of %zu bytes of a message came from the peer in time", t->payload_done, len);
+				"Only %zu of %zu bytes of a message came from the peer in time",
+				t->payload_done, len);
 		if (n <= 0)
 			return lose(t, n ? (int)n : -ECONNRESET, "receiving a message", err);
 	}
