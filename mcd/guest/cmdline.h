@@ -11,6 +11,7 @@
 struct cmdline_ram { /* one memory backend to be made as a memfd */
 	char id[64];
 	uint64_t size;
+	char *extra; /* what stays of the user's own object, such as ",host-nodes=0"; may be NULL */
 };
 
 struct cmdline_plan {
@@ -18,6 +19,12 @@ struct cmdline_plan {
 	size_t argc;
 	size_t n_ram;
 	struct cmdline_ram ram[16];
+	bool own_ram;   /* ram[0] is ours: the user named no backend, so the machine must be told */
+	bool named;     /* the user gave -name */
+	bool no_nic;    /* QEMU would add a NIC of its own: it gets -nic none */
+	bool nic_device[CONFIG_NICS_MAX]; /* the user's -device for vm->nics[i] is in argv */
+	bool has_disks; /* a writable disk: the VM runs, but must not be protected (later release) */
+	char disk_option[64]; /* the first of them, for that message */
 	char digest[17]; /* hex XXH3 of everything that must be equal on both hosts (not bridges, not
 	                    -name/-serial/-qmp/-display/-vnc/-D/-pidfile style host-side options) */
 };
