@@ -47,8 +47,9 @@ static int tick(struct epoch *e, struct mc_error *err)
 		if (r < 0)
 			return r;
 		uint64_t dirty = 0;
-		if (e->tick_at > mc_now() && dirty_peek(e->dirty, &dirty, NULL) == 0 &&
-			dirty > e->vm->max_buffer / 2)
+		if (dirty_peek(e->dirty, &dirty, NULL) == 0)
+			slab_pool_reserve(e->pool, dirty + dirty / 4);
+		if (dirty > e->vm->max_buffer / 2)
 			return 0; /* the dirty set approaches the budget: end the epoch early */
 	}
 }
@@ -142,11 +143,12 @@ static int wait_ack(struct epoch *e, struct mc_error *err)
 		if (h.type != WIRE_ACK || h.length)
 			return protect_unexpected(e, &h, err);
 		/* The ACK repeats the digest: it answers this epoch's bytes, not merely this number. */
-		if (h.generation != e->generation || h.epoch != e->n)
+		if (h.generation != e->generation || h.epoch != e->n || h.digest != e->commit.digest)
 			return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-				"%s acknowledged epoch %llu of generation %llu, but %llu of %llu was sent", e->peer,
-				(unsigned long long)h.epoch, (unsigned long long)h.generation,
-				(unsigned long long)e->n, (unsigned long long)e->generation);
+				"%s acknowledged epoch %llu of generation %llu (digest %016llx), but %llu of %llu (%016llx) "
+				"was sent", e->peer, (unsigned long long)h.epoch, (unsigned long long)h.generation,
+				(unsigned long long)h.digest, (unsigned long long)e->n,
+				(unsigned long long)e->generation, (unsigned long long)e->commit.digest);
 		e->acked = e->n;
 		return 0;
 	}

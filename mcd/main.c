@@ -218,6 +218,8 @@ static void take_down(struct daemon *d)
 	pthread_mutex_unlock(&d->lock);
 	for (size_t i = 0; i < n; i++)
 		vm_free(vms[i]);
+	if (d->voter)
+		voter_shutdown(d->voter);
 	listener_free(d->listener); /* its threads use voter and keep-alive */
 	keepalive_free(d->keepalive);
 	voter_close(d->voter);

@@ -131,6 +131,21 @@ int slab_get(struct slab_pool *p, struct slab **ret, struct mc_error *err)
 	return r;
 }
 
+void slab_pool_reserve(struct slab_pool *p, uint64_t bytes)
+{
+	uint64_t want = bytes / SLAB_SIZE + 2;
+	pthread_mutex_lock(&p->lock);
+	if (want > p->max)
+		want = p->max;
+	struct slab *s;
+	/* Without memory the epoch that needs them gets the error. */
+	while (p->stats.total < want && slab_new(p, &s, NULL) == 0) {
+		s->next = p->free;
+		p->free = s;
+	}
+	pthread_mutex_unlock(&p->lock);
+}
+
 void slab_put(struct slab_pool *p, struct slab *s)
 {
 	if (!s)

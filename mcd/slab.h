@@ -38,6 +38,9 @@ void slab_pool_free(struct slab_pool *p); /* all slabs must be back */
 /* A clean slab, or -ENOBUFS at the budget (never blocks), -ENOMEM. */
 int slab_get(struct slab_pool *p, struct slab **ret, struct mc_error *err);
 void slab_put(struct slab_pool *p, struct slab *s);
+/* Grows the pool, within its budget, to hold this much: called while the guest runs, so that it does
+ * not wait for pages to be zeroed while it is stopped. */
+void slab_pool_reserve(struct slab_pool *p, uint64_t bytes);
 /* Call once per epoch, while the VM runs: slabs that the last 64 epochs did not need go back to the
  * system, and one more than they needed is kept ready, so that a slightly larger epoch finds its
  * memory in the pause without asking the kernel. */

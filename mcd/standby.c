@@ -24,16 +24,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
-#include <xxhash.h>
 
 #define PAYLOAD_WAIT (30 * MC_SEC)      /* keep-alives end a wait sooner; this bounds one on a live host */
 #define ASK_FOR      (500 * MC_MSEC)
 
-static int answer(struct standby *s, uint16_t type, uint64_t epoch, struct mc_error *err)
+/* digest: of the epoch, for an ACK; the other answers carry none. */
+static int answer(struct standby *s, uint16_t type, uint64_t epoch, uint64_t digest, struct mc_error *err)
 {
-	struct wire_header h = {
-		.type = type, .generation = s->generation, .epoch = epoch, .digest = XXH3_64bits("", 0),
-	};
+	struct wire_header h = { .type = type, .generation = s->generation, .epoch = epoch, .digest = digest };
 	int r = transport_post(s->link, &h, NULL, err);
 	return r < 0 ? r : transport_flush(s->link, mc_now() + s->timing.ack_overdue, err);
 }
@@ -178,7 +176,7 @@ static int commit(struct standby *s, const struct wire_header *h, struct mc_erro
 	free(s->devices);
 	s->devices = mc_steal_ptr(s->staged_devices);
 	s->devices_len = s->staged_devices_len;
-	r = answer(s, WIRE_ACK, h->epoch, err);
+	r = answer(s, WIRE_ACK, h->epoch, s->digest.h, err);
 	failpoint("APPLY");
 	uint64_t began = mc_now();
 	apply(s);
@@ -242,7 +240,7 @@ static int receive(struct standby *s, struct mc_error *err)
 	case WIRE_SYNC:
 		return sync_slab(s, &h, err);
 	case WIRE_SYNC_END:
-		return answer(s, WIRE_SYNC_OK, 0, err);
+		return answer(s, WIRE_SYNC_OK, 0, 0, err);
 	case WIRE_SLAB:
 		failpoint("STAGE");
 		return stage_slab(s, &h, err);
