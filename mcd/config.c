@@ -213,8 +213,7 @@ static void warn_about_voters(const struct config *c)
 
 int config_load(const char *path, struct config *ret, struct mc_error *err)
 {
-	struct config *c = calloc(1, sizeof *c);
-	_cleanup_free_ void *guard = c;
+	_cleanup_free_ struct config *c = calloc(1, sizeof *c);
 	if (!c)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to read %s", path);
 	int r = set_defaults(path, c, err);
