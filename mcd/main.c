@@ -88,7 +88,11 @@ static void on_suspect(void *ctx, const char *peer, uint64_t last_heard)
 {
 	struct daemon *d = ctx;
 	ring_all(d, WAKE_SUSPECT); /* first: the takeover is in a hurry, the log is not */
-	log_warn("keep-alives of %s stopped: last heard %.0f ms ago", peer, (double)(mc_now() - last_heard) / 1e6);
+	if (last_heard)
+		log_warn("keep-alives of %s stopped: last heard %.0f ms ago", peer,
+			(double)(mc_now() - last_heard) / 1e6);
+	else
+		log_warn("keep-alives of %s were never heard since mcd started", peer);
 	control_emit(d->control, "KEEPALIVE_LOST", json_pack("{s:s, s:I}", "peer", peer, "last_heard",
 		(json_int_t)last_heard));
 }

@@ -391,7 +391,7 @@ static bool after_stream(struct standby *s, const char *why)
 			break;
 		}
 		/* A handed-over record may be known to the voters before it is known to us. */
-		if (!s->link && voter_current(vm->d->voter, vm->name, mc_now() + 100 * MC_MSEC, &rec, NULL) == 0)
+		if (!f.link_up && voter_current(vm->d->voter, vm->name, mc_now() + 100 * MC_MSEC, &rec, NULL) == 0)
 			vm_learned(vm, &rec);
 		vm_wait(vm, mc_now() + s->timing.vote_retry);
 		setup_listen(s);

@@ -98,15 +98,16 @@ static void verb_protect(void *ctx, struct control_request *req, const json_t *a
 
 static void verb_set(void *ctx, struct control_request *req, const json_t *args)
 {
-	struct vm *vm = find(ctx, req, args);
+	struct daemon *d = ctx;
+	struct vm *vm = find(d, req, args);
 	struct vm_call c = { .verb = VM_SET, .req = req };
 	struct mc_error err = MC_ERROR_INIT;
 	if (!vm)
 		return;
 	enum vm_state s = vm_get_state(vm);
 	if (s == VM_STOPPED || s == VM_FAILED)
-		mc_error_set(&err, -EINVAL, MC_ECLASS_STATE, "%s does not run here; its file %s holds what it starts with",
-			vm->name, "vms.d/NAME.conf");
+		mc_error_set(&err, -EINVAL, MC_ECLASS_STATE, "%s does not run here; %s/%s.conf holds what it starts with",
+			vm->name, d->cfg.vms_dir, vm->name);
 	else if (knobs(args, &c, &err) == 0 && !c.delay && !c.max_buffer)
 		mc_error_set(&err, -EINVAL, MC_ECLASS_INVALID, "nothing to set: give delay=... or max-buffer=...");
 	if (err.code)
@@ -229,7 +230,8 @@ static void verb_wait(void *ctx, struct control_request *req, const json_t *args
 	struct wait *w = err.code ? NULL : malloc(sizeof *w);
 	sd_event_source *src = NULL;
 	if (w) {
-		*w = (struct wait){ d, vm, req, (enum vm_state)want, mc_now() + timeout };
+		uint64_t now = mc_now();
+		*w = (struct wait){ d, vm, req, (enum vm_state)want, now + timeout < now ? UINT64_MAX : now + timeout };
 		if (sd_event_add_time_relative(d->loop, &src, CLOCK_MONOTONIC, 0, 1000, wait_tick, w) >= 0)
 			return;
 		free(w);

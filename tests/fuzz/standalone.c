@@ -75,7 +75,8 @@ static void add_entry(const uint8_t *data, size_t size)
 	if (n_corpus == ENTRIES_MAX)
 		return;
 	uint8_t *copy = malloc(size ? size : 1);
-	memcpy(copy, data, size);
+	if (size)
+		memcpy(copy, data, size);
 	corpus[n_corpus++] = (struct entry){ copy, size };
 }
 
