@@ -32,15 +32,15 @@ struct netbuf_config {
 	size_t n_nics;
 	uint64_t limit;      /* bytes of held output at most */
 	/* Called from any thread, once per epoch, when held output passes 3/4 of the limit: end the
-	 * epoch early, or stop the guest until the epoch is acknowledged.  An epoch that begins above
-	 * that mark has its call at once, from within netbuf_barrier.  It must not block. */
+	 * epoch early, or stop the guest until the epoch is acknowledged.  An epoch that begins
+	 * above that mark has its call at once, within netbuf_barrier.  It must not block. */
 	void (*pressure)(void *ctx);
 	void *ctx;
 };
 
 struct netbuf_stats {
 	const char *backend;
-	uint64_t held_bytes, held_frames;         /* now; bytes of memory, as the limit counts them */
+	uint64_t held_bytes, held_frames;         /* now; memory, as the limit counts it */
 	uint64_t held_bytes_max;                  /* since opened */
 	uint64_t released_frames, released_bytes; /* in all; passed-through frames count too */
 	uint64_t input_frames, input_bytes;       /* bridge -> guest */

@@ -182,8 +182,8 @@ int relay_capture(struct relay *r, size_t nic, unsigned max)
 		case EINVAL: /* one frame that a vnet header cannot describe: it is lost */
 			if (!r->lost++)
 				log_error("a frame of the guest cannot be relayed: turn off "
-					"segmentation offload for tunnels in the guest or on QEMU's "
-					"command line");
+					"segmentation offload for tunnels in the guest or on "
+					"QEMU's command line");
 			return 1;
 		case EINTR:
 		case ENETDOWN: /* told once per taking down, and no frame went with it */
