@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "mcd/config.h"
 #include "common/clock.h"
+#include "mcd/guest/cmdline.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -449,6 +450,28 @@ static void a_delay_from_the_command_line_has_the_same_range(void **state)
 	assert_int_equal(ns, 50 * MC_MSEC);
 }
 
+static void the_shipped_examples_are_good(void **state)
+{
+	const char *configs = getenv("MCD_CONFIGS");
+	if (!configs) {
+		print_message("skipped: MCD_CONFIGS does not say where the examples are\n");
+		skip();
+	}
+	char path[400];
+	struct config_vm *vm;
+	snprintf(path, sizeof path, "%s/mcd.conf", configs);
+	if (config_load(path, &cfg, &err) < 0 || config_load_vm(&cfg, "example", &vm, &err) < 0)
+		fail_msg("%s", err.msg);
+	struct cmdline_plan plan;
+	if (cmdline_plan(vm, &plan, &err) < 0)
+		fail_msg("%s", err.msg);
+	assert_false(plan.has_disks);
+	assert_true(plan.nic_device[0]);
+	assert_int_equal(plan.ram[0].size, 2ull << 30);
+	cmdline_plan_clear(&plan);
+	config_vm_free(vm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -468,6 +491,7 @@ int main(void)
 		cmocka_unit_test(sockets_that_would_not_fit_their_address_are_refused),
 		cmocka_unit_test(vms_are_listed_by_name_without_stray_files),
 		cmocka_unit_test(a_delay_from_the_command_line_has_the_same_range),
+		cmocka_unit_test(the_shipped_examples_are_good),
 	};
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
