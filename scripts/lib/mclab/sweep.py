@@ -59,24 +59,39 @@ def _remove_cgroups(pid):
                 pass
 
 
-def sweep():
-    living = set()
+def _dead_labs():
+    """{pid: work directory or None} of the labs whose owner is gone."""
+    living, dead = set(), {}
     for directory in glob.glob("/tmp/mcd-lab.*"):
         owner = _owned(directory)
-        if owner is None:
-            continue
-        pid, lives = owner
-        if lives:
-            living.add(pid)
-            continue
+        if owner and owner[1]:
+            living.add(owner[0])
+        elif owner:
+            dead[owner[0]] = directory
+    # A run that died before it had a directory, or whose directory somebody removed.
+    for name in os.listdir("/run/netns") if os.path.isdir("/run/netns") else []:
+        m = re.match(r"%s(\d+)-" % PREFIX, name)
+        if m and int(m[1]) not in living and not proc.alive(int(m[1])):
+            dead.setdefault(int(m[1]), None)
+    return dead
+
+
+def _kept(directory):
+    return directory is None or os.path.exists(os.path.join(directory, "keep"))
+
+
+def leftovers():
+    """What labs have left behind: namespaces, and directories that nobody asked to keep."""
+    left = []
+    for pid, directory in _dead_labs().items():
+        left += [] if _kept(directory) else [directory]
+        left += glob.glob("/run/netns/%s%d-*" % (PREFIX, pid))
+    return left
+
+
+def sweep():
+    for pid, directory in _dead_labs().items():
         _remove_namespaces(pid)
         _remove_cgroups(pid)
-        if not os.path.exists(os.path.join(directory, "keep")):
+        if not _kept(directory):
             shutil.rmtree(directory, ignore_errors=True)
-    # A run that died before it had a directory, or whose directory somebody removed.
-    pattern = re.compile(r"%s(\d+)-" % PREFIX)
-    for name in os.listdir("/run/netns") if os.path.isdir("/run/netns") else []:
-        m = pattern.match(name)
-        if m and int(m[1]) not in living and not proc.alive(int(m[1])):
-            _remove_namespaces(int(m[1]))
-            _remove_cgroups(int(m[1]))

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What every scenario test needs: a cluster with a guest, and lines that scripts/check counts.
+
+    def main(report, cluster):
+        lab, vm = cluster.up(dirty=5_000_000)
+        ...
+        report.check(summary["lost"] == 0, "no acknowledged request is lost", summary)
+
+    if __name__ == "__main__":
+        run(main)
+"""
+import os
+import sys
+import time
+import traceback
+
+from .control import CommandError
+from .lab import Lab
+from .proc import LabError
+
+HOSTS = ("hostA", "hostB", "hostC")
+QUICK = bool(os.environ.get("MCD_QUICK"))
+
+
+class Report:
+    def __init__(self):
+        self.failed = 0
+
+    def check(self, good, promise, detail=""):
+        if good:
+            print("ok - %s" % promise, flush=True)
+        else:
+            self.failed += 1
+            print("not ok - %s%s" % (promise, ": %s" % (detail,) if detail != "" else ""), flush=True)
+        return bool(good)
+
+    def refused(self, promise, action, cls=None, limit=2.0):
+        """The action must be refused with an error of that class (or one of them), in time."""
+        start = time.monotonic()
+        try:
+            result = action()
+        except CommandError as e:
+            took = time.monotonic() - start
+            wanted = (cls,) if isinstance(cls, str) else cls
+            good = took <= limit and (not wanted or e.cls in wanted) and len(e.message) > 10
+            return self.check(good, promise, "%s after %.2f s, wanted %s" % (e, took, cls))
+        except LabError as e:
+            return self.check(False, promise, e)
+        return self.check(False, promise, "it was accepted: %s" % result)
+
+    def client(self, summary, what=""):
+        """Nothing lost, nothing wrong, never disconnected, the guest's memory as it must be."""
+        good = summary["complete"] and summary["acked"] and not summary["lost"] and not summary["bad"] \
+            and not summary["reconnects"] and summary["check"].startswith("CHECK OK")
+        return self.check(good, "the client keeps its connection and every acknowledged request" + what, summary)
+
+    def watch(self, seen, vm, moves, what=""):
+        mac = next(m for m in seen["macs"] if m["mac"] == vm.mac)
+        return self.check(not seen["missed"] and not seen["visible_twice"] and len(mac["moves"]) == moves,
+                          "the VM is visible at one host at a time" + what,
+                          {"missed": seen["missed"], "moves": mac["moves"]})
+
+    def skip(self, reason):
+        print("skip - %s" % reason, flush=True)
+
+
+class Cluster:
+    """Three hosts, their mcds and vm1; made by up(), removed with the scenario."""
+
+    def __init__(self, build):
+        self.build, self.lab = build, None
+
+    def up(self, protect=True, lab_options=None, **vm_options):
+        self.lab = Lab(self.build, log_level="debug", **(lab_options or {}))
+        self.lab.__enter__()
+        self.lab.add_hosts(*HOSTS)
+        self.lab.start_mcd()
+        vm = self.lab.add_vm("vm1", **vm_options)
+        self.lab.start_vm(vm, "hostA")
+        if protect:
+            self.lab.protect(vm, "hostA", "hostB")
+        return self.lab, vm
+
+    def down(self, report, error):
+        """Ends the mcds in order, so that the leak check runs, and reads what the sanitizers wrote."""
+        if self.lab is None:
+            return
+        try:
+            if error is None:
+                for name, host in self.lab.hosts.items():
+                    if host.up:
+                        self.lab.stop_mcd(name)
+                found = self.lab.sanitizer_reports()
+                report.check(not found, "the sanitizers have nothing to say", found)
+        finally:
+            failed = RuntimeError if error is not None or report.failed else None
+            self.lab.__exit__(failed, error, None)
+
+
+def run(main):
+    build = os.environ.get("MCD_BUILD") or os.path.join(os.path.dirname(__file__), "../../../build")
+    if os.geteuid() != 0:
+        print("needs root: it makes network namespaces")
+        sys.exit(77)
+    report, cluster, error = Report(), Cluster(build), None
+    try:
+        main(report, cluster)
+    except KeyboardInterrupt:
+        error = KeyboardInterrupt()
+        raise
+    except Exception as e:  # whatever it is, it is a failed test, with its place
+        error = e
+        where = traceback.extract_tb(e.__traceback__)
+        mine = [f for f in where if "/tests/scenario/" in f.filename] or where
+        report.check(False, "the scenario runs to its end",
+                     "%s (line %d): %s" % (type(e).__name__, mine[-1].lineno, e))
+    finally:
+        cluster.down(report, error)
+    sys.exit(1 if report.failed else 0)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""At a committed epoch all of the guest's RAM is the same, bit for bit, on both hosts.
+
+The administrator stops the guest behind mcd's back; epochs go on, and after some of them nothing is
+left that the standby does not have."""
+from mclab.proc import wait_for
+from mclab.scenario import QUICK, run
+from mclab.vm import compare_memory, user_qmp
+
+
+def main(report, cluster):
+    lab, vm = cluster.up(dirty=5_000_000)
+    host = lab.hosts["hostA"]
+    client = lab.start_client(vm)
+    client.wait_acked(20)
+    qemus = lab.qemu("hostA", vm), lab.qemu("hostB", vm)
+    report.check(all(qemus) and qemus[0] != qemus[1], "both hosts have a QEMU of the VM", qemus)
+    _, differ = compare_memory(*qemus)
+    report.check(differ, "the comparison sees the difference while the guest runs and writes")
+
+    for i in range(1 if QUICK else 3):
+        with user_qmp(host, vm) as qmp:
+            qmp.command("stop")
+            epoch = lab.status("hostA")["epoch"]
+            # one that was under way, one with what it missed, one to be sure
+            wait_for(lambda e=epoch: lab.status("hostA")["epoch"] >= e + 4, 10, "epochs go on while the guest is stopped")
+            report.check(qmp.command("query-status")["status"] == "paused",
+                         "a guest that the administrator stopped stays stopped (%d)" % i)
+            total, differ = compare_memory(*qemus)
+            report.check(total >= vm.memory << 20 and not differ,
+                         "all %d MiB are equal on both hosts at a committed epoch (%d)" % (total >> 20, i),
+                         "%d pages differ, first %s" % (len(differ), differ[:5]))
+            qmp.command("cont")
+        client.wait_acked(10)
+    report.check(lab.status("hostA")["state"] == "protected", "the VM is protected all the time", lab.status("hostA"))
+    report.client(client.stop())
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The primary's host is powered off at a random moment, again and again: each time the standby goes
+on, the guest's memory is whole, and the next protection comes about by itself.
+
+MCD_RUNS=20, MCD_SEED=number: how often, and the moments of an earlier run once more."""
+import os
+import random
+import time
+
+from mclab.scenario import QUICK, run
+
+
+def one_run(report, lab, vm, active, standby, wait, what):
+    watch = lab.watch(vm)
+    client = lab.start_client(vm, think=1)
+    client.wait_acked(5)
+    time.sleep(wait)
+    off = lab.poweroff(active)
+    running = lab.events[standby].wait("RUNNING", 15, off)
+    client.wait_answer_after(running["time"])
+    client.wait_acked(5)
+    summary = client.stop()
+    report.client(summary, what)
+    report.watch(watch.stop(), vm, 1, what)
+    print("# %s: %.0f ms to running, longest silence %.0f ms, %d requests" % (
+        what, (running["time"] - off) / 1e6, summary["stall_ms"], summary["acked"]), flush=True)
+
+
+def main(report, cluster):
+    runs = int(os.environ.get("MCD_RUNS") or (3 if QUICK else 20))
+    seed = int(os.environ.get("MCD_SEED") or time.time_ns() & 0xffffffff)
+    print("# MCD_SEED=%d" % seed, flush=True)
+    moments = random.Random(seed)
+    lab, vm = cluster.up(dirty=5_000_000)
+    active, standby = "hostA", "hostB"
+    for i in range(1, runs + 1):
+        one_run(report, lab, vm, active, standby, moments.uniform(0.2, 1.2), " (run %d of %d)" % (i, runs))
+        if report.failed:
+            return  # the logs of the first failure are the ones to read
+        if i < runs:
+            lab.boot(active)
+            active, standby = standby, active
+            lab.wait_state(active, "vm1", "protected", 60)
+    report.check(True, "after every takeover the survivor is protected again by itself")
+
+
+if __name__ == "__main__":
+    run(main)
