@@ -21,7 +21,7 @@ static bool same(char a, char b)
 
 static unsigned distance(const char *a, size_t la, const char *b, size_t lb)
 {
-	unsigned before[WORD_MAX + 1] = { 0 }, prev[WORD_MAX + 1] = { 0 }, row[WORD_MAX + 1];
+	unsigned before[WORD_MAX + 1] = {0}, prev[WORD_MAX + 1] = {0}, row[WORD_MAX + 1];
 	for (size_t j = 0; j <= lb; j++)
 		prev[j] = (unsigned)j;
 	for (size_t i = 1; i <= la; i++) {

@@ -15,31 +15,31 @@ struct unit {
 
 /* From small to large: formatting takes the largest unit that divides the value. */
 static const struct unit duration_units[] = {
-	{ "ns", 1 },
-	{ "us", 1000 },
-	{ "ms", 1000000 },
-	{ "s", 1000000000 },
-	{ "min", 60000000000 },
-	{ "h", 3600000000000 },
-	{ NULL, 0 },
+	{"ns", 1},
+	{"us", 1000},
+	{"ms", 1000000},
+	{"s", 1000000000},
+	{"min", 60000000000},
+	{"h", 3600000000000},
+	{NULL, 0},
 };
 
 static const struct unit size_units[] = {
-	{ "B", 1 },
-	{ "kB", 1000 },
-	{ "KB", 1000 },
-	{ "MB", 1000000 },
-	{ "GB", 1000000000 },
-	{ "TB", 1000000000000 },
-	{ "K", 1ull << 10 },
-	{ "M", 1ull << 20 },
-	{ "G", 1ull << 30 },
-	{ "T", 1ull << 40 },
-	{ "KiB", 1ull << 10 },
-	{ "MiB", 1ull << 20 },
-	{ "GiB", 1ull << 30 },
-	{ "TiB", 1ull << 40 },
-	{ NULL, 0 },
+	{"B", 1},
+	{"kB", 1000},
+	{"KB", 1000},
+	{"MB", 1000000},
+	{"GB", 1000000000},
+	{"TB", 1000000000000},
+	{"K", 1ull << 10},
+	{"M", 1ull << 20},
+	{"G", 1ull << 30},
+	{"T", 1ull << 40},
+	{"KiB", 1ull << 10},
+	{"MiB", 1ull << 20},
+	{"GiB", 1ull << 30},
+	{"TiB", 1ull << 40},
+	{NULL, 0},
 };
 
 /* How one kind of quantity is parsed and explained. */
@@ -50,11 +50,19 @@ struct quantity {
 };
 
 static const struct quantity duration_kind = {
-	"duration", "ns, us, ms, s, min or h", "100ms", duration_units, false,
+	"duration",
+	"ns, us, ms, s, min or h",
+	"100ms",
+	duration_units,
+	false,
 };
 
 static const struct quantity size_kind = {
-	"size", "B, kB, MB, GB, TB, KiB, MiB, GiB, TiB, K, M, G or T", "256MiB", size_units, true,
+	"size",
+	"B, kB, MB, GB, TB, KiB, MiB, GiB, TiB, K, M, G or T",
+	"256MiB",
+	size_units,
+	true,
 };
 
 #define FRACTION_DIGITS_MAX 9
@@ -78,15 +86,16 @@ static int parse_quantity(
 		for (; isdigit((unsigned char)*p); p++) {
 			if (p - start >= FRACTION_DIGITS_MAX)
 				return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-					"\"%.64s\" has more than %d digits after the point: use a smaller unit",
+					"\"%.64s\" has more than %d digits after the point: use a "
+					"smaller unit",
 					text, FRACTION_DIGITS_MAX);
 			fraction = fraction * 10 + (uint64_t)(*p - '0');
 			fraction_scale *= 10;
 		}
 		if (p == start)
 			return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-				"\"%.64s\" has no digits after the point: write a %s such as %s", text,
-				kind->noun, kind->example);
+				"\"%.64s\" has no digits after the point: write a %s such as %s",
+				text, kind->noun, kind->example);
 	}
 
 	if (!*p) {
@@ -103,8 +112,9 @@ static int parse_quantity(
 		unit++;
 	if (!unit->name)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"\"%.64s\" has the unknown unit \"%.32s\": a %s needs one of %s, such as %s", text,
-			p, kind->noun, kind->unit_list, kind->example);
+			"\"%.64s\" has the unknown unit \"%.32s\": a %s needs one of %s, such as "
+			"%s",
+			text, p, kind->noun, kind->unit_list, kind->example);
 
 	unsigned __int128 value = (unsigned __int128)whole * unit->factor +
 				  (unsigned __int128)fraction * unit->factor / fraction_scale;
@@ -139,11 +149,13 @@ int mc_parse_uint(const char *text, uint64_t min, uint64_t max, uint64_t *ret, s
 			    __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value);
 	if (p == text || *p)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"\"%.64s\" is not a whole number: write digits only, %" PRIu64 " to %" PRIu64,
+			"\"%.64s\" is not a whole number: write digits only, %" PRIu64
+			" to %" PRIu64,
 			text, min, max);
 	if (overflow || value < min || value > max)
 		return mc_error_set(err, -ERANGE, MC_ECLASS_INVALID,
-			"%.64s is out of range: it must be %" PRIu64 " to %" PRIu64, text, min, max);
+			"%.64s is out of range: it must be %" PRIu64 " to %" PRIu64, text, min,
+			max);
 	*ret = value;
 	return 0;
 }
@@ -161,7 +173,7 @@ const char *mc_format_duration(uint64_t ns, char buf[MC_QUANTITY_MAX])
 
 const char *mc_format_size(uint64_t bytes, char buf[MC_QUANTITY_MAX])
 {
-	static const char *const names[] = { "B", "KiB", "MiB", "GiB", "TiB" };
+	static const char *const names[] = {"B", "KiB", "MiB", "GiB", "TiB"};
 	size_t i = 0;
 	while (i + 1 < sizeof names / sizeof *names && bytes && bytes % 1024 == 0) {
 		bytes /= 1024;

@@ -18,7 +18,8 @@ int mc_parse_duration(const char *text, uint64_t *ret_ns, struct mc_error *err);
 int mc_parse_size(const char *text, uint64_t *ret_bytes, struct mc_error *err);
 
 /* A decimal number in [min, max]. */
-int mc_parse_uint(const char *text, uint64_t min, uint64_t max, uint64_t *ret, struct mc_error *err);
+int mc_parse_uint(
+	const char *text, uint64_t min, uint64_t max, uint64_t *ret, struct mc_error *err);
 
 /* The shortest text that parses back to the same value: "100ms", "256MiB". */
 #define MC_QUANTITY_MAX 32

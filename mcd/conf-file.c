@@ -39,7 +39,8 @@ static void set_up_inih(void)
 	ini_stop_on_first_error = true;
 }
 
-int conf_file_error(const struct conf_file *f, unsigned line, struct mc_error *err, const char *fmt, ...)
+int conf_file_error(
+	const struct conf_file *f, unsigned line, struct mc_error *err, const char *fmt, ...)
 {
 	char text[560];
 	va_list ap;
@@ -63,7 +64,7 @@ static struct conf_item *add_item(struct reader *r, const char *key, const char 
 	if (!grown)
 		goto no_memory;
 	f->items = grown;
-	struct conf_item it = { .line = r->line, .section = strdup(r->section) };
+	struct conf_item it = {.line = r->line, .section = strdup(r->section)};
 	if (key) {
 		it.key = strdup(key);
 		it.value = strdup(value);
@@ -100,7 +101,8 @@ static void begin_section(struct reader *r, const char *start, const char *eol)
 		return; /* inih reports the line */
 	for (const char *p = close + 1; p < eol; p++)
 		if (!isspace((unsigned char)*p)) {
-			reader_error(r, "there is text after the section's head: put it in a line of its own");
+			reader_error(r, "there is text after the section's head: put it in a line "
+					"of its own");
 			return;
 		}
 	char *name = malloc((size_t)(close - start) + 1);
@@ -124,8 +126,9 @@ static void begin_section(struct reader *r, const char *start, const char *eol)
 	r->in_value = false;
 	const struct conf_item *before = find(r->file, name, NULL);
 	if (before)
-		reader_error(r, "section [%.80s] is already at line %u: put its keys together there",
-			name, before->line);
+		reader_error(r,
+			"section [%.80s] is already at line %u: put its keys together there", name,
+			before->line);
 	else
 		add_item(r, NULL, NULL);
 }
@@ -190,12 +193,14 @@ static int take_pair(void *opaque, const char *section, const char *key, const c
 		return !r->failed;
 	}
 	if (!r->section) {
-		reader_error(r, "\"%.64s\" is in no section: begin with a line such as [mcd] or [vm]", key);
+		reader_error(r,
+			"\"%.64s\" is in no section: begin with a line such as [mcd] or [vm]", key);
 		return 0;
 	}
 	const struct conf_item *before = find(r->file, r->section, key);
 	if (before) {
-		reader_error(r, "%.64s is already given at line %u: keep one of the two", key, before->line);
+		reader_error(r, "%.64s is already given at line %u: keep one of the two", key,
+			before->line);
 		return 0;
 	}
 	add_item(r, key, value);
@@ -212,27 +217,29 @@ static int read_whole(const char *path, char **ret, size_t *ret_len, struct mc_e
 			strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"%s is not a regular file: write the configuration into a plain file", path);
+			"%s is not a regular file: write the configuration into a plain file",
+			path);
 	if (st.st_size > FILE_SIZE_MAX)
 		return mc_error_set(err, -EFBIG, MC_ECLASS_CONFIG,
 			"%s is larger than %d KiB: this cannot be a configuration file", path,
 			FILE_SIZE_MAX / 1024);
 	_cleanup_free_ char *text = malloc(FILE_SIZE_MAX + 1);
 	if (!text)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to read %s", path);
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to read %s", path);
 	size_t len = 0;
 	for (;;) {
 		ssize_t n = read(fd, text + len, FILE_SIZE_MAX + 1 - len);
 		if (n < 0)
-			return mc_error_set(err, -errno, MC_ECLASS_CONFIG, "%s cannot be read: %s", path,
-				strerror(errno));
+			return mc_error_set(err, -errno, MC_ECLASS_CONFIG, "%s cannot be read: %s",
+				path, strerror(errno));
 		if (n == 0)
 			break;
 		len += (size_t)n;
 		if (len > FILE_SIZE_MAX) /* it grew meanwhile */
 			return mc_error_set(err, -EFBIG, MC_ECLASS_CONFIG,
-				"%s is larger than %d KiB: this cannot be a configuration file", path,
-				FILE_SIZE_MAX / 1024);
+				"%s is larger than %d KiB: this cannot be a configuration file",
+				path, FILE_SIZE_MAX / 1024);
 	}
 	if (memchr(text, '\0', len))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
@@ -247,7 +254,7 @@ int conf_file_load(const char *path, struct conf_file *ret, struct mc_error *err
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	pthread_once(&once, set_up_inih);
 
-	struct conf_file file = { .n = 0 };
+	struct conf_file file = {.n = 0};
 	size_t path_len = strlen(path);
 	if (path_len >= sizeof file.path)
 		return mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
@@ -261,7 +268,7 @@ int conf_file_load(const char *path, struct conf_file *ret, struct mc_error *err
 	if (code < 0)
 		return code;
 	struct mc_error parse_err = MC_ERROR_INIT;
-	struct reader r = { .file = &file, .err = &parse_err, .next = text, .end = text + len };
+	struct reader r = {.file = &file, .err = &parse_err, .next = text, .end = text + len};
 	int bad = ini_parse_stream(read_line, &r, take_pair, &r);
 	free(r.section);
 	if (bad > 0 && !r.failed) {
@@ -273,7 +280,8 @@ int conf_file_load(const char *path, struct conf_file *ret, struct mc_error *err
 		if (err && r.failed)
 			*err = parse_err;
 		if (!r.failed)
-			return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to read %s", path);
+			return mc_error_set(
+				err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to read %s", path);
 		return parse_err.code;
 	}
 	*ret = file;

@@ -31,5 +31,5 @@ int conf_file_load(const char *path, struct conf_file *ret, struct mc_error *err
 void conf_file_clear(struct conf_file *f);
 
 /* "PATH:LINE: " and the sentence, class ConfigError, -EINVAL. */
-int conf_file_error(const struct conf_file *f, unsigned line, struct mc_error *err, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+int conf_file_error(const struct conf_file *f, unsigned line, struct mc_error *err, const char *fmt,
+	...) __attribute__((format(printf, 4, 5)));

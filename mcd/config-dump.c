@@ -40,7 +40,8 @@ static json_t *value_of(const struct config_key *k, const void *base)
 	case CONFIG_PORT:
 		return json_integer(*(const uint16_t *)at);
 	case CONFIG_MAC:
-		return json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
+		return json_sprintf(
+			"%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
 	case CONFIG_SWITCH:
 		return json_string(k->choices[*(const bool *)at ? 0 : 1]);
 	case CONFIG_FIXED:
@@ -58,7 +59,8 @@ static json_t *origin_of(const char *path, unsigned line)
 
 static void add(json_t *to, const struct config_key *k, const void *base, json_t *origin)
 {
-	json_object_set_new(to, k->name, json_pack("{s:o, s:o}", "value", value_of(k, base), "origin", origin));
+	json_object_set_new(
+		to, k->name, json_pack("{s:o, s:o}", "value", value_of(k, base), "origin", origin));
 }
 
 json_t *config_dump(const struct config *cfg)
@@ -77,8 +79,8 @@ json_t *config_dump(const struct config *cfg)
 				origin_of(cfg->path, cfg->hosts[i].lines[k]));
 		json_object_set_new(hosts, cfg->hosts[i].name, host);
 	}
-	return json_pack("{s:o, s:o, s:o, s:o}", "path", text(cfg->path), "mcd", mcd, "defaults", defaults,
-		"hosts", hosts);
+	return json_pack("{s:o, s:o, s:o, s:o}", "path", text(cfg->path), "mcd", mcd, "defaults",
+		defaults, "hosts", hosts);
 }
 
 json_t *config_vm_dump(const struct config_vm *vm)
@@ -86,17 +88,20 @@ json_t *config_vm_dump(const struct config_vm *vm)
 	json_t *keys = json_object(), *nics = json_object();
 	for (size_t i = 0; i < CONFIG_VM_KEYS; i++)
 		add(keys, &config_vm_keys[i], vm,
-			vm->lines[i] || i == 0 ? origin_of(vm->path, vm->lines[i])
-					       : origin_of(vm->defaults_path, vm->defaults_lines[i - 1]));
+			vm->lines[i] || i == 0
+				? origin_of(vm->path, vm->lines[i])
+				: origin_of(vm->defaults_path, vm->defaults_lines[i - 1]));
 	for (size_t i = 0; i < vm->n_nics; i++) {
 		const struct config_nic *n = &vm->nics[i];
 		json_t *nic = json_object();
 		add(nic, &config_nic_keys[0], n, origin_of(vm->path, n->lines[0]));
-		json_t *mac = n->mac_origin == CONFIG_MAC_KEY ? origin_of(vm->path, n->lines[1]) :
-			n->mac_origin == CONFIG_MAC_COMMAND   ? json_string("command")
-							      : json_string("derived from the names");
+		json_t *mac = n->mac_origin == CONFIG_MAC_KEY ? origin_of(vm->path, n->lines[1])
+			      : n->mac_origin == CONFIG_MAC_COMMAND
+				      ? json_string("command")
+				      : json_string("derived from the names");
 		add(nic, &config_nic_keys[1], n, mac);
 		json_object_set_new(nics, n->id, nic);
 	}
-	return json_pack("{s:o, s:s, s:o, s:o}", "path", text(vm->path), "vm", vm->name, "keys", keys, "nics", nics);
+	return json_pack("{s:o, s:s, s:o, s:o}", "path", text(vm->path), "vm", vm->name, "keys",
+		keys, "nics", nics);
 }

@@ -38,7 +38,7 @@ const struct config_key *config_keys_find(
 static int unknown_key(const struct config_key *table, size_t n, const struct conf_file *f,
 	const struct conf_item *item, struct mc_error *err)
 {
-	const char *names[CONFIG_KEYS_MAX * 2] = { NULL };
+	const char *names[CONFIG_KEYS_MAX * 2] = {NULL};
 	size_t count = 0;
 	for (size_t i = 0; i < n; i++) {
 		if (config_section_arg(item->section, table[i].section))
@@ -55,9 +55,11 @@ static int unknown_key(const struct config_key *table, size_t n, const struct co
 			item->section, near);
 	char list[300] = "";
 	for (size_t i = 0, at = 0; i < count && at < sizeof list; i++)
-		at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", names[i]);
+		at += (size_t)snprintf(
+			list + at, sizeof list - at, "%s%s", i ? ", " : "", names[i]);
 	return conf_file_error(f, item->line, err,
-		"unknown key \"%.64s\" in [%.80s]: the keys there are %s", item->key, item->section, list);
+		"unknown key \"%.64s\" in [%.80s]: the keys there are %s", item->key, item->section,
+		list);
 }
 
 int config_unknown_section(const struct conf_file *f, const struct conf_item *item,
@@ -70,12 +72,14 @@ int config_unknown_section(const struct conf_file *f, const struct conf_item *it
 		return conf_file_error(f, item->line, err,
 			"unknown section [%.80s]: did you mean [%s]?", item->section, near);
 	for (size_t i = 0, at = 0; i < n && at < sizeof list; i++)
-		at += (size_t)snprintf(list + at, sizeof list - at, "%s[%s]", i ? ", " : "", names[i]);
+		at += (size_t)snprintf(
+			list + at, sizeof list - at, "%s[%s]", i ? ", " : "", names[i]);
 	return conf_file_error(f, item->line, err, "unknown section [%.80s]: there may be %s here",
 		item->section, list);
 }
 
-static int store_quantity(const struct config_key *k, const char *text, void *to, struct mc_error *err)
+static int store_quantity(
+	const struct config_key *k, const char *text, void *to, struct mc_error *err)
 {
 	uint64_t v;
 	char low[MC_QUANTITY_MAX], high[MC_QUANTITY_MAX];
@@ -92,7 +96,8 @@ static int store_quantity(const struct config_key *k, const char *text, void *to
 	return 0;
 }
 
-static int store_choice(const struct config_key *k, const char *text, void *to, struct mc_error *err)
+static int store_choice(
+	const struct config_key *k, const char *text, void *to, struct mc_error *err)
 {
 	char list[100] = "";
 	size_t at = 0;
@@ -112,20 +117,25 @@ static int store_choice(const struct config_key *k, const char *text, void *to, 
 		"\"%.64s\" is not possible in this release: write %s", text, list);
 }
 
-static int store_address(const struct config_key *k, const char *text, void *to, struct mc_error *err)
+static int store_address(
+	const struct config_key *k, const char *text, void *to, struct mc_error *err)
 {
 	struct in_addr v4;
 	struct in6_addr v6;
-	bool is4 = inet_pton(AF_INET, text, &v4) == 1, is6 = !is4 && inet_pton(AF_INET6, text, &v6) == 1;
+	bool is4 = inet_pton(AF_INET, text, &v4) == 1,
+	     is6 = !is4 && inet_pton(AF_INET6, text, &v6) == 1;
 	if (!is4 && !is6)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"\"%.64s\" is not a numeric address: names are never looked up, write one such as "
+			"\"%.64s\" is not a numeric address: names are never looked up, write one "
+			"such as "
 			"10.0.0.1 or fd00::1",
 			text);
-	if ((is4 && (v4.s_addr == 0 || IN_MULTICAST(ntohl(v4.s_addr)) || v4.s_addr == INADDR_BROADCAST)) ||
+	if ((is4 && (v4.s_addr == 0 || IN_MULTICAST(ntohl(v4.s_addr)) ||
+			    v4.s_addr == INADDR_BROADCAST)) ||
 		(is6 && (IN6_IS_ADDR_UNSPECIFIED(&v6) || IN6_IS_ADDR_MULTICAST(&v6))))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"%s is not the address of one host: write the one that the other hosts connect to",
+			"%s is not the address of one host: write the one that the other hosts "
+			"connect to",
 			text);
 	snprintf(to, k->size, "%s", text);
 	return 0;
@@ -136,11 +146,12 @@ static int store_mac(const char *text, uint8_t *to, struct mc_error *err)
 	unsigned b[6];
 	char rest;
 	bool ok = strlen(text) == 17 && strspn(text, "0123456789abcdefABCDEF:") == 17 &&
-		  sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5],
-			  &rest) == 6;
+		  sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3], &b[4],
+			  &b[5], &rest) == 6;
 	if (!ok || (b[0] & 1))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"\"%.64s\" is not the MAC address of one NIC: write six pairs of hex digits such as "
+			"\"%.64s\" is not the MAC address of one NIC: write six pairs of hex "
+			"digits such as "
 			"52:54:00:12:34:56, the first pair even",
 			text);
 	for (unsigned i = 0; i < 6; i++)
@@ -157,7 +168,8 @@ static int store(const struct config_key *k, const char *text, void *to, struct 
 	case CONFIG_NAME:
 		if (!config_name_ok(text, k->size - 1))
 			return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-				"\"%.64s\" is not a name: use 1 to %zu of the characters A-Z a-z 0-9 . _ -, "
+				"\"%.64s\" is not a name: use 1 to %zu of the characters A-Z a-z "
+				"0-9 . _ -, "
 				"and none of . and - in front",
 				text, k->size - 1);
 		snprintf(to, k->size, "%s", text);
@@ -165,13 +177,16 @@ static int store(const struct config_key *k, const char *text, void *to, struct 
 	case CONFIG_PATH:
 		if (text[0] != '/' || strlen(text) >= k->size)
 			return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-				"\"%.64s\" is not possible as a path: write an absolute one of at most %zu bytes",
+				"\"%.64s\" is not possible as a path: write an absolute one of at "
+				"most %zu bytes",
 				text, k->size - 1);
 		snprintf(to, k->size, "%s", text);
 		return 0;
 	case CONFIG_TEXT:
 		*(char **)to = strdup(text);
-		return *(char **)to ? 0 : mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left");
+		return *(char **)to
+			       ? 0
+			       : mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left");
 	case CONFIG_DURATION:
 	case CONFIG_SIZE:
 		return store_quantity(k, text, to, err);
@@ -205,11 +220,13 @@ int config_keys_apply(const struct config_key *table, size_t n, const struct con
 		return unknown_key(table, n, f, item, err);
 	if (item->value[0] == '\0')
 		return conf_file_error(f, item->line, err,
-			"%s has no value: write one, or take the line out for the default", k->name);
+			"%s has no value: write one, or take the line out for the default",
+			k->name);
 	/* An indented "key = value" would silently become part of the value above it. */
 	if (item->continued && k->type != CONFIG_TEXT)
 		return conf_file_error(f, item->line, err,
-			"%s takes one line, and the next one begins with white space, which makes it a part "
+			"%s takes one line, and the next one begins with white space, which makes "
+			"it a part "
 			"of this: begin every key in the first column",
 			k->name);
 	struct mc_error why = MC_ERROR_INIT;

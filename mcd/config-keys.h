@@ -30,7 +30,9 @@ struct config_key {
 };
 
 #define CONFIG_KEY(sect, key, kind, type, member, ...)                                             \
-	{ sect, key, kind, offsetof(type, member), sizeof(((type *)0)->member), __VA_ARGS__ }
+	{                                                                                          \
+		sect, key, kind, offsetof(type, member), sizeof(((type *)0)->member), __VA_ARGS__  \
+	}
 
 /* Stores the item's value in base; its line in lines[row of the table - first]. */
 int config_keys_apply(const struct config_key *table, size_t n, const struct conf_file *f,

@@ -3,8 +3,13 @@
 #pragma once
 #include "mcd/config-keys.h"
 
-enum { CONFIG_MAIN_KEYS = 14, CONFIG_DEFAULTS_FIRST = 11, CONFIG_HOST_KEYS = 2, CONFIG_VM_KEYS = 4,
-	CONFIG_NIC_KEYS = 2 };
+enum {
+	CONFIG_MAIN_KEYS = 14,
+	CONFIG_DEFAULTS_FIRST = 11,
+	CONFIG_HOST_KEYS = 2,
+	CONFIG_VM_KEYS = 4,
+	CONFIG_NIC_KEYS = 2
+};
 
 extern const struct config_key config_main_keys[CONFIG_MAIN_KEYS];
 extern const struct config_key config_host_keys[CONFIG_HOST_KEYS];

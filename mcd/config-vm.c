@@ -13,8 +13,10 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define VM(key, kind, member, ...)  CONFIG_KEY("vm", key, kind, struct config_vm, member, __VA_ARGS__)
-#define NIC(key, kind, member, ...) CONFIG_KEY("nic", key, kind, struct config_nic, member, __VA_ARGS__)
+#define VM(key, kind, member, ...)                                                                 \
+	CONFIG_KEY("vm", key, kind, struct config_vm, member, __VA_ARGS__)
+#define NIC(key, kind, member, ...)                                                                \
+	CONFIG_KEY("nic", key, kind, struct config_nic, member, __VA_ARGS__)
 
 const struct config_key config_vm_keys[CONFIG_VM_KEYS] = {
 	VM("command", CONFIG_TEXT, command, 0),
@@ -34,11 +36,13 @@ static int add_nic(struct config_vm *vm, const struct conf_file *f, const struct
 	/* QEMU's own rule for ids, and our buffer. */
 	if (!config_name_ok(id, sizeof vm->nics[0].id - 1) || !isalpha((unsigned char)id[0]))
 		return conf_file_error(f, it->line, err,
-			"[%.80s] needs the id of the NIC's netdev, as in [nic net0]: a letter, then up to %zu "
+			"[%.80s] needs the id of the NIC's netdev, as in [nic net0]: a letter, "
+			"then up to %zu "
 			"of the characters A-Z a-z 0-9 . _ -",
 			it->section, sizeof vm->nics[0].id - 2);
 	if (vm->n_nics == CONFIG_NICS_MAX)
-		return conf_file_error(f, it->line, err, "a VM can have %d NICs at most", CONFIG_NICS_MAX);
+		return conf_file_error(
+			f, it->line, err, "a VM can have %d NICs at most", CONFIG_NICS_MAX);
 	struct config_nic *nic = &vm->nics[vm->n_nics++];
 	snprintf(nic->id, sizeof nic->id, "%s", id);
 	return 0;
@@ -47,7 +51,7 @@ static int add_nic(struct config_vm *vm, const struct conf_file *f, const struct
 static int take_item(struct config_vm *vm, const struct conf_file *f, const struct conf_item *it,
 	struct mc_error *err)
 {
-	static const char *const sections[] = { "vm", "nic" };
+	static const char *const sections[] = {"vm", "nic"};
 	const char *nic = config_section_arg(it->section, "nic");
 	if (nic && !it->key)
 		return add_nic(vm, f, it, nic, err);
@@ -73,14 +77,14 @@ static unsigned section_line(const struct conf_file *f, const char *nic)
 }
 
 /* mac= of the -device that uses the netdev.  1 = found, 0 = the device has none. */
-static int mac_of_device(const char *const *words, size_t n, const char *netdev, char ret[64],
-	struct mc_error *err)
+static int mac_of_device(
+	const char *const *words, size_t n, const char *netdev, char ret[64], struct mc_error *err)
 {
 	for (size_t i = 0; i + 1 < n; i++) {
 		const char *w = words[i];
 		if (strcmp(w, "-device") && strcmp(w, "--device"))
 			continue;
-		_cleanup_(qemu_opts_clear) struct qemu_opts o = { .n = 0 };
+		_cleanup_(qemu_opts_clear) struct qemu_opts o = {.n = 0};
 		int r = qemu_opts_parse(words[i + 1], "driver", &o, err);
 		if (r < 0)
 			return r;
@@ -99,7 +103,8 @@ static void derive_mac(const char *vm, const char *nic, uint8_t mac[6])
 	char text[LINK_NAME_MAX + 80];
 	int len = snprintf(text, sizeof text, "%s/%s", vm, nic);
 	uint64_t h = XXH3_64bits(text, (size_t)len);
-	const uint8_t derived[6] = { 0x52, 0x54, 0x00, (uint8_t)(h >> 16), (uint8_t)(h >> 8), (uint8_t)h };
+	const uint8_t derived[6] = {
+		0x52, 0x54, 0x00, (uint8_t)(h >> 16), (uint8_t)(h >> 8), (uint8_t)h};
 	memcpy(mac, derived, 6);
 }
 
@@ -121,17 +126,19 @@ static int settle_mac(struct config_vm *vm, struct config_nic *nic, const struct
 	memcpy(given, nic->mac, 6);
 	unsigned lines[CONFIG_NIC_KEYS];
 	char key[] = "mac", section[] = "nic";
-	struct conf_item it = { vm->lines[0], section, key, text, false };
+	struct conf_item it = {vm->lines[0], section, key, text, false};
 	memcpy(lines, nic->lines, sizeof lines);
 	r = config_keys_apply(config_nic_keys, CONFIG_NIC_KEYS, f, &it, nic, lines, &why);
 	if (r < 0)
 		return conf_file_error(f, vm->lines[0], err,
-			"command: the -device with netdev=%s has mac=%s, which is not a MAC address of one NIC: "
+			"command: the -device with netdev=%s has mac=%s, which is not a MAC "
+			"address of one NIC: "
 			"write one such as 52:54:00:12:34:56",
 			nic->id, text);
 	if (nic->lines[1] && memcmp(given, nic->mac, 6) != 0)
 		return conf_file_error(f, nic->lines[1], err,
-			"mac: the -device with netdev=%s in the command has mac=%s: take one of the two out",
+			"mac: the -device with netdev=%s in the command has mac=%s: take one of "
+			"the two out",
 			nic->id, text);
 	nic->mac_origin = nic->lines[1] ? CONFIG_MAC_KEY : CONFIG_MAC_COMMAND;
 	return 0;
@@ -151,11 +158,13 @@ static int check_nics(struct config_vm *vm, const struct conf_file *f, struct mc
 		r = settle_mac(vm, nic, f, (const char *const *)words, n, err);
 		if (r == 0 && !nic->bridge[0])
 			r = conf_file_error(f, line, err,
-				"[nic %s] has no bridge: add a line such as \"bridge = br0\"", nic->id);
+				"[nic %s] has no bridge: add a line such as \"bridge = br0\"",
+				nic->id);
 		for (size_t j = 0; j < i && r == 0; j++)
 			if (memcmp(nic->mac, vm->nics[j].mac, 6) == 0)
 				r = conf_file_error(f, line, err,
-					"[nic %s] has the MAC address of [nic %s]: every NIC needs its own",
+					"[nic %s] has the MAC address of [nic %s]: every NIC needs "
+					"its own",
 					nic->id, vm->nics[j].id);
 	}
 	words_free(words);
@@ -174,8 +183,8 @@ static int unknown_vm(const struct config *cfg, const char *name, struct mc_erro
 	if (near)
 		snprintf(hint, sizeof hint, "; did you mean \"%s\"?", near);
 	mc_error_set(err, -ENOENT, MC_ECLASS_UNKNOWN_VM,
-		"there is no VM \"%.64s\": it would be described in %s/%.64s.conf%s", name, cfg->vms_dir, name,
-		hint);
+		"there is no VM \"%.64s\": it would be described in %s/%.64s.conf%s", name,
+		cfg->vms_dir, name, hint);
 	for (size_t i = 0; i < n; i++)
 		free(names[i]);
 	free(names);
@@ -192,34 +201,42 @@ static int read_vm(const struct config *cfg, struct config_vm *vm, struct mc_err
 		r = take_item(vm, &f, &f.items[i], err);
 	if (r == 0 && !vm->command)
 		r = mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"%s: there is no command in [vm]: write \"command = qemu-system-x86_64 ...\"", vm->path);
+			"%s: there is no command in [vm]: write \"command = qemu-system-x86_64 "
+			"...\"",
+			vm->path);
 	if (r == 0)
 		r = check_nics(vm, &f, err);
-	/* Unix socket addresses hold 107 bytes: RUN_DIR/NAME/SOCKET, with room for the socket's name. */
+	/* Unix socket addresses hold 107 bytes: RUN_DIR/NAME/SOCKET, with room for the socket's
+	 * name. */
 	if (r == 0 && strlen(cfg->run_dir) + strlen(vm->name) + 22 > 107)
 		r = mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
-			"%s: the VM's name and the run-dir %s are too long together for the sockets there: "
+			"%s: the VM's name and the run-dir %s are too long together for the "
+			"sockets there: "
 			"shorten one of them",
 			vm->path, cfg->run_dir);
 	conf_file_clear(&f);
 	return r;
 }
 
-int config_load_vm(const struct config *cfg, const char *name, struct config_vm **ret, struct mc_error *err)
+int config_load_vm(
+	const struct config *cfg, const char *name, struct config_vm **ret, struct mc_error *err)
 {
 	if (!config_name_ok(name, LINK_NAME_MAX))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_UNKNOWN_VM,
-			"\"%.64s\" is no VM's name: it has 1 to %d of the characters A-Z a-z 0-9 . _ -, and "
+			"\"%.64s\" is no VM's name: it has 1 to %d of the characters A-Z a-z 0-9 . "
+			"_ -, and "
 			"none of . and - in front",
 			name, LINK_NAME_MAX);
 	_cleanup_(config_vm_freep) struct config_vm *vm = calloc(1, sizeof *vm);
 	if (!vm)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to read VM %s", name);
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to read VM %s", name);
 	snprintf(vm->name, sizeof vm->name, "%s", name);
 	int len = snprintf(vm->path, sizeof vm->path, "%s/%s.conf", cfg->vms_dir, name);
 	if (len < 0 || (size_t)len >= sizeof vm->path)
 		return mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
-			"the path of VM %s in %.200s is too long: use a shorter vms-dir", name, cfg->vms_dir);
+			"the path of VM %s in %.200s is too long: use a shorter vms-dir", name,
+			cfg->vms_dir);
 	if (access(vm->path, F_OK) < 0 && errno == ENOENT)
 		return unknown_vm(cfg, name, err);
 
@@ -240,17 +257,19 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-int config_list_vms(const struct config *cfg, char ***ret_names, size_t *ret_n, struct mc_error *err)
+int config_list_vms(
+	const struct config *cfg, char ***ret_names, size_t *ret_n, struct mc_error *err)
 {
 	char **names = calloc(CONFIG_VMS_MAX + 1, sizeof *names);
 	size_t n = 0;
 	int r = 0;
 	if (!names)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to list the VMs");
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to list the VMs");
 	DIR *d = opendir(cfg->vms_dir);
 	if (!d && errno != ENOENT) /* a voter without VMs needs no directory */
-		r = mc_error_set(err, -errno, MC_ECLASS_CONFIG, "the VMs' directory %s cannot be read: %s",
-			cfg->vms_dir, strerror(errno));
+		r = mc_error_set(err, -errno, MC_ECLASS_CONFIG,
+			"the VMs' directory %s cannot be read: %s", cfg->vms_dir, strerror(errno));
 	struct dirent *e;
 	while (d && r == 0 && (e = readdir(d))) {
 		size_t len = strlen(e->d_name);
@@ -260,15 +279,17 @@ int config_list_vms(const struct config *cfg, char ***ret_names, size_t *ret_n, 
 		snprintf(name, sizeof name, "%.*s", (int)(len - 5), e->d_name);
 		if (!config_name_ok(name, LINK_NAME_MAX))
 			r = mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-				"%s/%.100s: a VM's name has 1 to %d of the characters A-Z a-z 0-9 . _ -: rename "
+				"%s/%.100s: a VM's name has 1 to %d of the characters A-Z a-z 0-9 "
+				". _ -: rename "
 				"the file",
 				cfg->vms_dir, e->d_name, LINK_NAME_MAX);
 		else if (n == CONFIG_VMS_MAX)
 			r = mc_error_set(err, -E2BIG, MC_ECLASS_CONFIG,
-				"%s has more than %d VMs: move some of the files away", cfg->vms_dir,
-				CONFIG_VMS_MAX);
+				"%s has more than %d VMs: move some of the files away",
+				cfg->vms_dir, CONFIG_VMS_MAX);
 		else if (!(names[n] = strdup(name)))
-			r = mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to list the VMs");
+			r = mc_error_set(
+				err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to list the VMs");
 		else
 			n++;
 	}

@@ -11,10 +11,10 @@
 #include <limits.h>
 #include <string.h>
 
-static const char *const netbuf_choices[] = { "auto", "relay", NULL };
-static const char *const dirty_choices[] = { "auto", "pagemap-scan", "soft-dirty", NULL };
-static const char *const failover_choices[] = { "automatic", "manual", NULL };
-static const char *const cluster_choices[] = { "static", NULL };
+static const char *const netbuf_choices[] = {"auto", "relay", NULL};
+static const char *const dirty_choices[] = {"auto", "pagemap-scan", "soft-dirty", NULL};
+static const char *const failover_choices[] = {"automatic", "manual", NULL};
+static const char *const cluster_choices[] = {"static", NULL};
 
 #define MCD(key, kind, member, ...) CONFIG_KEY("mcd", key, kind, struct config, member, __VA_ARGS__)
 #define DEFAULTS(key, kind, member, ...)                                                           \
@@ -32,7 +32,7 @@ const struct config_key config_main_keys[CONFIG_MAIN_KEYS] = {
 	MCD("keep-alive", CONFIG_DURATION, keepalive_interval, 5 * MC_MSEC, 10 * MC_SEC),
 	MCD("keep-alive-misses", CONFIG_UINT, keepalive_misses, 2, 100),
 	MCD("failover", CONFIG_SWITCH, failover_automatic, 0, 0, failover_choices),
-	{ "mcd", "cluster", CONFIG_FIXED, 0, 0, 0, 0, cluster_choices },
+	{"mcd", "cluster", CONFIG_FIXED, 0, 0, 0, 0, cluster_choices},
 	DEFAULTS("delay", CONFIG_DURATION, delay, CONFIG_DELAY_MIN, CONFIG_DELAY_MAX),
 	DEFAULTS("max-buffer", CONFIG_SIZE, max_buffer, CONFIG_MAX_BUFFER_MIN, CONFIG_BYTES_MAX),
 	DEFAULTS("hold-limit", CONFIG_SIZE, hold_limit, CONFIG_HOLD_LIMIT_MIN, CONFIG_BYTES_MAX),
@@ -70,10 +70,11 @@ static int set_defaults(const char *path, struct config *c, struct mc_error *err
 	_cleanup_free_ char *full = realpath(path, NULL);
 	if (!full)
 		return mc_error_set(err, -errno, MC_ECLASS_CONFIG,
-			"%s cannot be read: %s (mcctl and mcd take another one with --config)", path,
-			strerror(errno));
+			"%s cannot be read: %s (mcctl and mcd take another one with --config)",
+			path, strerror(errno));
 	int dir = (int)(strrchr(full, '/') - full);
-	if (strlen(full) >= sizeof c->path || (size_t)dir + sizeof "/cluster.key" > sizeof c->key_file)
+	if (strlen(full) >= sizeof c->path ||
+		(size_t)dir + sizeof "/cluster.key" > sizeof c->key_file)
 		return mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
 			"the path %.200s... is too long: use one of at most %zu bytes", full,
 			sizeof c->path - sizeof "/cluster.key");
@@ -98,12 +99,14 @@ static int add_host(struct config *c, const struct conf_file *f, const struct co
 {
 	if (!config_name_ok(name, LINK_NAME_MAX))
 		return conf_file_error(f, it->line, err,
-			"[%.80s] needs the host's name, as in [host hostA]: 1 to %d of the characters "
+			"[%.80s] needs the host's name, as in [host hostA]: 1 to %d of the "
+			"characters "
 			"A-Z a-z 0-9 . _ -, and none of . and - in front",
 			it->section, LINK_NAME_MAX);
 	if (c->n_hosts == CONFIG_HOSTS_MAX)
 		return conf_file_error(f, it->line, err,
-			"there are more than %d hosts: three to five voters are enough for any cluster",
+			"there are more than %d hosts: three to five voters are enough for any "
+			"cluster",
 			CONFIG_HOSTS_MAX);
 	struct config_host *h = &c->hosts[c->n_hosts++];
 	snprintf(h->name, sizeof h->name, "%s", name);
@@ -114,13 +117,14 @@ static int add_host(struct config *c, const struct conf_file *f, const struct co
 static int take_item(struct config *c, const struct conf_file *f, const struct conf_item *it,
 	struct mc_error *err)
 {
-	static const char *const sections[] = { "mcd", "host", "defaults" };
+	static const char *const sections[] = {"mcd", "host", "defaults"};
 	const char *host = config_section_arg(it->section, "host");
 	if (host && !it->key)
 		return add_host(c, f, it, host, err);
 	if (host) { /* of the section begun last: a section comes once */
 		struct config_host *h = &c->hosts[c->n_hosts - 1];
-		return config_keys_apply(config_host_keys, CONFIG_HOST_KEYS, f, it, h, h->lines, err);
+		return config_keys_apply(
+			config_host_keys, CONFIG_HOST_KEYS, f, it, h, h->lines, err);
 	}
 	if (strcmp(it->section, "mcd") && strcmp(it->section, "defaults"))
 		return config_unknown_section(f, it, sections, 3, err);
@@ -143,18 +147,22 @@ static int check_hosts(struct config *c, const struct conf_file *f, struct mc_er
 {
 	if (c->n_hosts == 0)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"%s: there is no [host NAME] section: add one for every voter, this host included",
+			"%s: there is no [host NAME] section: add one for every voter, this host "
+			"included",
 			c->path);
 	for (size_t i = 0; i < c->n_hosts; i++) {
 		struct config_host *h = &c->hosts[i];
 		unsigned line = section_line(f, h->name);
 		if (!h->address[0])
 			return conf_file_error(f, line, err,
-				"[host %s] has no address: add a line such as \"address = 10.0.0.1\"", h->name);
+				"[host %s] has no address: add a line such as \"address = "
+				"10.0.0.1\"",
+				h->name);
 		for (size_t j = 0; j < i; j++)
 			if (!strcmp(h->address, c->hosts[j].address) && h->port == c->hosts[j].port)
 				return conf_file_error(f, line, err,
-					"[host %s] has the address and port of [host %s]: every host needs its own",
+					"[host %s] has the address and port of [host %s]: every "
+					"host needs its own",
 					h->name, c->hosts[j].name);
 	}
 	return 0;
@@ -182,10 +190,11 @@ static int find_self(struct config *c, const struct conf_file *f, struct mc_erro
 		snprintf(hint, sizeof hint, "; did you mean \"%s\"?", near);
 	if (given)
 		return conf_file_error(f, c->lines[0], err,
-			"name: there is no [host %s], and this host must be one of the voters%s", c->name,
-			hint);
+			"name: there is no [host %s], and this host must be one of the voters%s",
+			c->name, hint);
 	return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-		"%s: no [host NAME] section has this host's name, \"%s\": add one, or say which one is meant "
+		"%s: no [host NAME] section has this host's name, \"%s\": add one, or say which "
+		"one is meant "
 		"by \"name = ...\" in [mcd]%s",
 		c->path, c->name, hint);
 }
@@ -203,11 +212,13 @@ static int check_run_dir(const struct config *c, const struct conf_file *f, stru
 static void warn_about_voters(const struct config *c)
 {
 	if (c->n_hosts < 3)
-		log_warn("%s: with %zu host%s there is no majority once one is lost, so nothing fails over by "
+		log_warn("%s: with %zu host%s there is no majority once one is lost, so nothing "
+			 "fails over by "
 			 "itself: add a third [host], it needs no VM",
 			c->path, c->n_hosts, c->n_hosts == 1 ? "" : "s");
 	else if (c->n_hosts % 2 == 0)
-		log_warn("%s: %zu hosts survive the loss of no more of them than %zu do: an odd number is better",
+		log_warn("%s: %zu hosts survive the loss of no more of them than %zu do: an odd "
+			 "number is better",
 			c->path, c->n_hosts, c->n_hosts - 1);
 }
 
@@ -215,7 +226,8 @@ int config_load(const char *path, struct config *ret, struct mc_error *err)
 {
 	_cleanup_free_ struct config *c = calloc(1, sizeof *c);
 	if (!c)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to read %s", path);
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to read %s", path);
 	int r = set_defaults(path, c, err);
 	if (r < 0)
 		return r;

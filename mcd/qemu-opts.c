@@ -34,7 +34,7 @@ static int add_pair(struct qemu_opts *o, char *key, char *value, struct mc_error
 		return r;
 	}
 	o->v = grown;
-	o->v[o->n++] = (struct qemu_opt){ key, value };
+	o->v[o->n++] = (struct qemu_opt){key, value};
 	return 0;
 }
 
@@ -56,7 +56,8 @@ static char *take_value(const char **p)
 	return value;
 }
 
-static int parse_pairs(const char *text, const char *implied, struct qemu_opts *o, struct mc_error *err)
+static int parse_pairs(
+	const char *text, const char *implied, struct qemu_opts *o, struct mc_error *err)
 {
 	const char *p = text;
 	bool first = true;
@@ -79,7 +80,8 @@ static int parse_pairs(const char *text, const char *implied, struct qemu_opts *
 	return 0;
 }
 
-static int flatten(const char *path, const json_t *j, unsigned depth, struct qemu_opts *o, struct mc_error *err)
+static int flatten(const char *path, const json_t *j, unsigned depth, struct qemu_opts *o,
+	struct mc_error *err)
 {
 	char number[40];
 	const char *text = number;
@@ -92,7 +94,8 @@ static int flatten(const char *path, const json_t *j, unsigned depth, struct qem
 	case JSON_OBJECT: {
 		const char *name;
 		json_t *member;
-		json_object_foreach((json_t *)j, name, member) {
+		json_object_foreach((json_t *)j, name, member)
+		{
 			_cleanup_free_ char *sub = NULL;
 			if (asprintf(&sub, "%s%s%s", path, *path ? "." : "", name) < 0)
 				return no_memory(err);
@@ -128,16 +131,18 @@ static int flatten(const char *path, const json_t *j, unsigned depth, struct qem
 	return add_pair(o, strdup(path), strdup(text), err);
 }
 
-int qemu_opts_parse(const char *text, const char *implied, struct qemu_opts *ret, struct mc_error *err)
+int qemu_opts_parse(
+	const char *text, const char *implied, struct qemu_opts *ret, struct mc_error *err)
 {
-	struct qemu_opts o = { .json = text[0] == '{' };
+	struct qemu_opts o = {.json = text[0] == '{'};
 	int r;
 	if (o.json) {
 		json_error_t at;
 		_cleanup_(json_decrefp) json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, &at);
 		if (!j)
 			return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-				"the QEMU option %.80s is not valid JSON (%.100s): in the command it needs "
+				"the QEMU option %.80s is not valid JSON (%.100s): in the command "
+				"it needs "
 				"single quotes around it",
 				text, at.text);
 		r = flatten("", j, 0, &o, err);
@@ -159,7 +164,7 @@ void qemu_opts_clear(struct qemu_opts *o)
 		free(o->v[i].value);
 	}
 	free(o->v);
-	*o = (struct qemu_opts){ .n = 0 };
+	*o = (struct qemu_opts){.n = 0};
 }
 
 const char *qemu_opts_get(const struct qemu_opts *o, const char *key)
@@ -173,7 +178,8 @@ const char *qemu_opts_get(const struct qemu_opts *o, const char *key)
 bool qemu_opts_on(const struct qemu_opts *o, const char *key)
 {
 	const char *v = qemu_opts_get(o, key);
-	return v && (!strcmp(v, "on") || !strcmp(v, "yes") || !strcmp(v, "true") || !strcmp(v, "y"));
+	return v &&
+	       (!strcmp(v, "on") || !strcmp(v, "yes") || !strcmp(v, "true") || !strcmp(v, "y"));
 }
 
 int qemu_opts_append(char **text, const char *key, const char *value)
@@ -216,7 +222,8 @@ int qemu_size_parse(const char *text, uint64_t unit, uint64_t *ret, struct mc_er
 			goto bad;
 		unit = 1ull << (10 * (u - units));
 	}
-	unsigned __int128 v = (unsigned __int128)whole * unit + (unsigned __int128)fraction * unit / scale;
+	unsigned __int128 v =
+		(unsigned __int128)whole * unit + (unsigned __int128)fraction * unit / scale;
 	if (v > INT64_MAX)
 		goto bad;
 	*ret = (uint64_t)v;

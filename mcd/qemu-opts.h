@@ -25,7 +25,8 @@ struct qemu_opts {
 };
 
 /* implied may be NULL: then every pair has a key. */
-int qemu_opts_parse(const char *text, const char *implied, struct qemu_opts *ret, struct mc_error *err);
+int qemu_opts_parse(
+	const char *text, const char *implied, struct qemu_opts *ret, struct mc_error *err);
 void qemu_opts_clear(struct qemu_opts *o);
 /* The value of the last pair with this key; NULL if there is none. */
 const char *qemu_opts_get(const struct qemu_opts *o, const char *key);

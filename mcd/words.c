@@ -22,7 +22,8 @@ void words_free(char **words)
 static int needs_shell(char c, struct mc_error *err)
 {
 	return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-		"the command has a \"%c\" that only a shell would understand, and no shell runs it: write "
+		"the command has a \"%c\" that only a shell would understand, and no shell runs "
+		"it: write "
 		"out what is meant, or put the word in single quotes",
 		c);
 }
@@ -44,7 +45,8 @@ static int take_word(const char **p, char *buf, size_t *ret_len, struct mc_error
 		} else if (*s == '\\') {
 			if (s[1] == '\0')
 				return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-					"the command ends in a backslash: take it out, or write two for one");
+					"the command ends in a backslash: take it out, or write "
+					"two for one");
 			if (quote && !strchr("\"\\$`", s[1]))
 				buf[n++] = *s;
 			buf[n++] = *++s;
@@ -78,7 +80,8 @@ int words_split(const char *text, char ***ret_words, size_t *ret_n, struct mc_er
 	_cleanup_(words_freep) char **words = calloc(WORDS_MAX + 1, sizeof *words);
 	size_t count = 0;
 	if (!buf || !words)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to split a command");
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left to split a command");
 
 	for (const char *p = text;;) {
 		while (isspace((unsigned char)*p))

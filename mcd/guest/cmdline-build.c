@@ -62,10 +62,11 @@ static void push_ram(struct argv *a, const struct cmdline_plan *plan, const int 
 		pushf(a, "-object");
 		/* /proc/self/fd, because QEMU inherits the descriptor but opens a path. */
 		char head[120];
-		snprintf(head, sizeof head, ",size=%" PRIu64 ",mem-path=/proc/self/fd/%d,share=on", ram->size,
-			fds[i]);
+		snprintf(head, sizeof head, ",size=%" PRIu64 ",mem-path=/proc/self/fd/%d,share=on",
+			ram->size, fds[i]);
 		if (qemu_opts_append(&word, "id", ram->id) == 0)
-			pushf(a, "memory-backend-file%s%s%s", word, head, ram->extra ? ram->extra : "");
+			pushf(a, "memory-backend-file%s%s%s", word, head,
+				ram->extra ? ram->extra : "");
 		else
 			a->failed = true;
 		free(word);
@@ -76,20 +77,21 @@ static void push_ram(struct argv *a, const struct cmdline_plan *plan, const int 
 	}
 }
 
-static void push_nics(struct argv *a, const struct config_vm *vm, const struct cmdline_plan *plan,
-	const int *fds)
+static void push_nics(
+	struct argv *a, const struct config_vm *vm, const struct cmdline_plan *plan, const int *fds)
 {
 	for (size_t i = 0; i < vm->n_nics; i++) {
 		const struct config_nic *nic = &vm->nics[i];
-		/* vhost=off: with QEMU stopped nothing else may still be moving frames in the rings. */
+		/* vhost=off: with QEMU stopped nothing else may still be moving frames in the
+		 * rings. */
 		pushf(a, "-netdev");
 		pushf(a, "tap,id=%s,fd=%d,vhost=off", nic->id, fds[i]);
 		if (plan->nic_device[i])
 			continue;
 		const uint8_t *m = nic->mac;
 		pushf(a, "-device");
-		pushf(a, "virtio-net-pci,netdev=%s,mac=%02x:%02x:%02x:%02x:%02x:%02x", nic->id, m[0], m[1], m[2],
-			m[3], m[4], m[5]);
+		pushf(a, "virtio-net-pci,netdev=%s,mac=%02x:%02x:%02x:%02x:%02x:%02x", nic->id,
+			m[0], m[1], m[2], m[3], m[4], m[5]);
 	}
 	if (plan->no_nic) {
 		pushf(a, "-nic");
@@ -97,13 +99,14 @@ static void push_nics(struct argv *a, const struct config_vm *vm, const struct c
 	}
 }
 
-int cmdline_build(const struct config_vm *vm, const struct cmdline_plan *plan, const struct cmdline_inputs *in,
-	char ***ret_argv, struct mc_error *err)
+int cmdline_build(const struct config_vm *vm, const struct cmdline_plan *plan,
+	const struct cmdline_inputs *in, char ***ret_argv, struct mc_error *err)
 {
-	struct argv a = { .room = plan->argc + 2 * plan->n_ram + 4 * vm->n_nics + 24 };
+	struct argv a = {.room = plan->argc + 2 * plan->n_ram + 4 * vm->n_nics + 24};
 	a.v = calloc(a.room, sizeof *a.v);
 	if (!a.v)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left for a command line");
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left for a command line");
 
 	for (size_t i = 0; i < plan->argc; i++)
 		push(&a, strdup(plan->argv[i]));
@@ -128,7 +131,8 @@ int cmdline_build(const struct config_vm *vm, const struct cmdline_plan *plan, c
 	}
 	if (a.failed) {
 		cmdline_argv_free(a.v);
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left for a command line");
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left for a command line");
 	}
 	*ret_argv = a.v;
 	return 0;

@@ -26,10 +26,12 @@ int cmdline_take_netdev(struct planner *p, const char *arg, bool *keep, struct m
 	const char *id = qemu_opts_get(&o, "id");
 	*keep = false;
 	if (!id)
-		r = cmdline_refuse(err, "netdev", arg, "there is no id in it: write id=net0 and a section [nic net0]");
+		r = cmdline_refuse(err, "netdev", arg,
+			"there is no id in it: write id=net0 and a section [nic net0]");
 	else if (nic_index(p->vm, id) < 0)
 		r = cmdline_refuse(err, "netdev", arg,
-			"mcd must hold the output of every NIC: add a section [nic %.64s] with bridge = ..., or "
+			"mcd must hold the output of every NIC: add a section [nic %.64s] with "
+			"bridge = ..., or "
 			"take the NIC out",
 			id);
 	qemu_opts_clear(&o);
@@ -39,8 +41,8 @@ int cmdline_take_netdev(struct planner *p, const char *arg, bool *keep, struct m
 static char *with_mac(const char *arg, bool json, const uint8_t mac[6])
 {
 	char text[18], *out = NULL;
-	snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
-		mac[5]);
+	snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
+		mac[4], mac[5]);
 	if (!json)
 		return asprintf(&out, "%s,mac=%s", arg, text) < 0 ? NULL : out;
 	json_t *j = json_loads(arg, 0, NULL);
@@ -52,7 +54,7 @@ static char *with_mac(const char *arg, bool json, const uint8_t mac[6])
 
 int cmdline_take_device(struct planner *p, const char *arg, char **replace, struct mc_error *err)
 {
-	_cleanup_(qemu_opts_clear) struct qemu_opts o = { .n = 0 };
+	_cleanup_(qemu_opts_clear) struct qemu_opts o = {.n = 0};
 	int r = qemu_opts_parse(arg, "driver", &o, err);
 	if (r < 0)
 		return r;
@@ -67,9 +69,11 @@ int cmdline_take_device(struct planner *p, const char *arg, char **replace, stru
 	int i = nic_index(p->vm, netdev);
 	if (i < 0)
 		return cmdline_refuse(err, "device", arg,
-			"netdev=%.64s is in no section: add [nic %.64s] with bridge = ...", netdev, netdev);
+			"netdev=%.64s is in no section: add [nic %.64s] with bridge = ...", netdev,
+			netdev);
 	if (p->plan->nic_device[i])
-		return cmdline_refuse(err, "device", arg, "netdev=%.64s is already another device's", netdev);
+		return cmdline_refuse(
+			err, "device", arg, "netdev=%.64s is already another device's", netdev);
 	p->plan->nic_device[i] = true;
 	if (qemu_opts_get(&o, "mac"))
 		return 0;

@@ -19,8 +19,8 @@ int cmdline_refuse(struct mc_error *err, const char *option, const char *arg, co
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST, "-%s%s%.120s%s: %s", option, *arg ? " " : "", arg,
-		strlen(arg) > 120 ? "..." : "", text);
+	return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST, "-%s%s%.120s%s: %s", option,
+		*arg ? " " : "", arg, strlen(arg) > 120 ? "..." : "", text);
 }
 
 /* The digest is over zero-terminated words, so that no two lists of words are the same text. */
@@ -29,8 +29,8 @@ static void digest_word(XXH3_state_t *digest, const char *word)
 	XXH3_64bits_update(digest, word, strlen(word) + 1);
 }
 
-static void digest_option(XXH3_state_t *digest, const struct option_rule *rule, const char *name,
-	const char *arg)
+static void digest_option(
+	XXH3_state_t *digest, const struct option_rule *rule, const char *name, const char *arg)
 {
 	enum option_kind kind = rule ? rule->kind : OPTION_PLAIN;
 	struct qemu_opts o;
@@ -77,8 +77,8 @@ static void digest_rest(XXH3_state_t *digest, const struct planner *p)
 	}
 }
 
-static int take_option(struct planner *p, const struct option_rule *rule, const char *name, const char *arg,
-	bool *keep, char **replace, struct mc_error *err)
+static int take_option(struct planner *p, const struct option_rule *rule, const char *name,
+	const char *arg, bool *keep, char **replace, struct mc_error *err)
 {
 	switch (rule->kind) {
 	case OPTION_PLAIN:
@@ -106,7 +106,8 @@ static int take_option(struct planner *p, const struct option_rule *rule, const 
 		if (strcmp(arg, "none") == 0)
 			return 0;
 		return cmdline_refuse(err, name, arg,
-			"mcd makes the network side itself: write a section [nic net0] with bridge = ..., and "
+			"mcd makes the network side itself: write a section [nic net0] with bridge "
+			"= ..., and "
 			"-device virtio-net-pci,netdev=net0 in the command for the guest's side");
 	case OPTION_DEVICE:
 		return cmdline_take_device(p, arg, replace, err);
@@ -120,7 +121,8 @@ static int take_option(struct planner *p, const struct option_rule *rule, const 
 	case OPTION_SET: /* -set netdev... or -set object... would change what we replace */
 		if (!strncmp(arg, "device.", 7))
 			return 0;
-		return cmdline_refuse(err, name, arg, "only devices can be changed so: write it where it belongs");
+		return cmdline_refuse(err, name, arg,
+			"only devices can be changed so: write it where it belongs");
 	case OPTION_NAME:
 		p->plan->named = true;
 		return 0;
@@ -144,7 +146,8 @@ static int take_words(struct planner *p, char **words, size_t n, size_t *i, XXH3
 	const char *word = words[*i];
 	if (word[0] != '-')
 		return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST,
-			"the word \"%.64s\" belongs to no option: write a disk image as -drive file=..., and begin "
+			"the word \"%.64s\" belongs to no option: write a disk image as -drive "
+			"file=..., and begin "
 			"every key of the file in its first column",
 			word);
 	const char *name = word + (word[1] == '-' ? 2 : 1);
@@ -165,7 +168,8 @@ static int take_words(struct planner *p, char **words, size_t n, size_t *i, XXH3
 		digest_option(digest, rule, name, replace ? replace : arg);
 		keep_word(p->plan, mc_steal_ptr(words[*i]));
 		if (has_arg)
-			keep_word(p->plan, replace ? mc_steal_ptr(replace) : mc_steal_ptr(words[*i + 1]));
+			keep_word(p->plan,
+				replace ? mc_steal_ptr(replace) : mc_steal_ptr(words[*i + 1]));
 	}
 	*i += has_arg ? 2 : 1;
 	return 0;
@@ -177,7 +181,8 @@ static int plan_words(struct planner *p, char **words, size_t n, struct mc_error
 	if (n == 0 || words[0][0] == '-' || strchr(words[0], '='))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST,
 			"it must begin with the QEMU program, such as qemu-system-x86_64%s",
-			n && strchr(words[0], '=') ? ", and cannot set variables of the environment" : "");
+			n && strchr(words[0], '=') ? ", and cannot set variables of the environment"
+						   : "");
 	plan->argv = calloc(n + 1, sizeof *plan->argv);
 	XXH3_state_t *digest = XXH3_createState();
 	int r = 0;
@@ -205,14 +210,15 @@ static int plan_words(struct planner *p, char **words, size_t n, struct mc_error
 
 int cmdline_plan(const struct config_vm *vm, struct cmdline_plan *ret, struct mc_error *err)
 {
-	struct cmdline_plan plan = { .argc = 0 };
-	struct planner p = { .vm = vm, .plan = &plan };
+	struct cmdline_plan plan = {.argc = 0};
+	struct planner p = {.vm = vm, .plan = &plan};
 	char **words;
 	size_t n;
 	int r = words_split(vm->command, &words, &n, err);
 	if (r == 0) {
 		r = plan_words(&p, words, n, err);
-		/* Those that were kept are NULL now, so words_free would stop at the first of them. */
+		/* Those that were kept are NULL now, so words_free would stop at the first of them.
+		 */
 		for (size_t i = 0; i < n; i++)
 			free(words[i]);
 		free(words);

@@ -118,15 +118,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 {
 	static const char *const seeds[] = {
-		"# all keys\n[mcd]\nname = a\nrun-dir = /r\nstate-dir = /s\nvms-dir = /v\nkey-file = /k\n"
+		"# all keys\n[mcd]\nname = a\nrun-dir = /r\nstate-dir = /s\nvms-dir = /v\nkey-file "
+		"= /k\n"
 		"netbuf = relay\ndirty-tracking = auto\nkeep-alive = 50ms\nkeep-alive-misses = 5\n"
-		"failover = manual\ncluster = static\n[defaults]\ndelay = 1.5s\nmax-buffer = 256MiB\n"
-		"hold-limit = 64MB\n[host a]\naddress = 10.0.0.1\nport = 7801\n[host b]\naddress = fd00::2\n",
+		"failover = manual\ncluster = static\n[defaults]\ndelay = 1.5s\nmax-buffer = "
+		"256MiB\n"
+		"hold-limit = 64MB\n[host a]\naddress = 10.0.0.1\nport = 7801\n[host b]\naddress = "
+		"fd00::2\n",
 		"\xef\xbb\xbf[mcd]\r\nname: a\r\n\r\n[ host  a ]\r\naddress = 10.0.0.1\r\n",
 		"[vm]\ncommand = qemu -m 64M \\\n  -append 'a \"b\"' \\\n\n  # no\n\t-device "
-		"virtio-net-pci,netdev=n,mac=52:54:00:00:00:01\ndelay = 20ms\n[nic n]\nbridge = br0\n[nic m]\n"
+		"virtio-net-pci,netdev=n,mac=52:54:00:00:00:01\ndelay = 20ms\n[nic n]\nbridge = "
+		"br0\n[nic m]\n"
 		"bridge = br0\nmac = 52:54:00:00:00:02\n",
-		"[vm]\ncommand = q -device '{\"driver\":\"e1000\",\"netdev\":\"n\",\"mac\":\"52:54:00:00:00:01\"}'\n"
+		"[vm]\ncommand = q -device "
+		"'{\"driver\":\"e1000\",\"netdev\":\"n\",\"mac\":\"52:54:00:00:00:01\"}'\n"
 		"[nic n]\nbridge = br0\n",
 	};
 	if (i >= sizeof seeds / sizeof *seeds || strlen(seeds[i]) > cap)

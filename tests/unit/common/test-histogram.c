@@ -43,7 +43,7 @@ static void percentiles_are_within_two_percent_of_the_sorted_truth(void **state)
 		mc_histogram_add(&h, values[i]);
 	}
 	qsort(values, N, sizeof *values, ascending);
-	static const double wanted[] = { 1, 10, 50, 90, 99, 99.9 };
+	static const double wanted[] = {1, 10, 50, 90, 99, 99.9};
 	for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
 		size_t rank = (size_t)(wanted[i] * N / 100 + 0.999);
 		double truth = (double)values[rank - 1];
@@ -113,7 +113,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(an_empty_histogram_answers_zero, empty),
-		cmocka_unit_test_setup(percentiles_are_within_two_percent_of_the_sorted_truth, empty),
+		cmocka_unit_test_setup(
+			percentiles_are_within_two_percent_of_the_sorted_truth, empty),
 		cmocka_unit_test_setup(small_values_are_exact, empty),
 		cmocka_unit_test_setup(the_ends_are_exact_and_bound_every_percentile, empty),
 		cmocka_unit_test_setup(every_bucket_edge_is_inside_the_table, empty),

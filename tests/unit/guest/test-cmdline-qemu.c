@@ -57,7 +57,8 @@ static int remove_dir(void **state)
 
 static int open_tap(void)
 {
-	struct ifreq ifr = { .ifr_name = "mcdtest0", .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	struct ifreq ifr = {
+		.ifr_name = "mcdtest0", .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
 	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
 	if (fd >= 0 && ioctl(fd, TUNSETIFF, &ifr) < 0) {
 		close(fd);
@@ -70,11 +71,14 @@ static struct machine start(const char *command, bool nic, bool incoming)
 {
 	static char text[1000];
 	snprintf(text, sizeof text, "%s", command);
-	struct config_vm vm = { .name = "vm1", .path = "vm1.conf", .command = text, .n_nics = nic,
-		.nics = { { .id = "net0", .bridge = "br0", .mac = { 0x52, 0x54, 0, 1, 2, 3 } } } };
+	struct config_vm vm = {.name = "vm1",
+		.path = "vm1.conf",
+		.command = text,
+		.n_nics = nic,
+		.nics = {{.id = "net0", .bridge = "br0", .mac = {0x52, 0x54, 0, 1, 2, 3}}}};
 	struct cmdline_plan plan;
 	struct mc_error err = MC_ERROR_INIT;
-	struct machine m = { .tap_fd = -1 };
+	struct machine m = {.tap_fd = -1};
 	if (cmdline_plan(&vm, &plan, &err) < 0)
 		fail_msg("%s", err.msg);
 	m.n_ram = plan.n_ram;
@@ -85,8 +89,12 @@ static struct machine start(const char *command, bool nic, bool incoming)
 	}
 	if (nic)
 		assert_true((m.tap_fd = open_tap()) >= 0);
-	struct cmdline_inputs in = { .ram_fds = m.ram_fds, .tap_fds = &m.tap_fd, .qmp_path = qmp_path,
-		.qmp_oob_path = oob_path, .name = "vm1", .incoming = incoming };
+	struct cmdline_inputs in = {.ram_fds = m.ram_fds,
+		.tap_fds = &m.tap_fd,
+		.qmp_path = qmp_path,
+		.qmp_oob_path = oob_path,
+		.name = "vm1",
+		.incoming = incoming};
 	char **argv;
 	assert_int_equal(cmdline_build(&vm, &plan, &in, &argv, &err), 0);
 	m.pid = fork();
@@ -154,7 +162,8 @@ static void qemu_runs_with_its_ram_block_named_after_our_id(void **state)
 
 static void a_write_through_our_descriptor_is_seen_by_the_guest(void **state)
 {
-	struct machine m = start(QEMU "-m 64M", false, true); /* incoming: nothing runs, RAM is ours */
+	struct machine m =
+		start(QEMU "-m 64M", false, true); /* incoming: nothing runs, RAM is ours */
 	assert_true(has_status(&m, "inmigrate"));
 	assert_int_equal(pwrite(m.ram_fds[0], "\x12\x34\x56\x78", 4, 0x200000), 4);
 	must_have(&m, "xp /1wx 0x200000", "0x78563412");
@@ -163,14 +172,18 @@ static void a_write_through_our_descriptor_is_seen_by_the_guest(void **state)
 
 static void the_users_backends_keep_their_names(void **state)
 {
-	struct machine m = start(QEMU "-m 64M -smp 2 -object memory-backend-ram,id=left,size=32M "
-				      "-object '{\"qom-type\":\"memory-backend-memfd\",\"id\":\"right\",\"size\":33554432,\"merge\":false}' "
-				      "-numa node,memdev=left,cpus=0 -numa node,memdev=right,cpus=1",
-		false, true);
+	struct machine m =
+		start(QEMU "-m 64M -smp 2 -object memory-backend-ram,id=left,size=32M "
+			   "-object "
+			   "'{\"qom-type\":\"memory-backend-memfd\",\"id\":\"right\",\"size\":"
+			   "33554432,\"merge\":false}' "
+			   "-numa node,memdev=left,cpus=0 -numa node,memdev=right,cpus=1",
+			false, true);
 	must_have(&m, "info ramblock", "left ");
 	must_have(&m, "info ramblock", "right ");
 	stop(&m);
-	m = start(QEMU "-machine q35,memory-backend=main -object memory-backend-file,id=main,size=64M,mem-path=/dev/shm/none,share=on",
+	m = start(QEMU "-machine q35,memory-backend=main -object "
+		       "memory-backend-file,id=main,size=64M,mem-path=/dev/shm/none,share=on",
 		false, false);
 	must_have(&m, "info ramblock", "main ");
 	stop(&m);
@@ -184,8 +197,9 @@ static void the_nic_is_on_our_tap_with_our_mac(void **state)
 		skip();
 	}
 	close(probe);
-	static const char *const devices[] = { "", "-device e1000,netdev=net0",
-		"-netdev user,id=net0 -device '{\"driver\":\"virtio-net-pci\",\"netdev\":\"net0\"}'" };
+	static const char *const devices[] = {"", "-device e1000,netdev=net0",
+		"-netdev user,id=net0 -device "
+		"'{\"driver\":\"virtio-net-pci\",\"netdev\":\"net0\"}'"};
 	for (size_t i = 0; i < 3; i++) {
 		char text[500];
 		snprintf(text, sizeof text, QEMU "-m 64M %s", devices[i]);
