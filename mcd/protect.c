@@ -18,24 +18,6 @@
 
 /* --- before anything changes ---------------------------------------------------------------- */
 
-static int check_peer(struct vm *vm, const char *peer, struct mc_error *err)
-{
-	struct daemon *d = vm->d;
-	if (!strcmp(peer, d->cfg.name))
-		return mc_error_set(err, -EINVAL, MC_ECLASS_UNKNOWN_PEER,
-			"--peer %s is this host itself: name another one", peer);
-	if (!config_find_host(&d->cfg, peer)) {
-		char known[400] = "";
-		for (size_t i = 0; i < d->cfg.n_hosts; i++)
-			if (strcmp(d->cfg.hosts[i].name, d->cfg.name))
-				snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s",
-					*known ? ", " : "", d->cfg.hosts[i].name);
-		return mc_error_set(err, -ENOENT, MC_ECLASS_UNKNOWN_PEER,
-			"no host %s in %s: known are %s", peer, d->cfg.path, known);
-	}
-	return 0;
-}
-
 /* Once output is held a vote must be possible, or the guest would hang: no majority, no protection. */
 static int check_majority(struct vm *vm, struct mc_error *err)
 {
@@ -111,13 +93,14 @@ int protect_unexpected(struct epoch *e, const struct wire_header *h, struct mc_e
 static int prepare(struct epoch *e, struct mc_error *err)
 {
 	struct vm *vm = e->vm;
-	int r = check_peer(vm, e->peer, err);
-	if (r < 0)
-		return r;
+	int r;
 	if (vm->plan.has_disks)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
 			"%s has a writable disk (%s), which this version cannot mirror yet: make it readonly=on, or run it from memory",
 			vm->name, vm->plan.disk_option);
+	/* Connecting first: of a wrong key or version it says more than the silence of the keep-alives. */
+	if ((r = connect_peer(e, err)) < 0)
+		return r;
 	if (keepalive_suspected(vm->d->keepalive, e->peer))
 		return mc_error_set(err, -EHOSTUNREACH, MC_ECLASS_UNREACHABLE,
 			"no keep-alives from %s: is mcd running there, with the same cluster key? 'mcctl status' shows the hosts",
@@ -132,7 +115,7 @@ static int prepare(struct epoch *e, struct mc_error *err)
 		regions[i] = (struct dirty_region){ e->ram.v[i].qemu_addr, e->ram.v[i].size };
 	if ((r = slab_pool_new(vm->max_buffer, NULL, &e->pool, err)) < 0)
 		return r;
-	if ((r = connect_peer(e, err)) < 0 || (r = say_hello(e, err)) < 0)
+	if ((r = say_hello(e, err)) < 0)
 		return r;
 	return dirty_open(guest_pid(vm->guest), regions, e->ram.n, vm_dirty_backend(vm), &e->dirty, err);
 }

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #define ROUNDS_MAX   40
@@ -85,28 +86,66 @@ static int send_slab(struct sync *s, struct mc_error *err)
 	return r;
 }
 
-static int add_range(struct sync *s, const struct dirty_range *d, struct mc_error *err)
+static int add_zeroes(struct sync *s, uint32_t block, uint64_t off, uint64_t len, struct mc_error *err)
 {
-	const uint8_t *mem = s->e->ram.v[d->region].map + d->off;
-	for (uint64_t i = 0; i < d->len;) {
+	int r = 0;
+	if (!slab_append_zero(s->slab, block, off, len)) {
+		r = send_slab(s, err);
+		if (r == 0)
+			slab_append_zero(s->slab, block, off, len);
+	}
+	s->done += len;
+	return r;
+}
+
+/* Memory that exists: pages of zeroes are told, the others sent. */
+static int add_data(struct sync *s, uint32_t block, uint64_t off, uint64_t len, struct mc_error *err)
+{
+	const uint8_t *mem = s->e->ram.v[block].map + off;
+	for (uint64_t i = 0; i < len;) {
 		bool zero = is_zero(mem + i, PAGE);
 		uint64_t n = PAGE;
-		while (i + n < d->len && is_zero(mem + i + n, PAGE) == zero)
+		while (i + n < len && is_zero(mem + i + n, PAGE) == zero)
 			n += PAGE;
-		for (uint64_t done = 0; done < n;) {
-			size_t took = zero ? (slab_append_zero(s->slab, d->region, d->off + i, n) ? n : 0)
-				: slab_append(s->slab, d->region, d->off + i + done, mem + i + done, n - done);
-			if (!took) {
-				int r = send_slab(s, err);
-				if (r < 0)
-					return r;
-			}
-			done += took;
+		if (zero) {
+			int r = add_zeroes(s, block, off + i, n, err);
+			if (r < 0)
+				return r;
 		}
-		s->done += n;
+		for (uint64_t done = 0; !zero && done < n;) {
+			size_t took = slab_append(s->slab, block, off + i + done, mem + i + done, n - done);
+			int r = took ? 0 : send_slab(s, err);
+			if (r < 0)
+				return r;
+			done += took;
+			s->done += took;
+		}
 		i += n;
 	}
 	return 0;
+}
+
+/* Memory that the guest never touched is a hole in its file.  It must not even be looked at: reading a
+ * hole through the mapping would make a page of it, and a guest of 64 GB cost 64 GB at once. */
+static int add_range(struct sync *s, const struct dirty_range *d, struct mc_error *err)
+{
+	int fd = s->e->ram.v[d->region].fd, r = 0;
+	uint64_t at = d->off, end = d->off + d->len;
+	while (r == 0 && at < end) {
+		off_t data = lseek(fd, (off_t)at, SEEK_DATA);
+		if (data < 0 && errno != ENXIO) /* cannot tell: all of it is data */
+			return add_data(s, d->region, at, end - at, err);
+		uint64_t begin = data < 0 || (uint64_t)data > end ? end : (uint64_t)data & ~(uint64_t)(PAGE - 1);
+		if (begin > at)
+			r = add_zeroes(s, d->region, at, begin - at, err);
+		if (r < 0 || begin == end)
+			break;
+		off_t hole = lseek(fd, (off_t)begin, SEEK_HOLE);
+		uint64_t stop = hole < 0 || (uint64_t)hole > end ? end : ((uint64_t)hole + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+		r = add_data(s, d->region, begin, stop - begin, err);
+		at = stop;
+	}
+	return r;
 }
 
 /* One round: everything in e->list, then the standby's word that all of it is applied. */

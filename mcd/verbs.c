@@ -82,15 +82,33 @@ static int knobs(const json_t *args, struct vm_call *c, struct mc_error *err)
 	return 0;
 }
 
+static int check_peer(const struct daemon *d, const char *peer, struct mc_error *err)
+{
+	if (!strcmp(peer, d->cfg.name))
+		return mc_error_set(err, -EINVAL, MC_ECLASS_UNKNOWN_PEER,
+			"--peer %s is this host itself: name another one", peer);
+	if (!config_find_host(&d->cfg, peer)) {
+		char known[400] = "";
+		for (size_t i = 0; i < d->cfg.n_hosts; i++)
+			if (strcmp(d->cfg.hosts[i].name, d->cfg.name))
+				snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s",
+					*known ? ", " : "", d->cfg.hosts[i].name);
+		return mc_error_set(err, -ENOENT, MC_ECLASS_UNKNOWN_PEER,
+			"no host %s in %s: known are %s", peer, d->cfg.path, known);
+	}
+	return 0;
+}
+
 static void verb_protect(void *ctx, struct control_request *req, const json_t *args)
 {
-	struct vm *vm = find(ctx, req, args);
+	struct daemon *d = ctx;
+	struct vm *vm = find(d, req, args);
 	struct vm_call c = { .verb = VM_PROTECT, .req = req, .wait = flag(args, "wait", true) };
 	struct mc_error err = MC_ERROR_INIT;
 	if (!vm)
 		return;
 	snprintf(c.peer, sizeof c.peer, "%s", text(args, "peer"));
-	if (knobs(args, &c, &err) < 0)
+	if (check_peer(d, text(args, "peer"), &err) < 0 || knobs(args, &c, &err) < 0)
 		control_fail(req, &err);
 	else
 		pass_on(vm, &c);

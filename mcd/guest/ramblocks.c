@@ -186,7 +186,7 @@ static int add_block(struct finder *f, const struct ramblock_line *l, struct ram
 	_cleanup_close_ int fd = open_memory(f, id, path, m, err);
 	if (fd < 0)
 		return fd;
-	uint8_t *map = mmap(NULL, l->used, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	uint8_t *map = mmap(NULL, l->used, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
 		return mc_error_set(err, -errno, MC_ECLASS_MEMORY,
 			"%" PRIu64 " bytes of guest memory (\"%s\") cannot be mapped: %s", l->used, id,

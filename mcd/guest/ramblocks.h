@@ -16,7 +16,7 @@ struct ramblock {
 	char id[RAMBLOCK_ID_MAX + 1]; /* the memory backend's id: equal on both hosts */
 	uint64_t size;                /* bytes, page aligned */
 	uint64_t qemu_addr;           /* where QEMU maps it */
-	uint8_t *map;                 /* our own shared, populated mapping of the same memory */
+	uint8_t *map;                 /* our own shared mapping of the same memory; not populated: holes stay holes */
 	int fd;                       /* a descriptor of the memory */
 };
 
