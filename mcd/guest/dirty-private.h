@@ -14,8 +14,14 @@ struct dirty {
 	int uffd;
 	size_t registered; /* regions, from the first on */
 	struct page_region *vec;
+	bool wide; /* PAGE_IS_WRITTEN alone is not enough: see pagescan.c. May be set at any time */
 	/* softdirty */
 	uint64_t *chunk;
+	size_t n_lock;
+	struct dirty_lock {
+		void *at;
+		size_t len;
+	} * lock;   /* our mappings that keep the memory from being evicted */
 	bool fresh; /* nothing has been collected yet: report everything */
 };
 
@@ -31,8 +37,8 @@ struct dirty_ops {
 extern const struct dirty_ops dirty_pagescan_ops, dirty_softdirty_ops;
 
 /* Adds a range; ranges must come in order of region and start, and may overlap. */
-int dirty_list_add(struct dirty_list *l, uint32_t region, uint64_t off, uint64_t len,
-	struct mc_error *err);
+int dirty_list_add(
+	struct dirty_list *l, uint32_t region, uint64_t off, uint64_t len, struct mc_error *err);
 
 /* Whether the address space was whole just now.  A scan of the page tables of a process that is
  * being torn down finds nothing and says "no page was written", which would commit a checkpoint

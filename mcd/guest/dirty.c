@@ -14,8 +14,8 @@ void dirty_list_free(struct dirty_list *l)
 	*l = (struct dirty_list){0};
 }
 
-int dirty_list_add(struct dirty_list *l, uint32_t region, uint64_t off, uint64_t len,
-	struct mc_error *err)
+int dirty_list_add(
+	struct dirty_list *l, uint32_t region, uint64_t off, uint64_t len, struct mc_error *err)
 {
 	if (l->n && l->v[l->n - 1].region == region) {
 		struct dirty_range *last = &l->v[l->n - 1];
@@ -56,8 +56,8 @@ int dirty_probe(enum dirty_backend want, enum dirty_backend *ret_backend, struct
 		got = DIRTY_SOFT_DIRTY;
 		if (ops_of(got)->probe(&second) < 0)
 			/* The better backend's reason and cure, then the other's. */
-			return mc_error_set(err, r, first.cls, "%.370s; %.370s", first.msg,
-				second.msg);
+			return mc_error_set(
+				err, r, first.cls, "%.370s; %.370s", first.msg, second.msg);
 	} else if (r < 0) {
 		return mc_error_set(err, r, first.cls, "%s", first.msg);
 	}
@@ -83,7 +83,7 @@ static int check_regions(const struct dirty_region *regions, size_t n, struct mc
 	bool bad = !n || n > UINT32_MAX;
 	for (size_t i = 0; !bad && i < n; i++)
 		bad = regions[i].addr % page || regions[i].len % page || !regions[i].len ||
-			regions[i].addr + regions[i].len < regions[i].addr;
+		      regions[i].addr + regions[i].len < regions[i].addr;
 	if (bad)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
 			"a region of guest memory is empty or not aligned to pages");
@@ -105,7 +105,8 @@ int dirty_open(pid_t pid, const struct dirty_region *regions, size_t n, enum dir
 		d->region = malloc(n * sizeof *regions);
 	if (!d || !d->region) {
 		free(d);
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory to track dirty pages");
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory to track dirty pages");
 	}
 	memcpy(d->region, regions, n * sizeof *regions);
 	d->ops = ops_of(got);
@@ -118,12 +119,13 @@ int dirty_open(pid_t pid, const struct dirty_region *regions, size_t n, enum dir
 	snprintf(path, sizeof path, "/proc/%d/pagemap", (int)pid);
 	d->pagemap_fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (d->pagemap_fd < 0)
-		r = errno == ENOENT || errno == ESRCH ?
-			mc_error_set(err, -ESRCH, MC_ECLASS_QMP, "QEMU (process %d) has ended",
-				(int)pid) :
-			mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
-				"%s cannot be opened (%s); run mcd as root or with CAP_SYS_PTRACE", path,
-				strerror(errno));
+		r = errno == ENOENT || errno == ESRCH
+			    ? mc_error_set(err, -ESRCH, MC_ECLASS_QMP,
+				      "QEMU (process %d) has ended", (int)pid)
+			    : mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
+				      "%s cannot be opened (%s); run mcd as root or with "
+				      "CAP_SYS_PTRACE",
+				      path, strerror(errno));
 	if (!r)
 		r = dirty_check_alive(d, err);
 	if (!r)

@@ -48,10 +48,10 @@
 struct session {
 	pid_t pid;
 	struct user_regs_struct saved;
-	uint64_t mask;     /* the thread's signal mask */
-	uint64_t insn;     /* address of a `syscall` instruction */
-	uint64_t rseq_cs;  /* the restartable sequence it was in, 0 = none */
-	uint64_t rseq_at;  /* where that pointer is, 0 = no rseq area */
+	uint64_t mask;    /* the thread's signal mask */
+	uint64_t insn;    /* address of a `syscall` instruction */
+	uint64_t rseq_cs; /* the restartable sequence it was in, 0 = none */
+	uint64_t rseq_at; /* where that pointer is, 0 = no rseq area */
 	bool modified;
 };
 
@@ -164,8 +164,8 @@ static int session_begin(struct session *s, pid_t pid, struct mc_error *err)
 			"process %d is not a 64-bit program; use a 64-bit QEMU", (int)pid);
 	_cleanup_close_ int mem = open_mem(pid);
 	if (mem < 0)
-		return errno == EACCES || errno == EPERM ? trace_explain_eperm(pid, err) :
-							   gone(pid, err);
+		return errno == EACCES || errno == EPERM ? trace_explain_eperm(pid, err)
+							 : gone(pid, err);
 	s->insn = find_syscall_insn(s, mem);
 	/* Killed meanwhile: then its memory is gone, and so is the stop. */
 	if (!s->insn && ptrace(PTRACE_GETREGS, pid, NULL, &s->saved))
@@ -190,8 +190,8 @@ static int run_to_syscall_stop(struct session *s, uint64_t deadline, struct mc_e
 			return r;
 		if (WSTOPSIG(st) == (SIGTRAP | 0x80))
 			return 0;
-		/* With all signals blocked only SIGSTOP gets here, which has no handler: pass it on.
-		 * Events (a group-stop, SIGCONT) are passed over. */
+		/* With all signals blocked only SIGSTOP gets here, which has no handler: pass it
+		 * on. Events (a group-stop, SIGCONT) are passed over. */
 		sig = st >> 16 ? 0 : WSTOPSIG(st);
 		if (sig == SIGSEGV || sig == SIGBUS || sig == SIGILL || sig == SIGTRAP)
 			return mc_error_set(err, -EFAULT, MC_ECLASS_FAILED,
@@ -237,8 +237,8 @@ static int session_end(struct session *s, struct mc_error *err)
 	int r = 0;
 	if (s->modified) {
 		/* From a system call stop (or whatever a failure left) back to where we came in.
-		 * PTRACE_INTERRUPT is remembered while the thread is stopped; PTRACE_CONT fails when
-		 * it is not, which is as good. */
+		 * PTRACE_INTERRUPT is remembered while the thread is stopped; PTRACE_CONT fails
+		 * when it is not, which is as good. */
 		ptrace(PTRACE_INTERRUPT, s->pid, NULL, NULL);
 		ptrace(PTRACE_CONT, s->pid, NULL, NULL);
 		int st = 0;
@@ -278,7 +278,8 @@ static int do_syscall(void *arg, struct mc_error *err)
 	return r ? r : e;
 }
 
-int inject_syscall(pid_t pid, long nr, const uint64_t args[6], int64_t *ret_value, struct mc_error *err)
+int inject_syscall(
+	pid_t pid, long nr, const uint64_t args[6], int64_t *ret_value, struct mc_error *err)
 {
 	struct job job = {.pid = pid, .nr = nr, .args = args};
 	int r = trace_run(do_syscall, &job, err);
@@ -359,7 +360,8 @@ static int unsupported(struct mc_error *err)
 		"dirty-tracking = soft-dirty");
 }
 
-int inject_syscall(pid_t pid, long nr, const uint64_t args[6], int64_t *ret_value, struct mc_error *err)
+int inject_syscall(
+	pid_t pid, long nr, const uint64_t args[6], int64_t *ret_value, struct mc_error *err)
 {
 	return unsupported(err);
 }

@@ -16,10 +16,11 @@
  * The last arises when a written page loses its mapping before the collect: reclaim under memory
  * pressure, khugepaged, MADV_DONTNEED, a huge mapping that is split.  The page cache keeps the
  * data, the page table forgets that it was written.  Kernels disagree on whether PAGE_IS_WRITTEN
- * covers it (the first ones leave out what has no page table; later ones were corrected), and
- * where it does not, the standby's copy would be silently stale.  So the query is "written, or not
- * present", markers are sorted out here, and what is left counts as written, on every kernel.  As
- * every scan puts markers into what it finds empty, this costs nothing in the steady state.
+ * covers it (the first ones leave out what has no page table; later ones, and stable kernels with
+ * the correction, do not), and where it does not, the standby's copy would be silently stale.  So
+ * the kernel is tried out, in memory of our own.  If it fails, the query is "written, or not
+ * present", markers are sorted out here, and what is left counts as written; this takes twice the
+ * time.  As every scan puts markers into what it finds empty, nothing is reported twice.
  */
 #include "common/cleanup.h"
 #include "mcd/guest/dirty-private.h"
@@ -30,6 +31,7 @@
 #include <linux/userfaultfd.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 /* Debian 12's headers are those of Linux 6.1 and have none of this. */
@@ -99,19 +101,23 @@ static int pagescan_probe(struct mc_error *err)
 			"CONFIG_PROC_PAGE_MONITOR set?",
 			strerror(errno));
 	struct page_region vec;
-	struct pm_scan_arg arg = {.vec = (uintptr_t)&vec, .vec_len = 1,
-		.category_mask = PAGE_IS_WRITTEN, .return_mask = PAGE_IS_WRITTEN};
+	struct pm_scan_arg arg = {.vec = (uintptr_t)&vec,
+		.vec_len = 1,
+		.category_mask = PAGE_IS_WRITTEN,
+		.return_mask = PAGE_IS_WRITTEN};
 	if (scan(fd, &arg) == -ENOTTY)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_KERNEL,
 			"the kernel has no PAGEMAP_SCAN; use Linux 6.7 or later");
 	_cleanup_close_ int uffd = (int)syscall(SYS_userfaultfd, UFFD_FLAGS);
 	if (uffd < 0 && (errno == EPERM || errno == EACCES))
 		return mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
-			"userfaultfd is forbidden, by a seccomp filter or a security module; allow it "
+			"userfaultfd is forbidden, by a seccomp filter or a security module; allow "
+			"it "
 			"for mcd and QEMU, or run mcd outside of the container");
 	if (uffd < 0 || enable_features(uffd))
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_KERNEL,
-			"the kernel has no asynchronous userfaultfd write protection; use Linux 6.7 or "
+			"the kernel has no asynchronous userfaultfd write protection; use Linux "
+			"6.7 or "
 			"later with CONFIG_USERFAULTFD");
 	return 0;
 }
@@ -126,26 +132,67 @@ static int register_region(struct dirty *d, const struct dirty_region *g, struct
 		return 0;
 	if (errno == EBUSY)
 		return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
-			"the memory of QEMU (process %d) is already tracked by another userfaultfd; stop "
+			"the memory of QEMU (process %d) is already tracked by another "
+			"userfaultfd; stop "
 			"the other mcd, or restart the VM",
 			(int)d->pid);
 	if (errno == ESRCH)
-		return mc_error_set(err, -ESRCH, MC_ECLASS_QMP, "QEMU (process %d) has ended",
-			(int)d->pid);
+		return mc_error_set(
+			err, -ESRCH, MC_ECLASS_QMP, "QEMU (process %d) has ended", (int)d->pid);
 	return mc_error_set(err, -errno, MC_ECLASS_FAILED,
 		"write-protecting the memory of QEMU (process %d) failed: %s", (int)d->pid,
 		strerror(errno));
+}
+
+/* Whether PAGE_IS_WRITTEN covers what has no page table, and what lost its mapping. */
+static bool written_is_enough(void)
+{
+	const size_t size = 2 << 20, page = (size_t)getpagesize();
+	_cleanup_close_ int uffd = (int)syscall(SYS_userfaultfd, UFFD_FLAGS);
+	_cleanup_close_ int memfd = memfd_create("mcd-probe", MFD_CLOEXEC);
+	_cleanup_close_ int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (uffd < 0 || memfd < 0 || pagemap < 0 || enable_features(uffd) ||
+		ftruncate(memfd, (off_t)size))
+		return false;
+	/* Twice the size, to have an aligned part that begins without page table. */
+	uint8_t *p = mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return false;
+	uint8_t *at = (uint8_t *)(((uintptr_t)p + size - 1) & ~(uintptr_t)(size - 1));
+	bool enough =
+		mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memfd, 0) == at;
+	struct uffdio_register reg = {{(uintptr_t)at, size}, UFFDIO_REGISTER_MODE_WP, 0};
+	enough = enough && !ioctl(uffd, UFFDIO_REGISTER, &reg);
+	for (int round = 0; enough && round < 2; round++) {
+		struct page_region vec;
+		struct pm_scan_arg arg = {.flags = PM_SCAN_WP_MATCHING,
+			.vec = (uintptr_t)&vec,
+			.vec_len = 1,
+			.start = (uintptr_t)at,
+			.end = (uintptr_t)at + size,
+			.category_mask = PAGE_IS_WRITTEN,
+			.return_mask = PAGE_IS_WRITTEN};
+		size_t want = round ? page : size;
+		enough = scan(pagemap, &arg) == 1 && vec.start == (uintptr_t)at &&
+			 vec.end - vec.start == want;
+		*(volatile uint8_t *)at = 1;
+		madvise(at, page, MADV_DONTNEED);
+	}
+	munmap(p, 2 * size);
+	return enough;
 }
 
 static int pagescan_arm(struct dirty *d, struct mc_error *err)
 {
 	d->vec = malloc(VEC_LEN * sizeof *d->vec);
 	if (!d->vec)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory to scan page tables");
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory to scan page tables");
 	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, d->pid, 0);
 	if (pidfd < 0)
-		return mc_error_set(err, -ESRCH, MC_ECLASS_QMP, "QEMU (process %d) has ended",
-			(int)d->pid);
+		return mc_error_set(
+			err, -ESRCH, MC_ECLASS_QMP, "QEMU (process %d) has ended", (int)d->pid);
+	d->wide = !written_is_enough();
 	int r = inject_userfaultfd(d->pid, pidfd, UFFD_FLAGS, err);
 	if (r < 0)
 		return r;
@@ -171,7 +218,8 @@ static int scan_failed(const struct dirty *d, int r, struct mc_error *err)
 			"QEMU (process %d) ended while its dirty pages were read", (int)d->pid);
 	if (r == -EPERM)
 		return mc_error_set(err, r, MC_ECLASS_QMP,
-			"QEMU (process %d) replaced a mapping of guest memory, whose writes are no longer "
+			"QEMU (process %d) replaced a mapping of guest memory, whose writes are no "
+			"longer "
 			"seen; protect the VM anew",
 			(int)d->pid);
 	return mc_error_set(err, r, MC_ECLASS_FAILED, "PAGEMAP_SCAN of process %d failed: %s",
@@ -190,10 +238,15 @@ static int scan_region(struct dirty *d, uint32_t index, uint64_t flags, struct d
 			.end = end,
 			.vec = (uintptr_t)d->vec,
 			.vec_len = VEC_LEN,
-			.category_inverted = PAGE_IS_PRESENT,
-			.category_anyof_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT,
-			.return_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
 		};
+		if (d->wide) {
+			arg.category_inverted = PAGE_IS_PRESENT;
+			arg.category_anyof_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT;
+			arg.return_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+		} else { /* exactly this is the kernel's fast path */
+			arg.category_mask = PAGE_IS_WRITTEN;
+			arg.return_mask = PAGE_IS_WRITTEN;
+		}
 		int n = scan(d->pagemap_fd, &arg);
 		if (n < 0)
 			return scan_failed(d, n, err);
@@ -201,7 +254,8 @@ static int scan_region(struct dirty *d, uint32_t index, uint64_t flags, struct d
 			const struct page_region *p = &d->vec[i];
 			if (!(p->categories & PAGE_IS_WRITTEN) && (p->categories & PAGE_IS_SWAPPED))
 				continue;
-			int r = dirty_list_add(list, index, p->start - g->addr, p->end - p->start, err);
+			int r = dirty_list_add(
+				list, index, p->start - g->addr, p->end - p->start, err);
 			if (r < 0)
 				return r;
 		}

@@ -5,7 +5,8 @@
  *   QEMU 7.2   <name>  <page size> KiB  0x<offset> 0x<used> 0x<total>
  *   QEMU 8.1+  the same, then 0x<address> and ro|rw
  *
- * Names are right-aligned and may be long or contain spaces, so lines are read from their right end.
+ * Names are right-aligned and may be long or contain spaces, so lines are read from their right
+ * end.
  */
 #include "common/cleanup.h"
 #include "mcd/guest/ramblocks-private.h"
@@ -84,7 +85,8 @@ static bool parse_line(char *line, struct ramblock_line *ret)
 	return true;
 }
 
-int ramblocks_parse(const char *text, struct ramblock_line **ret, size_t *ret_n, struct mc_error *err)
+int ramblocks_parse(
+	const char *text, struct ramblock_line **ret, size_t *ret_n, struct mc_error *err)
 {
 	_cleanup_free_ char *copy = strdup(text);
 	_cleanup_free_ struct ramblock_line *v = NULL;
@@ -102,21 +104,24 @@ int ramblocks_parse(const char *text, struct ramblock_line **ret, size_t *ret_n,
 			cap = cap ? 2 * cap : 32;
 			struct ramblock_line *bigger = realloc(v, cap * sizeof *v);
 			if (!bigger)
-				return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "out of memory");
+				return mc_error_set(
+					err, -ENOMEM, MC_ECLASS_MEMORY, "out of memory");
 			v = bigger;
 		}
 		/* Skipping a line that is not understood could leave out a block of RAM. */
 		_cleanup_free_ char *shown = strdup(line);
 		if (!head || !parse_line(line, &v[n]))
 			return mc_error_set(err, -EPROTO, MC_ECLASS_GUEST,
-				"this QEMU lists its memory in an unknown layout (\"%.200s\"); use a QEMU "
+				"this QEMU lists its memory in an unknown layout (\"%.200s\"); use "
+				"a QEMU "
 				"version that mcd knows (7.2 or later)",
 				shown ? shown : "");
 		n++;
 	}
 	if (!n)
 		return mc_error_set(err, -EPROTO, MC_ECLASS_GUEST,
-			"this QEMU lists no memory (info ramblock); use a QEMU version that mcd knows "
+			"this QEMU lists no memory (info ramblock); use a QEMU version that mcd "
+			"knows "
 			"(7.2 or later)");
 	*ret = mc_steal_ptr(v);
 	*ret_n = n;
@@ -134,8 +139,8 @@ bool ramblocks_is_rom(const struct ramblock_line *l)
 	/* "/rom@...": files that QEMU hands to the firmware (ACPI tables), made anew at each reset.
 	 * "*.rom": pc.rom and the option ROMs of PCI cards. */
 	return l->read_only || !strncmp(l->id, "/rom@", 5) || ends_with(l->id, ".rom") ||
-		!strcmp(l->id, "pc.bios") || !strcmp(l->id, "isa-bios") ||
-		!strcmp(l->id, "pc.isa-bios");
+	       !strcmp(l->id, "pc.bios") || !strcmp(l->id, "isa-bios") ||
+	       !strcmp(l->id, "pc.isa-bios");
 }
 
 int ramblocks_refuse(const char *id, bool is_backend, struct mc_error *err)
@@ -146,12 +151,15 @@ int ramblocks_refuse(const char *id, bool is_backend, struct mc_error *err)
 		what = "guest RAM that is not shared";
 		cure = "give the memory backend share=on, or give the size by -m alone and let mcd "
 		       "supply the memory";
-	} else if (ends_with(id, "vga.vram") || strstr(id, "qxl.") || ends_with(id, "vmsvga.vram")) {
+	} else if (ends_with(id, "vga.vram") || strstr(id, "qxl.") ||
+		   ends_with(id, "vmsvga.vram")) {
 		what = "the memory of a display adapter";
-		cure = "use -nodefaults -vga none and a serial console or a remote desktop in the guest";
+		cure = "use -nodefaults -vga none and a serial console or a remote desktop in the "
+		       "guest";
 	} else if (!strncmp(id, "system.flash", 12)) {
 		what = "a flash chip that the guest can write";
-		cure = "start the firmware with -bios FILE instead of -drive if=pflash or -machine pflash0";
+		cure = "start the firmware with -bios FILE instead of -drive if=pflash or -machine "
+		       "pflash0";
 	} else if (strstr(id, "ivshmem")) {
 		what = "memory shared with another program";
 		cure = "remove the ivshmem device";
@@ -160,10 +168,12 @@ int ramblocks_refuse(const char *id, bool is_backend, struct mc_error *err)
 		cure = "add ppi=off to the TPM device";
 	}
 	return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-		"memory block \"%s\" is %s, and would be missing after a takeover; %s", id, what, cure);
+		"memory block \"%s\" is %s, and would be missing after a takeover; %s", id, what,
+		cure);
 }
 
-int ramblocks_parse_maps(const char *text, struct ram_mapping **ret, size_t *ret_n, struct mc_error *err)
+int ramblocks_parse_maps(
+	const char *text, struct ram_mapping **ret, size_t *ret_n, struct mc_error *err)
 {
 	_cleanup_free_ struct ram_mapping *v = NULL;
 	size_t n = 0, cap = 0;
@@ -175,14 +185,14 @@ int ramblocks_parse_maps(const char *text, struct ram_mapping **ret, size_t *ret
 		char perm[5];
 		bool fits = sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64,
 				    &start, &end, perm, &off, &major, &minor, &ino) == 7 &&
-			!strncmp(perm, "rw", 2) && perm[3] == 's' && ino;
+			    !strncmp(perm, "rw", 2) && perm[3] == 's' && ino;
 		if (!fits) {
 			open = false;
 			continue;
 		}
 		struct ram_mapping *last = n ? &v[n - 1] : NULL;
-		if (open && off == next_off && start == last->addr + last->len && ino == last->ino &&
-			major == last->dev_major && minor == last->dev_minor) {
+		if (open && off == next_off && start == last->addr + last->len &&
+			ino == last->ino && major == last->dev_major && minor == last->dev_minor) {
 			last->len += end - start;
 			next_off += end - start;
 			continue;
@@ -194,7 +204,8 @@ int ramblocks_parse_maps(const char *text, struct ram_mapping **ret, size_t *ret
 			cap = cap ? 2 * cap : 32;
 			struct ram_mapping *bigger = realloc(v, cap * sizeof *v);
 			if (!bigger)
-				return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "out of memory");
+				return mc_error_set(
+					err, -ENOMEM, MC_ECLASS_MEMORY, "out of memory");
 			v = bigger;
 		}
 		v[n++] = (struct ram_mapping){start, end - start, major, minor, ino, end};
@@ -214,21 +225,25 @@ int ramblocks_choose(const struct ram_wanted *w, const struct ram_mapping *maps,
 		const struct ram_mapping *m = &maps[i];
 		if (m->len != w->size || (w->hva && m->addr != w->hva))
 			continue;
-		if (w->by_file && (m->ino != w->ino || makedev(m->dev_major, m->dev_minor) != w->dev))
+		if (w->by_file &&
+			(m->ino != w->ino || makedev(m->dev_major, m->dev_minor) != w->dev))
 			continue;
 		found = m;
 		hits++;
 	}
 	if (!hits)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-			"the memory of backend \"%s\" (%" PRIu64 " bytes) was not found among QEMU's shared "
-			"mappings; use memory-backend-file or memory-backend-memfd with share=on and "
+			"the memory of backend \"%s\" (%" PRIu64
+			" bytes) was not found among QEMU's shared "
+			"mappings; use memory-backend-file or memory-backend-memfd with share=on "
+			"and "
 			"without hugepages, offsets or read-only options",
 			w->id, w->size);
 	if (hits > 1 || (!w->by_file && !w->hva && w->same_size > 1))
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-			"backend \"%s\" cannot be told from another mapping of the same size (%" PRIu64
-			" bytes); let mcd supply the memory, or use memory-backend-file, each with a file "
+			"backend \"%s\" cannot be told from another mapping of the same size "
+			"(%" PRIu64 " bytes); let mcd supply the memory, or use "
+				    "memory-backend-file, each with a file "
 			"of its own",
 			w->id, w->size);
 	*ret = found;

@@ -9,11 +9,12 @@
 struct ramblock_line {
 	char id[RAMBLOCK_ID_MAX + 1];
 	uint64_t used, total;
-	uint64_t hva; /* 0: this QEMU does not tell */
+	uint64_t hva;   /* 0: this QEMU does not tell */
 	bool read_only; /* false: writable, or this QEMU does not tell */
 };
 /* ret is malloc'd. -EPROTO for a text that is none of the known layouts. */
-int ramblocks_parse(const char *text, struct ramblock_line **ret, size_t *ret_n, struct mc_error *err);
+int ramblocks_parse(
+	const char *text, struct ramblock_line **ret, size_t *ret_n, struct mc_error *err);
 
 /* A block that the guest cannot write, and that every QEMU of this command line makes alike. */
 bool ramblocks_is_rom(const struct ramblock_line *l);
@@ -29,14 +30,15 @@ struct ram_mapping {
 	uint64_t first_end; /* end of the first line: names its entry in /proc/PID/map_files */
 };
 /* Every shared, writable, file-backed mapping that begins at the file's start. ret is malloc'd. */
-int ramblocks_parse_maps(const char *text, struct ram_mapping **ret, size_t *ret_n, struct mc_error *err);
+int ramblocks_parse_maps(
+	const char *text, struct ram_mapping **ret, size_t *ret_n, struct mc_error *err);
 
 /* What is known of a backend when its mapping is looked for. */
 struct ram_wanted {
 	const char *id;
 	uint64_t size;
-	uint64_t hva;    /* 0 = unknown */
-	bool by_file;    /* dev and ino are known */
+	uint64_t hva; /* 0 = unknown */
+	bool by_file; /* dev and ino are known */
 	dev_t dev;
 	uint64_t ino;
 	size_t same_size; /* backends of this size whose file is not known, this one included */

@@ -43,7 +43,8 @@ static int read_maps(pid_t pid, char **ret, struct mc_error *err)
 			cap += 262144;
 			char *bigger = realloc(text, cap);
 			if (!bigger)
-				return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "out of memory");
+				return mc_error_set(
+					err, -ENOMEM, MC_ECLASS_MEMORY, "out of memory");
 			text = bigger;
 		}
 		ssize_t got = fd < 0 ? -1 : read(fd, text + n, cap - n - 1);
@@ -87,7 +88,8 @@ static json_t *find_memdev(const struct finder *f, const char *id)
 {
 	size_t i;
 	json_t *m;
-	json_array_foreach(f->memdev, i, m) {
+	json_array_foreach(f->memdev, i, m)
+	{
 		const char *s = json_string_value(json_object_get(m, "id"));
 		if (s && !strcmp(s, id))
 			return m;
@@ -102,8 +104,9 @@ static bool file_path(const struct finder *f, const char *id, char *ret, size_t 
 	snprintf(object, sizeof object, "/objects/%s", id);
 	json_t *result = NULL;
 	/* A memory-backend-memfd has no such property: any answer but a path means "unknown". */
-	if (qmp_command(f->q, "qom-get", json_pack("{s:s, s:s}", "path", object, "property", "mem-path"),
-		    QMP_TIMEOUT, &result, NULL))
+	if (qmp_command(f->q, "qom-get",
+		    json_pack("{s:s, s:s}", "path", object, "property", "mem-path"), QMP_TIMEOUT,
+		    &result, NULL))
 		return false;
 	const char *path = json_string_value(result);
 	int n = -1;
@@ -135,13 +138,14 @@ static int open_memory(const struct finder *f, const char *id, const char *path,
 	char by_map[96];
 	int fd = *path ? open(path, O_RDWR | O_CLOEXEC) : -1;
 	if (fd < 0) {
-		snprintf(by_map, sizeof by_map, "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)f->pid,
-			m->addr, m->first_end);
+		snprintf(by_map, sizeof by_map, "/proc/%d/map_files/%" PRIx64 "-%" PRIx64,
+			(int)f->pid, m->addr, m->first_end);
 		fd = open(by_map, O_RDWR | O_CLOEXEC);
 	}
 	if (fd < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
-			"the memory of backend \"%s\" cannot be opened (%s: %s); run mcd as root or with "
+			"the memory of backend \"%s\" cannot be opened (%s: %s); run mcd as root "
+			"or with "
 			"CAP_SYS_ADMIN and CAP_SYS_PTRACE",
 			id, *path ? path : by_map, strerror(errno));
 	/* Between looking and opening, or with a path that lies: it must be what QEMU maps. */
@@ -149,15 +153,16 @@ static int open_memory(const struct finder *f, const char *id, const char *path,
 	if (fstat(fd, &st) || st.st_ino != m->ino || (uint64_t)st.st_size < m->len) {
 		close(fd);
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-			"backend \"%s\": the file opened is not the memory that QEMU maps; let mcd supply "
+			"backend \"%s\": the file opened is not the memory that QEMU maps; let mcd "
+			"supply "
 			"the memory",
 			id);
 	}
 	return fd;
 }
 
-static int add_block(struct finder *f, const struct ramblock_line *l, struct ramblocks *b,
-	struct mc_error *err)
+static int add_block(
+	struct finder *f, const struct ramblock_line *l, struct ramblocks *b, struct mc_error *err)
 {
 	const char *id = backend_id(l);
 	char path[4352] = "";
@@ -178,21 +183,24 @@ static int add_block(struct finder *f, const struct ramblock_line *l, struct ram
 	for (size_t i = 0; i < b->n; i++)
 		if (b->v[i].qemu_addr == m->addr)
 			return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-				"backends \"%s\" and \"%s\" are the same memory; give each its own file",
+				"backends \"%s\" and \"%s\" are the same memory; give each its own "
+				"file",
 				b->v[i].id, id);
 	if (b->n == RAMBLOCKS_MAX)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-			"the VM has more than %d memory backends; use fewer, larger ones", RAMBLOCKS_MAX);
+			"the VM has more than %d memory backends; use fewer, larger ones",
+			RAMBLOCKS_MAX);
 	_cleanup_close_ int fd = open_memory(f, id, path, m, err);
 	if (fd < 0)
 		return fd;
 	uint8_t *map = mmap(NULL, l->used, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
 		return mc_error_set(err, -errno, MC_ECLASS_MEMORY,
-			"%" PRIu64 " bytes of guest memory (\"%s\") cannot be mapped: %s", l->used, id,
-			strerror(errno));
+			"%" PRIu64 " bytes of guest memory (\"%s\") cannot be mapped: %s", l->used,
+			id, strerror(errno));
 	struct ramblock *v = &b->v[b->n++];
-	*v = (struct ramblock){.size = l->used, .qemu_addr = m->addr, .map = map, .fd = mc_steal_fd(&fd)};
+	*v = (struct ramblock){
+		.size = l->used, .qemu_addr = m->addr, .map = map, .fd = mc_steal_fd(&fd)};
 	snprintf(v->id, sizeof v->id, "%s", id);
 	return 0;
 }
@@ -211,7 +219,8 @@ static int add_all(struct finder *f, struct ramblocks *b, struct mc_error *err)
 	}
 	if (!r && !b->n)
 		r = mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-			"the VM has no shared memory; give the size by -m and let mcd supply the memory");
+			"the VM has no shared memory; give the size by -m and let mcd supply the "
+			"memory");
 	return r;
 }
 

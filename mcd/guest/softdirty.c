@@ -11,7 +11,10 @@
  * A page that loses its mapping (reclaim, khugepaged) loses the bit with it and is then
  * indistinguishable from one that was never mapped.  So every page is mapped before tracking
  * begins, by reading a byte of it through the kernel, and a page without mapping counts as written
- * (and is mapped again before the bits are cleared).
+ * (and is mapped again before the bits are cleared).  One that is written, loses its mapping and is
+ * then read, all between two collects, would still escape: it is mapped, without the bit.  So what
+ * takes mappings away is kept out: our own locked mapping of the memory makes it unevictable, and
+ * with huge pages in shared memory (khugepaged) tracking is refused.
  */
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -20,6 +23,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
@@ -48,7 +52,8 @@ static int softdirty_probe(struct mc_error *err)
 	/* A page just written in a new mapping has the bit, if there is such a bit. */
 	if (!(entry & PM_SOFT_DIRTY))
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_KERNEL,
-			"the kernel has no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY); use a kernel of a "
+			"the kernel has no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY); use a kernel "
+			"of a "
 			"distribution, or Linux 6.7 or later for pagemap-scan");
 	return 0;
 }
@@ -74,18 +79,94 @@ static void touch(const struct dirty *d, uint64_t addr, uint64_t len)
 	}
 }
 
+static int refuse_huge_pages(struct mc_error *err)
+{
+	char mode[128] = "";
+	_cleanup_fclose_ FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
+	if (f && fgets(mode, sizeof mode, f) && !strstr(mode, "[never]") && !strstr(mode, "[deny]"))
+		return mc_error_set(err, -ENOTSUP, MC_ECLASS_KERNEL,
+			"soft-dirty tracking is not reliable with huge pages in shared memory; "
+			"write "
+			"\"never\" to /sys/kernel/mm/transparent_hugepage/shmem_enabled, or use "
+			"Linux 6.7 or "
+			"later");
+	return 0;
+}
+
+static int lock_failed(const struct dirty *d, const char *what, struct mc_error *err)
+{
+	return mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
+		"the memory of QEMU (process %d) cannot be locked, which soft-dirty tracking needs "
+		"(%s: "
+		"%s); run mcd as root, or with CAP_IPC_LOCK, CAP_SYS_PTRACE and "
+		"CAP_CHECKPOINT_RESTORE",
+		(int)d->pid, what, strerror(errno));
+}
+
+/* Maps and locks one line of /proc/PID/maps here. */
+static int lock_mapping(
+	struct dirty *d, uint64_t start, uint64_t end, uint64_t off, struct mc_error *err)
+{
+	char path[96];
+	snprintf(path, sizeof path, "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)d->pid, start,
+		end);
+	struct dirty_lock *v = realloc(d->lock, (d->n_lock + 1) * sizeof *v);
+	if (!v)
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory to track dirty pages");
+	d->lock = v;
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return lock_failed(d, path, err);
+	size_t len = (size_t)(end - start);
+	void *p = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, (off_t)off);
+	if (p == MAP_FAILED)
+		return lock_failed(d, "mmap", err);
+	d->lock[d->n_lock++] = (struct dirty_lock){p, len};
+	return mlock(p, len) ? lock_failed(d, "mlock", err) : 0;
+}
+
+static int lock_memory(struct dirty *d, struct mc_error *err)
+{
+	char path[64], line[4352];
+	snprintf(path, sizeof path, "/proc/%d/maps", (int)d->pid);
+	_cleanup_fclose_ FILE *f = fopen(path, "re");
+	if (!f)
+		return gone(d, err);
+	while (fgets(line, sizeof line, f)) {
+		uint64_t start, end, off;
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64, &start, &end, &off) != 3)
+			continue;
+		bool ours = false;
+		for (size_t i = 0; i < d->n; i++)
+			ours = ours || (start < d->region[i].addr + d->region[i].len &&
+					       end > d->region[i].addr);
+		int r = ours ? lock_mapping(d, start, end, off, err) : 0;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 static int softdirty_arm(struct dirty *d, struct mc_error *err)
 {
+	int r = refuse_huge_pages(err);
+	if (!r)
+		r = lock_memory(d, err);
+	if (r < 0)
+		return r;
 	d->chunk = malloc(CHUNK_PAGES * sizeof *d->chunk);
 	if (!d->chunk)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory to read page tables");
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory to read page tables");
 	for (size_t i = 0; i < d->n; i++)
 		touch(d, d->region[i].addr, d->region[i].len);
 	return 0;
 }
 
 /* Adds the written pages of one region to the list, and maps those that are not mapped. */
-static int read_region(struct dirty *d, uint32_t index, struct dirty_list *list, struct mc_error *err)
+static int read_region(
+	struct dirty *d, uint32_t index, struct dirty_list *list, struct mc_error *err)
 {
 	const struct dirty_region *g = &d->region[index];
 	uint64_t page = (uint64_t)getpagesize(), pages = g->len / page;
@@ -165,6 +246,9 @@ static int softdirty_peek(struct dirty *d, uint64_t *ret_bytes, struct mc_error 
 /* The bits are just bits: nothing of ours is in the process. */
 static void softdirty_disarm(struct dirty *d)
 {
+	for (size_t i = 0; i < d->n_lock; i++)
+		munmap(d->lock[i].at, d->lock[i].len);
+	free(d->lock);
 	free(d->chunk);
 }
 

@@ -90,8 +90,8 @@ int trace_seize(pid_t pid, pid_t tid, struct mc_error *err)
 		return set_gone(pid, err);
 	if (e == EPERM)
 		return trace_explain_eperm(pid, err);
-	return mc_error_set(err, -e, MC_ECLASS_FAILED, "tracing process %d failed: %s", (int)pid,
-		strerror(e));
+	return mc_error_set(
+		err, -e, MC_ECLASS_FAILED, "tracing process %d failed: %s", (int)pid, strerror(e));
 }
 
 int trace_wait(pid_t pid, pid_t tid, uint64_t deadline, int *ret_status, struct mc_error *err)
@@ -125,7 +125,8 @@ int trace_wait(pid_t pid, pid_t tid, uint64_t deadline, int *ret_status, struct 
 		if (round < 20)
 			sched_yield();
 		else
-			nanosleep(&(struct timespec){.tv_nsec = round < 100 ? 20000 : 1000000}, NULL);
+			nanosleep(
+				&(struct timespec){.tv_nsec = round < 100 ? 20000 : 1000000}, NULL);
 	}
 }
 
@@ -172,7 +173,8 @@ int trace_run(int (*fn)(void *arg, struct mc_error *err), void *arg, struct mc_e
 	int r = pthread_create(&thread, NULL, run_thread, &run);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r)
-		return mc_error_set(err, -r, MC_ECLASS_MEMORY, "no thread for tracing: %s", strerror(r));
+		return mc_error_set(
+			err, -r, MC_ECLASS_MEMORY, "no thread for tracing: %s", strerror(r));
 	pthread_join(thread, NULL);
 	return run.r;
 }
@@ -183,7 +185,7 @@ static bool is_uring_worker(pid_t pid, pid_t tid)
 	snprintf(path, sizeof path, "/proc/%d/task/%d/comm", (int)pid, (int)tid);
 	_cleanup_fclose_ FILE *f = fopen(path, "re");
 	return f && fgets(name, sizeof name, f) &&
-		(!strncmp(name, "iou-wrk-", 8) || !strncmp(name, "iou-sqp-", 8));
+	       (!strncmp(name, "iou-wrk-", 8) || !strncmp(name, "iou-sqp-", 8));
 }
 
 static bool frozen_has(const struct trace_frozen *f, pid_t tid)

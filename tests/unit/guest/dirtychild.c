@@ -11,8 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE    4096ull
-#define RACERS  2
+#define PAGE   4096ull
+#define RACERS 2
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
@@ -38,8 +38,8 @@ static uint64_t all_pages(const struct dirtychild *c)
 static volatile uint8_t *page_at(const struct dirtychild *c, uint64_t i)
 {
 	uint64_t first = c->region[0].len / PAGE;
-	return (volatile uint8_t *)(uintptr_t)(i < first ? c->region[0].addr + i * PAGE :
-							   c->region[1].addr + (i - first) * PAGE);
+	return (volatile uint8_t *)(uintptr_t)(i < first ? c->region[0].addr + i * PAGE
+							 : c->region[1].addr + (i - first) * PAGE);
 }
 
 void dirtychild_pages(const struct dirtychild *c, uint64_t seed, uint64_t n, uint8_t *bit)
@@ -146,8 +146,10 @@ int dirtychild_start(struct dirtychild *c, uint64_t len0, uint64_t len1, unsigne
 		if (c->fd[i] < 0 || ftruncate(c->fd[i], (off_t)len))
 			return -errno;
 		c->map[i] = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd[i], 0);
-		/* Room for an aligned mapping in the child, at an address that is free there too. */
-		uint8_t *p = mmap(NULL, len + (2 << 20), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		/* Room for an aligned mapping in the child, at an address that is free there too.
+		 */
+		uint8_t *p =
+			mmap(NULL, len + (2 << 20), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (c->map[i] == MAP_FAILED || p == MAP_FAILED)
 			return -errno;
 		c->region[i].addr = ((uintptr_t)p + (2 << 20) - 1) & ~((2ull << 20) - 1);

@@ -13,13 +13,13 @@
 #define DIRTYCHILD_REGIONS 2
 
 enum dirtychild_op {
-	DC_WRITE,      /* one byte into each page listed by dirtychild_pages(seed, n) */
-	DC_READ_INTO,  /* the same by read(2) from a pipe: the kernel does the writing */
-	DC_TOUCH,      /* reads every page */
-	DC_UNMAP,      /* drops the mappings of all pages (MADV_DONTNEED): the memfd keeps the data */
-	DC_COLLAPSE,   /* asks for huge mappings (MADV_COLLAPSE); result 0 or errno */
-	DC_RACE,       /* begins to write everywhere in threads */
-	DC_RACE_STOP,  /* ends that */
+	DC_WRITE,     /* one byte into each page listed by dirtychild_pages(seed, n) */
+	DC_READ_INTO, /* the same by read(2) from a pipe: the kernel does the writing */
+	DC_TOUCH,     /* reads every page */
+	DC_UNMAP,    /* drops the mappings of all pages (MADV_DONTNEED): the memfd keeps the data */
+	DC_COLLAPSE, /* asks for huge mappings (MADV_COLLAPSE); result 0 or errno */
+	DC_RACE,     /* begins to write everywhere in threads */
+	DC_RACE_STOP, /* ends that */
 };
 
 struct dirtychild {

@@ -42,7 +42,7 @@ static struct shared {
 	_Atomic int64_t result, err;
 	_Atomic uint64_t ended_at;
 	int pipe[2];
-} *sh;
+} * sh;
 
 static pid_t child;
 
@@ -163,7 +163,8 @@ static void result_of_a_failed_call_is_returned_raw(void **state)
 	start(busy);
 	int64_t value = 0;
 	assert_int_equal(
-		inject_syscall(child, SYS_close, (const uint64_t[6]){(uint64_t)-1}, &value, NULL), 0);
+		inject_syscall(child, SYS_close, (const uint64_t[6]){(uint64_t)-1}, &value, NULL),
+		0);
 	assert_int_equal(value, -EBADF);
 }
 
@@ -180,7 +181,8 @@ static void six_arguments_arrive(void **state)
 	assert_int_equal(value, 0);
 }
 
-/* --- waiting processes --------------------------------------------------------------------------*/
+/* --- waiting processes
+ * --------------------------------------------------------------------------*/
 
 static void finish(int64_t result)
 {
@@ -288,7 +290,8 @@ static void epoll_wait_sees_its_event(void **state)
 	assert_int_equal(sh->result, 1);
 }
 
-/* --- signals ------------------------------------------------------------------------------------*/
+/* --- signals
+ * ------------------------------------------------------------------------------------*/
 
 static void on_signal(int sig, siginfo_t *si, void *ctx)
 {
@@ -384,7 +387,8 @@ static void sigsuspend_returns_once_per_signal(void **state)
 	assert_int_equal(sh->bad, 0);
 }
 
-/* --- stopped processes --------------------------------------------------------------------------*/
+/* --- stopped processes
+ * --------------------------------------------------------------------------*/
 
 static void stopped_process_stays_stopped(void **state)
 {
@@ -426,7 +430,8 @@ static void stop_that_races_with_injection_takes_effect(void **state)
 	assert_int_equal(sh->bad, 0);
 }
 
-/* --- processes that cannot be traced ------------------------------------------------------------*/
+/* --- processes that cannot be traced
+ * ------------------------------------------------------------*/
 
 static void traced_process_is_refused_with_its_tracers_number(void **state)
 {
@@ -511,7 +516,8 @@ static void dead_process_is_reported_and_its_status_left_for_the_parent(void **s
 	}
 }
 
-/* --- userfaultfd --------------------------------------------------------------------------------*/
+/* --- userfaultfd
+ * --------------------------------------------------------------------------------*/
 
 static bool has_uffd(pid_t pid)
 {
@@ -553,7 +559,8 @@ static void userfaultfd_comes_here_and_leaves_no_copy(void **state)
 int main(void)
 {
 	int64_t value;
-	if (inject_syscall(getpid(), SYS_getpid, (const uint64_t[6]){0}, &value, NULL) == -ENOTSUP) {
+	if (inject_syscall(getpid(), SYS_getpid, (const uint64_t[6]){0}, &value, NULL) ==
+		-ENOTSUP) {
 		puts("SKIP: system call injection is not implemented on this machine");
 		return 77;
 	}
