@@ -14,6 +14,7 @@
 static const char *const netbuf_choices[] = {"auto", "relay", NULL};
 static const char *const dirty_choices[] = {"auto", "pagemap-scan", "soft-dirty", NULL};
 static const char *const failover_choices[] = {"automatic", "manual", NULL};
+static const char *const reprotect_choices[] = {"auto", "manual", NULL};
 static const char *const cluster_choices[] = {"static", NULL};
 
 #define MCD(key, kind, member, ...) CONFIG_KEY("mcd", key, kind, struct config, member, __VA_ARGS__)
@@ -32,6 +33,7 @@ const struct config_key config_main_keys[CONFIG_MAIN_KEYS] = {
 	MCD("keep-alive", CONFIG_DURATION, keepalive_interval, 5 * MC_MSEC, 10 * MC_SEC),
 	MCD("keep-alive-misses", CONFIG_UINT, keepalive_misses, 2, 100),
 	MCD("failover", CONFIG_SWITCH, failover_automatic, 0, 0, failover_choices),
+	MCD("reprotect", CONFIG_SWITCH, reprotect_auto, 0, 0, reprotect_choices),
 	{"mcd", "cluster", CONFIG_FIXED, 0, 0, 0, 0, cluster_choices},
 	DEFAULTS("delay", CONFIG_DURATION, delay, CONFIG_DELAY_MIN, CONFIG_DELAY_MAX),
 	DEFAULTS("max-buffer", CONFIG_SIZE, max_buffer, CONFIG_MAX_BUFFER_MIN, CONFIG_BYTES_MAX),
@@ -88,6 +90,7 @@ static int set_defaults(const char *path, struct config *c, struct mc_error *err
 	c->keepalive_interval = 50 * MC_MSEC;
 	c->keepalive_misses = 5;
 	c->failover_automatic = true;
+	c->reprotect_auto = true;
 	c->delay = 100 * MC_MSEC;
 	c->max_buffer = 256ull << 20;
 	c->hold_limit = 64ull << 20;

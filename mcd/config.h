@@ -38,6 +38,7 @@ struct config {
 	uint64_t keepalive_interval;   /* default 50 ms; 5 ms .. 10 s */
 	unsigned keepalive_misses;     /* default 5; 2 .. 100 */
 	bool failover_automatic;       /* failover = automatic | manual; default automatic */
+	bool reprotect_auto;           /* reprotect = auto | manual; default auto */
 	size_t n_hosts;                /* the voters, this host included */
 	struct config_host hosts[CONFIG_HOSTS_MAX];
 	/* defaults for VMs ([defaults]) */

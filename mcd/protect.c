@@ -361,6 +361,7 @@ static void end_by_call(struct epoch *e, struct vm_call *call)
 		return;
 	}
 	vm->paused_by_us = e->paused;
+	vm_want_peer(vm, "");
 	protect_alone(vm, call->verb == VM_STOP ? "stopped by the administrator" : "unprotected by the administrator");
 	tell(e, WIRE_DISCARD, e->n, NULL);
 	if (vm_get_state(vm) != VM_UNPROTECTED)
@@ -401,6 +402,7 @@ void protect_run(struct vm *vm, struct vm_call *call)
 		r = begin_protection(&e, &err);
 	}
 	if (r == 0) {
+		vm_want_peer(vm, e.peer);
 		vm_set_state(vm, VM_ROLE_PRIMARY, VM_PROTECTED, "%s holds epoch %llu", e.peer, (unsigned long long)e.n);
 		if (call)
 			vm_call_ok(mc_steal_ptr(call), json_pack("{s:s, s:I}", "state", "protected", "epoch",

@@ -91,6 +91,7 @@ int takeover_run(struct standby *s, struct mc_error *err)
 			return r;
 	}
 	vm_clear_alarm(vm);
+	vm_want_peer(vm, s->primary);
 	vm_emit(vm, "RUNNING", json_pack("{s:I, s:I}", "epoch", (json_int_t)s->committed, "generation",
 		(json_int_t)vm->rec.generation));
 	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "took over from %s at epoch %llu", s->primary,

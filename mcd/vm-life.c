@@ -125,6 +125,7 @@ void vm_teardown(struct vm *vm)
 	for (size_t i = 0; i < RAMBLOCKS_MAX; i++)
 		if (vm->ram_fds[i] >= 0)
 			close(mc_steal_fd(&vm->ram_fds[i]));
+	vm_want_peer(vm, "");
 	cmdline_plan_clear(&vm->plan);
 	memset(&vm->plan, 0, sizeof vm->plan);
 	config_vm_free(vm->cfg);
@@ -288,6 +289,28 @@ static void refuse_offer(struct vm *vm)
 	standby_refuse(fd, &err);
 }
 
+/* The other host is back: protection returns by itself.  A failure is logged, not alarmed, and tried
+ * again ever less often: the VM runs, and the administrator sees "unprotected". */
+static void reprotect(struct vm *vm)
+{
+	if (!vm->want_peer[0] || !vm->d->cfg.reprotect_auto || mc_now() < vm->retry_at ||
+		keepalive_suspected(vm->d->keepalive, vm->want_peer))
+		return;
+	struct vm_call *c = calloc(1, sizeof *c);
+	if (!c)
+		return;
+	c->verb = VM_PROTECT;
+	memcpy(c->peer, vm->want_peer, sizeof c->peer);
+	c->delay = vm->delay;
+	c->max_buffer = vm->max_buffer;
+	uint64_t pause = vm->retry_pause, began = mc_now();
+	protect_run(vm, c);
+	/* Whether it failed at once or ended later, a peer that comes and goes is not asked in a loop. */
+	bool lasted = mc_now() - began > 60 * MC_SEC;
+	vm->retry_pause = lasted ? MC_SEC : pause < 30 * MC_SEC ? 2 * pause : pause;
+	vm->retry_at = mc_now() + pause;
+}
+
 void vm_run_unprotected(struct vm *vm)
 {
 	while (!vm->quit && vm->guest && vm_get_state(vm) == VM_UNPROTECTED) {
@@ -298,14 +321,21 @@ void vm_run_unprotected(struct vm *vm)
 			protect_run(vm, c);
 		else if (c && c->verb == VM_SET)
 			vm_call_set(vm, c);
-		else if (c)
+		else if (c && c->verb == VM_UNPROTECT && vm->want_peer[0]) {
+			vm_want_peer(vm, "");
+			vm_call_ok(c, NULL);
+		} else if (c)
 			vm_call_wrong_state(vm, c);
 		if (c)
 			continue;
 		refuse_offer(vm);
-		vm_wait(vm, mc_now() + MC_SEC);
+		uint64_t look = vm->want_peer[0] ? 200 * MC_MSEC : MC_SEC;
+		vm_wait(vm, mc_now() + look);
 		vm_take_pending(vm);
 		vm_life_resume(vm);
+		reprotect(vm);
+		if (!vm->guest)
+			break;
 		enum guest_event ev;
 		while ((ev = guest_next_event(vm->guest)) != GUEST_EVENT_NONE)
 			if (ev == GUEST_EVENT_GONE || ev == GUEST_EVENT_SHUTDOWN) {

@@ -143,14 +143,25 @@ struct vm_call *vm_next_call(struct vm *vm)
 
 void vm_call_ok(struct vm_call *c, json_t *result)
 {
-	control_answer(c->req, result ? result : json_object());
+	if (!c->req)
+		json_decref(result);
+	else
+		control_answer(c->req, result ? result : json_object());
 	free(c);
 }
 
 void vm_call_fail(struct vm_call *c, const struct mc_error *err)
 {
-	control_fail(c->req, err);
+	if (c->req)
+		control_fail(c->req, err);
 	free(c);
+}
+
+void vm_want_peer(struct vm *vm, const char *peer)
+{
+	snprintf(vm->want_peer, sizeof vm->want_peer, "%s", peer);
+	vm->retry_at = mc_now();
+	vm->retry_pause = MC_SEC;
 }
 
 void vm_call_wrong_state(struct vm *vm, struct vm_call *c)

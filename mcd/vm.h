@@ -59,7 +59,7 @@ enum vm_verb { VM_START, VM_STOP, VM_PROTECT, VM_UNPROTECT, VM_SET, VM_FAILOVER 
 
 struct vm_call { /* a verb on its way to the VM's thread, which answers and frees it */
 	enum vm_verb verb;
-	struct control_request *req;
+	struct control_request *req; /* NULL: our own wish, nobody to answer */
 	char peer[LINK_NAME_MAX + 1];
 	uint64_t delay, max_buffer; /* 0: as configured */
 	bool force, wait;
@@ -107,6 +107,8 @@ struct vm {
 	struct netbuf *nb;
 	struct own_record rec; /* the record we act under */
 	uint64_t delay, max_buffer;
+	char want_peer[LINK_NAME_MAX + 1]; /* protect again with this host once it is back; "" = not wanted */
+	uint64_t retry_at, retry_pause;    /* when, and how long to wait after the next failure */
 	bool paused_by_us; /* the guest is stopped and it was us */
 	bool quit;         /* WAKE_QUIT was taken: return from everything */
 };
@@ -134,6 +136,7 @@ void vm_call_ok(struct vm_call *c, json_t *result);              /* answers and 
 void vm_call_fail(struct vm_call *c, const struct mc_error *err); /* answers and frees */
 /* The answer to a verb that does not fit the state. */
 void vm_call_wrong_state(struct vm *vm, struct vm_call *c);
+void vm_want_peer(struct vm *vm, const char *peer); /* "" = none */
 void vm_call_set(struct vm *vm, struct vm_call *c); /* the verb set, allowed in every state */
 
 /* Publishes a state; tells log, subscribers and waiters, with the reason as a sentence. */
