@@ -424,8 +424,11 @@ void protect_run(struct vm *vm, struct vm_call *call)
 			after_epochs(&e, r, &err);
 		else if (r == -ECHILD)
 			vm_life_guest_ended(vm, e.guest_event);
-		else
+		else {
+			vm->paused_by_us = e.paused;
+			vm_life_resume(vm);
 			vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "%s", err.msg);
+		}
 	}
 	session_free(&e);
 }

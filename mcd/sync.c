@@ -186,6 +186,24 @@ static int run_round(struct sync *s, struct mc_error *err)
 	return r;
 }
 
+/* With the guest stopped for a moment, so that its disk I/O is drained: a page that a device still
+ * writes to counts as written when the I/O began, and would be missed if it was collected in between. */
+static int collect_stopped(struct epoch *e, struct mc_error *err)
+{
+	bool running = true;
+	int r = guest_pause(e->vm->guest, e->timing.command, &running, err);
+	if (r == 0)
+		r = dirty_collect(e->dirty, &e->list, err);
+	if (running) {
+		e->paused = true;
+		int r2 = guest_resume(e->vm->guest, e->timing.command, r == 0 ? err : NULL);
+		e->paused = r2 < 0;
+		if (r == 0)
+			r = r2;
+	}
+	return r;
+}
+
 int sync_rounds(struct epoch *e, struct vm_call *call, struct mc_error *err)
 {
 	struct sync s = { .e = e, .call = call };
@@ -193,7 +211,7 @@ int sync_rounds(struct epoch *e, struct vm_call *call, struct mc_error *err)
 	int r = slab_get(e->pool, &s.slab, err);
 	for (;;) {
 		if (r == 0)
-			r = dirty_collect(e->dirty, &e->list, err);
+			r = collect_stopped(e, err);
 		if (r < 0)
 			break;
 		/* Good enough: small, or it fits and rounds no longer make it smaller. */
