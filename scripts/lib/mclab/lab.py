@@ -43,6 +43,8 @@ class Lab:
     def __enter__(self):
         for s in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(s, interrupted)
+        # A shell starts background jobs with SIGINT ignored; we are to be stoppable all the same.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             sweep()
             self.dir = tempfile.mkdtemp(prefix="mcd-lab.", dir="/tmp")
@@ -211,6 +213,13 @@ class Lab:
             return v if v.get("state") == state else None
         return proc.wait_for(now, timeout, lambda: "%s is %s on %s instead of %s" % (
             vm, self.status(host, vm).get("state"), host, state), 0.1)
+
+    def wait_heard(self, host, peer, timeout=15):
+        """Until the host hears the peer's keep-alives."""
+        def heard():
+            return any(h["name"] == peer and h.get("keepalive", {}).get("up")
+                       for h in self.mcctl(host, "status")["hosts"])
+        proc.wait_for(heard, timeout, "%s hears %s" % (host, peer), 0.05)
 
     # --- VMs and clients --------------------------------------------------
 
