@@ -20,8 +20,11 @@ void mc_log_setup(enum mc_log_level max, const char *name)
 void mc_log(enum mc_log_level level, const char *fmt, ...)
 {
 	static const char *const names[] = {
-		[MC_LOG_ERROR] = "error", [MC_LOG_WARN] = "warning", [MC_LOG_NOTICE] = "notice",
-		[MC_LOG_INFO] = "info", [MC_LOG_DEBUG] = "debug",
+		[MC_LOG_ERROR] = "error",
+		[MC_LOG_WARN] = "warning",
+		[MC_LOG_NOTICE] = "notice",
+		[MC_LOG_INFO] = "info",
+		[MC_LOG_DEBUG] = "debug",
 	};
 	if (level > log_max)
 		return;
@@ -36,8 +39,9 @@ void mc_log(enum mc_log_level level, const char *fmt, ...)
 		clock_gettime(CLOCK_REALTIME, &ts);
 		localtime_r(&ts.tv_sec, &tm);
 		n = strftime(line, sizeof line, "%H:%M:%S", &tm);
-		n += (size_t)snprintf(line + n, sizeof line - n, ".%03ld %s%s%s: ", ts.tv_nsec / 1000000,
-			log_name ? log_name : "", log_name ? " " : "", names[level]);
+		n += (size_t)snprintf(line + n, sizeof line - n,
+			".%03ld %s%s%s: ", ts.tv_nsec / 1000000, log_name ? log_name : "",
+			log_name ? " " : "", names[level]);
 	}
 	va_list ap;
 	va_start(ap, fmt);

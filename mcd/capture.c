@@ -20,8 +20,11 @@ int capture_post(struct epoch *e, uint16_t type, struct mc_error *err)
 	for (struct slab *s = e->slabs; s; s = s->next) {
 		slab_seal(s);
 		struct wire_header h = {
-			.type = type, .generation = e->generation, .epoch = e->n,
-			.length = s->used, .digest = s->digest,
+			.type = type,
+			.generation = e->generation,
+			.epoch = e->n,
+			.length = s->used,
+			.digest = s->digest,
 		};
 		int r = transport_post(e->link, &h, s->mem, err);
 		if (r < 0)
@@ -33,7 +36,8 @@ int capture_post(struct epoch *e, uint16_t type, struct mc_error *err)
 	return 0;
 }
 
-/* At the budget: what is copied goes out now, and its slabs come back. The guest, stopped, waits. */
+/* At the budget: what is copied goes out now, and its slabs come back. The guest, stopped, waits.
+ */
 static int send_early(struct epoch *e, struct mc_error *err)
 {
 	int r = capture_post(e, WIRE_SLAB, err);
@@ -66,7 +70,9 @@ int capture_copy(struct epoch *e, struct mc_error *err)
 		const struct dirty_range *d = &e->list.v[i];
 		const uint8_t *mem = e->ram.v[d->region].map + d->off;
 		for (uint64_t done = 0; done < d->len;) {
-			size_t n = s ? slab_append(s, d->region, d->off + done, mem + done, d->len - done) : 0;
+			size_t n = s ? slab_append(s, d->region, d->off + done, mem + done,
+					       d->len - done)
+				     : 0;
 			if (!n) {
 				int r = another_slab(e, &s, err);
 				if (r < 0)

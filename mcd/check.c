@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* `mcctl check`: what this host offers and lacks, each with a hint. Quick and without side effects. */
+/* `mcctl check`: what this host offers and lacks, each with a hint. Quick and without side effects.
+ */
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "mcd/daemon.h"
@@ -12,18 +13,21 @@
 
 static void add(json_t *checks, const char *name, bool ok, const char *detail, const char *hint)
 {
-	json_array_append_new(checks, json_pack("{s:s, s:b, s:s, s:s}", "name", name, "ok", ok, "detail", detail,
-		"hint", hint));
+	json_array_append_new(checks, json_pack("{s:s, s:b, s:s, s:s}", "name", name, "ok", ok,
+					      "detail", detail, "hint", hint));
 }
 
 static void check_dirty(struct daemon *d, json_t *checks)
 {
 	struct mc_error err = MC_ERROR_INIT;
 	const char *b = d->cfg.dirty;
-	enum dirty_backend want = !strcmp(b, "pagemap-scan") ? DIRTY_PAGEMAP_SCAN : !strcmp(b, "soft-dirty") ?
-		DIRTY_SOFT_DIRTY : DIRTY_AUTO, got;
+	enum dirty_backend want = !strcmp(b, "pagemap-scan") ? DIRTY_PAGEMAP_SCAN
+				  : !strcmp(b, "soft-dirty") ? DIRTY_SOFT_DIRTY
+							     : DIRTY_AUTO,
+			   got;
 	if (dirty_probe(want, &got, &err) == 0)
-		add(checks, "dirty tracking", true, got == DIRTY_PAGEMAP_SCAN ? "pagemap-scan" : "soft-dirty", "");
+		add(checks, "dirty tracking", true,
+			got == DIRTY_PAGEMAP_SCAN ? "pagemap-scan" : "soft-dirty", "");
 	else
 		add(checks, "dirty tracking", false, err.msg, "");
 }
@@ -45,10 +49,13 @@ static void check_voters(struct daemon *d, json_t *checks)
 	voter_reachable(d->voter, &connected, &total);
 	snprintf(text, sizeof text, "%zu of %zu voters connected", connected, total);
 	add(checks, "majority", connected > total / 2, text,
-		connected > total / 2 ? "" : "start mcd on the other hosts; until then no VM can start or fail over");
+		connected > total / 2
+			? ""
+			: "start mcd on the other hosts; until then no VM can start or fail over");
 	if (total < 3)
 		add(checks, "third voter", false, "fewer than three voters are configured",
-			"with two, the loss of either host leaves no majority and nothing fails over by itself: add a third "
+			"with two, the loss of either host leaves no majority and nothing fails "
+			"over by itself: add a third "
 			"[host] section; it needs no VM");
 }
 
@@ -62,18 +69,23 @@ static void check_hosts(struct daemon *d, json_t *checks)
 		if (h == d->self || keepalive_get_stats(d->keepalive, h->name, &ka) < 0)
 			continue;
 		snprintf(name, sizeof name, "keep-alive %s", h->name);
-		snprintf(text, sizeof text, "%s, jitter p99 %.1f ms, max %.1f ms, suspected after %.0f ms",
-			ka.up ? "heard" : "not heard", (double)ka.jitter_p99 / 1e6, (double)ka.jitter_max / 1e6, (double)limit / 1e6);
+		snprintf(text, sizeof text,
+			"%s, jitter p99 %.1f ms, max %.1f ms, suspected after %.0f ms",
+			ka.up ? "heard" : "not heard", (double)ka.jitter_p99 / 1e6,
+			(double)ka.jitter_max / 1e6, (double)limit / 1e6);
 		bool near = ka.up && ka.jitter_max > limit / 2;
-		add(checks, name, ka.up && !near, text, !ka.up ? "is mcd running there, with the same cluster key and address?" :
-			near ? "the jitter nears the limit: raise keep-alive or keep-alive-misses" : "");
+		add(checks, name, ka.up && !near, text,
+			!ka.up ? "is mcd running there, with the same cluster key and address?"
+			: near ? "the jitter nears the limit: raise keep-alive or keep-alive-misses"
+			       : "");
 	}
 }
 
 static void check_timing(struct daemon *d, json_t *checks)
 {
 	char text[160];
-	snprintf(text, sizeof text, "suspicion after %.0f ms, worst case from power-off to running %.0f ms",
+	snprintf(text, sizeof text,
+		"suspicion after %.0f ms, worst case from power-off to running %.0f ms",
 		(double)d->timing.suspect_after / 1e6, (double)d->timing.worst_takeover / 1e6);
 	add(checks, "takeover time", true, text, "");
 }
@@ -81,7 +93,7 @@ static void check_timing(struct daemon *d, json_t *checks)
 static void check_vm(struct daemon *d, struct vm *vm, json_t *checks)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	struct cmdline_plan plan = { 0 };
+	struct cmdline_plan plan = {0};
 	struct config_vm *cfg;
 	char name[100];
 	snprintf(name, sizeof name, "VM %s", vm->name);
@@ -92,7 +104,8 @@ static void check_vm(struct daemon *d, struct vm *vm, json_t *checks)
 	if (cmdline_plan(cfg, &plan, &err) < 0)
 		add(checks, name, false, err.msg, "");
 	else if (plan.has_disks)
-		add(checks, name, false, "it has a writable disk and cannot be protected", plan.disk_option);
+		add(checks, name, false, "it has a writable disk and cannot be protected",
+			plan.disk_option);
 	else
 		add(checks, name, true, "its command line can be protected", "");
 	cmdline_plan_clear(&plan);

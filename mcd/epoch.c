@@ -38,7 +38,8 @@ static int tick(struct epoch *e, struct mc_error *err)
 		if (e->urgent || now >= e->tick_at)
 			return 0;
 		struct wire_header h;
-		int r = transport_recv(e->link, &h, look < e->tick_at ? look : e->tick_at, e->vm->wake, err);
+		int r = transport_recv(
+			e->link, &h, look < e->tick_at ? look : e->tick_at, e->vm->wake, err);
 		if (r == 0)
 			return protect_unexpected(e, &h, err);
 		if (r != -ETIMEDOUT && r != -EINTR)
@@ -62,10 +63,12 @@ static int pause_guest(struct epoch *e, struct mc_error *err)
 		return 0;
 	int r = guest_pause(e->vm->guest, e->timing.command, &running, err);
 	if (r < 0) {
-		e->paused = true; /* perhaps; better to resume a running guest than to leave one stopped */
+		e->paused = true; /* perhaps; better to resume a running guest than to leave one
+				     stopped */
 		return r;
 	}
-	/* A guest that its administrator stopped is checkpointed like any other, and stays stopped. */
+	/* A guest that its administrator stopped is checkpointed like any other, and stays stopped.
+	 */
 	e->paused = running;
 	return 0;
 }
@@ -77,7 +80,8 @@ static int barrier(struct epoch *e, struct mc_error *err)
 
 static int save(struct epoch *e, struct mc_error *err)
 {
-	return guest_save_devices(e->vm->guest, e->timing.command, &e->devices, &e->devices_cap, &e->devices_len, err);
+	return guest_save_devices(e->vm->guest, e->timing.command, &e->devices, &e->devices_cap,
+		&e->devices_len, err);
 }
 
 /* After SAVE, never before: saving makes devices write to RAM (their pre_save hooks). */
@@ -103,7 +107,10 @@ static int send_all(struct epoch *e, struct mc_error *err)
 	if (r < 0)
 		return r;
 	struct wire_header dev = {
-		.type = WIRE_DEVICES, .generation = e->generation, .epoch = e->n, .length = e->devices_len,
+		.type = WIRE_DEVICES,
+		.generation = e->generation,
+		.epoch = e->n,
+		.length = e->devices_len,
 		.digest = XXH3_64bits(e->devices, e->devices_len),
 	};
 	wire_epoch_digest_add(&e->digest, dev.digest, dev.length);
@@ -111,7 +118,10 @@ static int send_all(struct epoch *e, struct mc_error *err)
 	e->commit.digest = e->digest.h;
 	size_t len = wire_put_commit(e->commit_buf, sizeof e->commit_buf, &e->commit);
 	struct wire_header commit = {
-		.type = WIRE_COMMIT, .generation = e->generation, .epoch = e->n, .length = len,
+		.type = WIRE_COMMIT,
+		.generation = e->generation,
+		.epoch = e->n,
+		.length = len,
 		.digest = XXH3_64bits(e->commit_buf, len),
 	};
 	r = transport_post(e->link, &dev, e->devices, err);
@@ -142,13 +152,18 @@ static int wait_ack(struct epoch *e, struct mc_error *err)
 			return r;
 		if (h.type != WIRE_ACK || h.length)
 			return protect_unexpected(e, &h, err);
-		/* The ACK repeats the digest: it answers this epoch's bytes, not merely this number. */
-		if (h.generation != e->generation || h.epoch != e->n || h.digest != e->commit.digest)
+		/* The ACK repeats the digest: it answers this epoch's bytes, not merely this
+		 * number. */
+		if (h.generation != e->generation || h.epoch != e->n ||
+			h.digest != e->commit.digest)
 			return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-				"%s acknowledged epoch %llu of generation %llu (digest %016llx), but %llu of %llu (%016llx) "
-				"was sent", e->peer, (unsigned long long)h.epoch, (unsigned long long)h.generation,
-				(unsigned long long)h.digest, (unsigned long long)e->n,
-				(unsigned long long)e->generation, (unsigned long long)e->commit.digest);
+				"%s acknowledged epoch %llu of generation %llu (digest %016llx), "
+				"but %llu of %llu (%016llx) "
+				"was sent",
+				e->peer, (unsigned long long)h.epoch,
+				(unsigned long long)h.generation, (unsigned long long)h.digest,
+				(unsigned long long)e->n, (unsigned long long)e->generation,
+				(unsigned long long)e->commit.digest);
 		e->acked = e->n;
 		return 0;
 	}
@@ -156,7 +171,8 @@ static int wait_ack(struct epoch *e, struct mc_error *err)
 
 static int release(struct epoch *e, struct mc_error *err)
 {
-	assert(e->acked == e->n); /* invariant 1: there is no other way here than through ACKED(n) */
+	assert(e->acked ==
+		e->n); /* invariant 1: there is no other way here than through ACKED(n) */
 	return netbuf_release(e->vm->nb, e->n, err);
 }
 
@@ -186,17 +202,17 @@ static const struct {
 	int (*run)(struct epoch *e, struct mc_error *err);
 	int measured; /* STEP_*, or -1 */
 } steps[] = {
-	{ "TICK", tick, -1 },
-	{ "PAUSE", pause_guest, STEP_STOP },
-	{ "BARRIER", barrier, STEP_BARRIER },
-	{ "SAVE", save, STEP_SAVE },
-	{ "SCAN", scan, STEP_SCAN },
-	{ "COPY", capture_copy, STEP_COPY },
-	{ "RESUME", resume, STEP_RESUME },
-	{ "SEND", send_all, STEP_SEND },
-	{ "ACKED", wait_ack, STEP_ACK },
-	{ "RELEASE", release, STEP_RELEASE },
-	{ "DONE", done, -1 },
+	{"TICK", tick, -1},
+	{"PAUSE", pause_guest, STEP_STOP},
+	{"BARRIER", barrier, STEP_BARRIER},
+	{"SAVE", save, STEP_SAVE},
+	{"SCAN", scan, STEP_SCAN},
+	{"COPY", capture_copy, STEP_COPY},
+	{"RESUME", resume, STEP_RESUME},
+	{"SEND", send_all, STEP_SEND},
+	{"ACKED", wait_ack, STEP_ACK},
+	{"RELEASE", release, STEP_RELEASE},
+	{"DONE", done, -1},
 };
 #define N_STEPS  (sizeof steps / sizeof *steps)
 #define RELEASED (N_STEPS - 2) /* index of RELEASE */
@@ -223,7 +239,7 @@ static void begin(struct epoch *e)
 {
 	e->n++;
 	e->urgent = false;
-	e->commit = (struct wire_commit){ 0 };
+	e->commit = (struct wire_commit){0};
 	wire_epoch_digest_init(&e->digest, e->generation, e->n);
 }
 
@@ -252,19 +268,22 @@ int epoch_listen(struct epoch *e, struct mc_error *err)
 	while ((ev = guest_next_event(vm->guest)) != GUEST_EVENT_NONE)
 		if (ev == GUEST_EVENT_GONE || ev == GUEST_EVENT_SHUTDOWN) {
 			e->guest_event = ev;
-			return mc_error_set(err, -ECHILD, MC_ECLASS_QMP, "%s", ev == GUEST_EVENT_GONE ?
-				"QEMU ended by itself" : "the guest powered off");
+			return mc_error_set(err, -ECHILD, MC_ECLASS_QMP, "%s",
+				ev == GUEST_EVENT_GONE ? "QEMU ended by itself"
+						       : "the guest powered off");
 		}
 	if (vm->quit)
 		return mc_error_set(err, -ESHUTDOWN, MC_ECLASS_STATE, "mcd is shutting down");
 	if ((pending & WAKE_RECORD) && vm_newest_record(vm).generation > e->generation)
-		return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER, "a newer ownership record was decided");
+		return mc_error_set(
+			err, -ESTALE, MC_ECLASS_NOT_OWNER, "a newer ownership record was decided");
 	if ((pending & WAKE_SUSPECT) && keepalive_suspected(vm->d->keepalive, e->peer))
-		return mc_error_set(err, -EHOSTDOWN, MC_ECLASS_UNREACHABLE, "the keep-alives of %s stopped", e->peer);
+		return mc_error_set(err, -EHOSTDOWN, MC_ECLASS_UNREACHABLE,
+			"the keep-alives of %s stopped", e->peer);
 	if (pending & (WAKE_CALL | WAKE_PRESSURE))
 		e->urgent = true;
-	/* Output piles up while its epoch is not acknowledged yet: the guest waits. RESUME comes with
-	 * the next epoch, whose PAUSE finds it stopped. */
+	/* Output piles up while its epoch is not acknowledged yet: the guest waits. RESUME comes
+	 * with the next epoch, whose PAUSE finds it stopped. */
 	if ((pending & WAKE_PRESSURE) && !e->paused && !strcmp(e->step, "ACKED")) {
 		bool running = true;
 		int r = guest_pause(vm->guest, e->timing.command, &running, err);

@@ -29,7 +29,8 @@ struct listener {
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
 	size_t n;
-	int open[MAX_CONNECTIONS]; /* descriptors being served, -1 = free slot; shut down at the end */
+	int open[MAX_CONNECTIONS]; /* descriptors being served, -1 = free slot; shut down at the end
+				    */
 };
 
 struct connection {
@@ -47,9 +48,11 @@ static void leave(struct listener *l, size_t slot)
 	pthread_mutex_unlock(&l->lock);
 }
 
-static void refuse_data(struct daemon *d, int fd, const struct link_peer *peer, const struct mc_error *err)
+static void refuse_data(
+	struct daemon *d, int fd, const struct link_peer *peer, const struct mc_error *err)
 {
-	log_warn("%s wanted %s to be its standby of %s: %s", peer->name, d->cfg.name, peer->subject, err->msg);
+	log_warn("%s wanted %s to be its standby of %s: %s", peer->name, d->cfg.name, peer->subject,
+		err->msg);
 	standby_refuse(fd, err);
 }
 
@@ -70,14 +73,18 @@ static void *serve(void *arg)
 	struct daemon *d = c.l->d;
 	struct mc_error err = MC_ERROR_INIT;
 	struct link_peer peer;
-	int r = link_accept(c.fd, &d->key, d->cfg.name, d->instance, mc_now() + HANDSHAKE_WAIT, &peer, &err);
+	int r = link_accept(
+		c.fd, &d->key, d->cfg.name, d->instance, mc_now() + HANDSHAKE_WAIT, &peer, &err);
 	if (r == 0 && !config_find_host(&d->cfg, peer.name))
-		r = mc_error_set(&err, -EPERM, MC_ECLASS_UNKNOWN_PEER, "host %s is not in %s", peer.name, d->cfg.path);
+		r = mc_error_set(&err, -EPERM, MC_ECLASS_UNKNOWN_PEER, "host %s is not in %s",
+			peer.name, d->cfg.path);
 	if (r < 0) {
 		log_warn("a connection was refused: %s", err.msg);
-		control_emit(d->control, "PROTOCOL_ERROR", json_pack("{s:s, s:s}", "peer", "unauthenticated", "reason", err.msg));
+		control_emit(d->control, "PROTOCOL_ERROR",
+			json_pack("{s:s, s:s}", "peer", "unauthenticated", "reason", err.msg));
 	} else if (peer.purpose == LINK_DATA) {
-		/* The VM's thread owns it now: out of our table before it can be closed and its number reused. */
+		/* The VM's thread owns it now: out of our table before it can be closed and its
+		 * number reused. */
 		leave(c.l, c.slot);
 		serve_data(d, c.fd, &peer);
 		return NULL;
@@ -111,7 +118,7 @@ static void take(struct listener *l)
 		free(c);
 		return;
 	}
-	*c = (struct connection){ l, slot, fd };
+	*c = (struct connection){l, slot, fd};
 	pthread_t t;
 	pthread_attr_t attr;
 	pthread_attr_init(&attr);
@@ -128,7 +135,7 @@ static void take(struct listener *l)
 static void *accept_loop(void *arg)
 {
 	struct listener *l = arg;
-	struct pollfd p[2] = { { .fd = l->fd, .events = POLLIN }, { .fd = l->quit, .events = POLLIN } };
+	struct pollfd p[2] = {{.fd = l->fd, .events = POLLIN}, {.fd = l->quit, .events = POLLIN}};
 	for (;;) {
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
 			break;
@@ -154,7 +161,8 @@ int listener_new(struct daemon *d, struct listener **ret, struct mc_error *err)
 	l->fd = link_listen(d->self->address, d->self->port, err);
 	int r = l->fd < 0 ? l->fd : 0;
 	if (r == 0 && (l->quit < 0 || pthread_create(&l->thread, NULL, accept_loop, l)))
-		r = mc_error_set(err, -EAGAIN, MC_ECLASS_FAILED, "cannot start the listener's thread");
+		r = mc_error_set(
+			err, -EAGAIN, MC_ECLASS_FAILED, "cannot start the listener's thread");
 	if (r < 0) {
 		if (l->fd >= 0)
 			close(l->fd);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* mcd: reads its configuration, brings up its parts in order of dependency, runs the control loop. */
+/* mcd: reads its configuration, brings up its parts in order of dependency, runs the control loop.
+ */
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -20,7 +21,8 @@
 
 static const char usage[] =
 	"Usage: mcd [--config FILE] [--log-level error|warning|notice|info|debug]\n"
-	"The fault-tolerance daemon; see mcd(8). It stays in the foreground: start it from systemd.\n"
+	"The fault-tolerance daemon; see mcd(8). It stays in the foreground: start it from "
+	"systemd.\n"
 	"  --config FILE   default /etc/mcd/mcd.conf\n"
 	"  --check         read the configuration, say whether it is good, and end\n"
 	"  --version, --help\n";
@@ -37,12 +39,13 @@ int daemon_find_vm(struct daemon *d, const char *name, struct vm **ret, struct m
 	if (r < 0)
 		return r;
 	config_vm_free(cfg);
-	/* Two locks: making a VM asks the voter, which may at that moment tell us of a record, for which
-	 * it needs to look at the list. */
+	/* Two locks: making a VM asks the voter, which may at that moment tell us of a record, for
+	 * which it needs to look at the list. */
 	pthread_mutex_lock(&d->making);
 	vm = daemon_known_vm(d, name); /* made meanwhile? */
 	if (!vm && d->n_vms == CONFIG_VMS_MAX)
-		r = mc_error_set(err, -ENOSPC, MC_ECLASS_CONFIG, "more than %d VMs on one host", CONFIG_VMS_MAX);
+		r = mc_error_set(err, -ENOSPC, MC_ECLASS_CONFIG, "more than %d VMs on one host",
+			CONFIG_VMS_MAX);
 	else if (!vm && (r = vm_new(d, name, &vm, err)) == 0) {
 		pthread_mutex_lock(&d->lock);
 		d->vms[d->n_vms++] = vm;
@@ -68,13 +71,16 @@ struct vm *daemon_known_vm(struct daemon *d, const char *name)
 void daemon_timing(const struct daemon *d, uint64_t delay, struct timing *ret)
 {
 	struct timing_inputs in = {
-		.keepalive_interval = d->cfg.keepalive_interval, .keepalive_misses = d->cfg.keepalive_misses,
-		.delay = delay, .round_trip = MC_MSEC,
+		.keepalive_interval = d->cfg.keepalive_interval,
+		.keepalive_misses = d->cfg.keepalive_misses,
+		.delay = delay,
+		.round_trip = MC_MSEC,
 	};
 	timing_derive(&in, ret);
 }
 
-/* --- what the parts tell us, from their threads ------------------------------------------------ */
+/* --- what the parts tell us, from their threads ------------------------------------------------
+ */
 
 static void ring_all(struct daemon *d, unsigned bit)
 {
@@ -93,8 +99,8 @@ static void on_suspect(void *ctx, const char *peer, uint64_t last_heard)
 			(double)(mc_now() - last_heard) / 1e6);
 	else
 		log_warn("keep-alives of %s were never heard since mcd started", peer);
-	control_emit(d->control, "KEEPALIVE_LOST", json_pack("{s:s, s:I}", "peer", peer, "last_heard",
-		(json_int_t)last_heard));
+	control_emit(d->control, "KEEPALIVE_LOST",
+		json_pack("{s:s, s:I}", "peer", peer, "last_heard", (json_int_t)last_heard));
 }
 
 static void on_alive(void *ctx, const char *peer)
@@ -117,13 +123,15 @@ static void on_learned(void *ctx, const char *name, const struct own_record *rec
 		vm_learned(vm, rec);
 }
 
-/* --- bringing up ------------------------------------------------------------------------------- */
+/* --- bringing up -------------------------------------------------------------------------------
+ */
 
 static int make_dir(const char *path, struct mc_error *err)
 {
 	if (mkdir(path, 0700) == 0 || errno == EEXIST)
 		return 0;
-	return mc_error_set(err, -errno, MC_ECLASS_CONFIG, "cannot make the directory %s: %s", path, strerror(errno));
+	return mc_error_set(err, -errno, MC_ECLASS_CONFIG, "cannot make the directory %s: %s", path,
+		strerror(errno));
 }
 
 static int open_voter(struct daemon *d, struct mc_error *err)
@@ -135,9 +143,16 @@ static int open_voter(struct daemon *d, struct mc_error *err)
 		peers[i].port = d->cfg.hosts[i].port;
 	}
 	struct voter_config vc = {
-		.self = d->cfg.name, .voters = peers, .n_voters = d->cfg.n_hosts, .state_dir = d->cfg.state_dir,
-		.key = &d->key, .instance = d->instance, .local_address = d->self->address, .heard_age = on_heard_age,
-		.learned = on_learned, .ctx = d,
+		.self = d->cfg.name,
+		.voters = peers,
+		.n_voters = d->cfg.n_hosts,
+		.state_dir = d->cfg.state_dir,
+		.key = &d->key,
+		.instance = d->instance,
+		.local_address = d->self->address,
+		.heard_age = on_heard_age,
+		.learned = on_learned,
+		.ctx = d,
 	};
 	return voter_open(&vc, &d->voter, err);
 }
@@ -154,9 +169,17 @@ static int open_keepalive(struct daemon *d, struct mc_error *err)
 		peers[n++].port = d->cfg.hosts[i].port;
 	}
 	struct keepalive_config kc = {
-		.self = d->cfg.name, .local_address = d->self->address, .key = &d->key, .instance = d->instance,
-		.interval = d->cfg.keepalive_interval, .misses = d->cfg.keepalive_misses, .peers = peers, .n_peers = n,
-		.suspect = on_suspect, .alive = on_alive, .ctx = d,
+		.self = d->cfg.name,
+		.local_address = d->self->address,
+		.key = &d->key,
+		.instance = d->instance,
+		.interval = d->cfg.keepalive_interval,
+		.misses = d->cfg.keepalive_misses,
+		.peers = peers,
+		.n_peers = n,
+		.suspect = on_suspect,
+		.alive = on_alive,
+		.ctx = d,
 	};
 	return keepalive_new(&kc, &d->keepalive, err);
 }
@@ -198,7 +221,8 @@ static int bring_up(struct daemon *d, struct mc_error *err)
 	char path[300];
 	snprintf(path, sizeof path, "%s/control.sock", d->cfg.run_dir);
 	int r = link_key_load(d->cfg.key_file, &d->key, err);
-	if (r < 0 || (r = make_dir(d->cfg.run_dir, err)) < 0 || (r = make_dir(d->cfg.state_dir, err)) < 0)
+	if (r < 0 || (r = make_dir(d->cfg.run_dir, err)) < 0 ||
+		(r = make_dir(d->cfg.state_dir, err)) < 0)
 		return r;
 	daemon_timing(d, d->cfg.delay, &d->timing);
 	probe(d);
@@ -232,9 +256,15 @@ static void take_down(struct daemon *d)
 
 static int parse_level(const char *s, enum mc_log_level *ret)
 {
-	static const struct { const char *name; enum mc_log_level level; } levels[] = {
-		{ "error", MC_LOG_ERROR }, { "warning", MC_LOG_WARN }, { "notice", MC_LOG_NOTICE },
-		{ "info", MC_LOG_INFO }, { "debug", MC_LOG_DEBUG },
+	static const struct {
+		const char *name;
+		enum mc_log_level level;
+	} levels[] = {
+		{"error", MC_LOG_ERROR},
+		{"warning", MC_LOG_WARN},
+		{"notice", MC_LOG_NOTICE},
+		{"info", MC_LOG_INFO},
+		{"debug", MC_LOG_DEBUG},
 	};
 	for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
 		if (!strcmp(s, levels[i].name)) {
@@ -247,9 +277,13 @@ static int parse_level(const char *s, enum mc_log_level *ret)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "config", required_argument, NULL, 'c' }, { "log-level", required_argument, NULL, 'l' },
-		{ "foreground", no_argument, NULL, 'f' }, { "check", no_argument, NULL, 'n' },
-		{ "version", no_argument, NULL, 'V' }, { "help", no_argument, NULL, 'h' }, { 0 },
+		{"config", required_argument, NULL, 'c'},
+		{"log-level", required_argument, NULL, 'l'},
+		{"foreground", no_argument, NULL, 'f'},
+		{"check", no_argument, NULL, 'n'},
+		{"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
 	};
 	const char *path = "/etc/mcd/mcd.conf";
 	enum mc_log_level level = MC_LOG_INFO;
@@ -284,7 +318,8 @@ int main(int argc, char **argv)
 	mc_log_setup(level, "mcd");
 	failpoint_setup();
 
-	static struct daemon d = { .lock = PTHREAD_MUTEX_INITIALIZER, .making = PTHREAD_MUTEX_INITIALIZER };
+	static struct daemon d = {
+		.lock = PTHREAD_MUTEX_INITIALIZER, .making = PTHREAD_MUTEX_INITIALIZER};
 	struct mc_error err = MC_ERROR_INIT;
 	sigset_t mask;
 	sigemptyset(&mask);
@@ -303,14 +338,15 @@ int main(int argc, char **argv)
 		r = mc_error_set(&err, -ENOMEM, MC_ECLASS_FAILED, "cannot make the event loop");
 	if (r == 0) {
 		d.self = config_find_host(&d.cfg, d.cfg.name);
-		sd_event_add_signal(d.loop, NULL, SIGTERM, NULL, NULL); /* NULL handler: end the loop */
+		sd_event_add_signal(
+			d.loop, NULL, SIGTERM, NULL, NULL); /* NULL handler: end the loop */
 		sd_event_add_signal(d.loop, NULL, SIGINT, NULL, NULL);
 		sd_event_set_watchdog(d.loop, true);
 		r = bring_up(&d, &err);
 	}
 	if (r == 0) {
-		log_notice("host %s, %zu voters, network hold: %s, dirty tracking: %s", d.cfg.name, d.cfg.n_hosts,
-			d.netbuf_name, d.dirty_name);
+		log_notice("host %s, %zu voters, network hold: %s, dirty tracking: %s", d.cfg.name,
+			d.cfg.n_hosts, d.netbuf_name, d.dirty_name);
 		sd_notifyf(0, "READY=1\nSTATUS=host %s, %zu voters", d.cfg.name, d.cfg.n_hosts);
 		r = sd_event_loop(d.loop);
 		sd_notify(0, "STOPPING=1");

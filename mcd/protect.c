@@ -12,13 +12,15 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define ASK_FOR    (500 * MC_MSEC) /* one attempt at the vote; between two the world is looked at again */
+#define ASK_FOR                                                                                    \
+	(500 * MC_MSEC) /* one attempt at the vote; between two the world is looked at again */
 #define PING_WAIT  (1500 * MC_MSEC)
-#define HELLO_WAIT (20 * MC_SEC)   /* the standby starts a QEMU before it answers */
+#define HELLO_WAIT (20 * MC_SEC) /* the standby starts a QEMU before it answers */
 
 /* --- before anything changes ---------------------------------------------------------------- */
 
-/* Once output is held a vote must be possible, or the guest would hang: no majority, no protection. */
+/* Once output is held a vote must be possible, or the guest would hang: no majority, no protection.
+ */
 static int check_majority(struct vm *vm, struct mc_error *err)
 {
 	size_t connected, total;
@@ -26,7 +28,8 @@ static int check_majority(struct vm *vm, struct mc_error *err)
 	if (connected > total / 2)
 		return 0;
 	return mc_error_set(err, -ENOLINK, MC_ECLASS_NO_MAJORITY,
-		"only %zu of the %zu voters can be reached; protecting %s needs a majority: see 'mcctl status' for the hosts",
+		"only %zu of the %zu voters can be reached; protecting %s needs a majority: see "
+		"'mcctl status' for the hosts",
 		connected, total, vm->name);
 }
 
@@ -35,8 +38,8 @@ static int connect_peer(struct epoch *e, struct mc_error *err)
 	struct daemon *d = e->vm->d;
 	const struct config_host *h = config_find_host(&d->cfg, e->peer);
 	struct link_peer who;
-	int fd = link_connect(d->self->address, h->address, h->port, &d->key, d->cfg.name, d->instance, LINK_DATA,
-		e->vm->name, e->peer, mc_now() + 1500 * MC_MSEC, &who, err);
+	int fd = link_connect(d->self->address, h->address, h->port, &d->key, d->cfg.name,
+		d->instance, LINK_DATA, e->vm->name, e->peer, mc_now() + 1500 * MC_MSEC, &who, err);
 	if (fd < 0)
 		return fd;
 	return transport_tcp_new(fd, &e->link, err);
@@ -60,7 +63,10 @@ static int say_hello(struct epoch *e, struct mc_error *err)
 	}
 	size_t len = wire_put_hello(buf, WIRE_CONTROL_MAX, hello);
 	struct wire_header h = {
-		.type = WIRE_HELLO, .generation = e->generation, .length = len, .digest = XXH3_64bits(buf, len),
+		.type = WIRE_HELLO,
+		.generation = e->generation,
+		.length = len,
+		.digest = XXH3_64bits(buf, len),
 	};
 	int r = transport_post(e->link, &h, buf, err);
 	if (r == 0)
@@ -78,11 +84,13 @@ int protect_unexpected(struct epoch *e, const struct wire_header *h, struct mc_e
 	if (h->type == WIRE_ERROR && h->length <= WIRE_CONTROL_MAX) {
 		_cleanup_free_ uint8_t *buf = malloc(h->length + 1);
 		struct mc_error theirs = MC_ERROR_INIT;
-		int r = buf ? transport_recv_payload(e->link, buf, mc_now() + MC_SEC, err) : -ENOMEM;
+		int r = buf ? transport_recv_payload(e->link, buf, mc_now() + MC_SEC, err)
+			    : -ENOMEM;
 		if (r == 0)
 			r = wire_get_error(buf, h->length, &theirs, err);
 		if (r == 0)
-			r = mc_error_set(err, -EREMOTEIO, theirs.cls, "%s: %s", e->peer, theirs.msg);
+			r = mc_error_set(
+				err, -EREMOTEIO, theirs.cls, "%s: %s", e->peer, theirs.msg);
 		return r;
 	}
 	return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
@@ -96,14 +104,17 @@ static int prepare(struct epoch *e, struct mc_error *err)
 	int r;
 	if (vm->plan.has_disks)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-			"%s has a writable disk (%s), which this version cannot mirror yet: make it readonly=on, or run it from memory",
+			"%s has a writable disk (%s), which this version cannot mirror yet: make "
+			"it readonly=on, or run it from memory",
 			vm->name, vm->plan.disk_option);
-	/* Connecting first: of a wrong key or version it says more than the silence of the keep-alives. */
+	/* Connecting first: of a wrong key or version it says more than the silence of the
+	 * keep-alives. */
 	if ((r = connect_peer(e, err)) < 0)
 		return r;
 	if (keepalive_suspected(vm->d->keepalive, e->peer))
 		return mc_error_set(err, -EHOSTUNREACH, MC_ECLASS_UNREACHABLE,
-			"no keep-alives from %s: is mcd running there, with the same cluster key? 'mcctl status' shows the hosts",
+			"no keep-alives from %s: is mcd running there, with the same cluster key? "
+			"'mcctl status' shows the hosts",
 			e->peer);
 	if ((r = check_majority(vm, err)) < 0 || (r = guest_ping(vm->guest, PING_WAIT, err)) < 0 ||
 		(r = guest_require(vm->guest, err)) < 0)
@@ -112,12 +123,13 @@ static int prepare(struct epoch *e, struct mc_error *err)
 		return r;
 	struct dirty_region regions[RAMBLOCKS_MAX];
 	for (size_t i = 0; i < e->ram.n; i++)
-		regions[i] = (struct dirty_region){ e->ram.v[i].qemu_addr, e->ram.v[i].size };
+		regions[i] = (struct dirty_region){e->ram.v[i].qemu_addr, e->ram.v[i].size};
 	if ((r = slab_pool_new(vm->max_buffer, NULL, &e->pool, err)) < 0)
 		return r;
 	if ((r = say_hello(e, err)) < 0)
 		return r;
-	return dirty_open(guest_pid(vm->guest), regions, e->ram.n, vm_dirty_backend(vm), &e->dirty, err);
+	return dirty_open(
+		guest_pid(vm->guest), regions, e->ram.n, vm_dirty_backend(vm), &e->dirty, err);
 }
 
 static void session_free(struct epoch *e)
@@ -143,7 +155,8 @@ int sync_calls(struct epoch *e, struct mc_error *err)
 		} else if (c->verb == VM_UNPROTECT || c->verb == VM_STOP) {
 			vm_life_keep_call(vm, c); /* served once the synchronisation has ended */
 			return mc_error_set(err, -ECANCELED, MC_ECLASS_STATE,
-				"the synchronisation was ended by 'mcctl %s'", c->verb == VM_STOP ? "stop" : "unprotect");
+				"the synchronisation was ended by 'mcctl %s'",
+				c->verb == VM_STOP ? "stop" : "unprotect");
 		} else {
 			vm_call_wrong_state(vm, c);
 		}
@@ -154,7 +167,10 @@ int sync_calls(struct epoch *e, struct mc_error *err)
 static int tell(struct epoch *e, uint16_t type, uint64_t epoch, struct mc_error *err)
 {
 	struct wire_header h = {
-		.type = type, .generation = e->generation, .epoch = epoch, .digest = XXH3_64bits("", 0),
+		.type = type,
+		.generation = e->generation,
+		.epoch = epoch,
+		.digest = XXH3_64bits("", 0),
 	};
 	int r = transport_post(e->link, &h, NULL, err);
 	return r < 0 ? r : transport_flush(e->link, mc_now() + MC_SEC, err);
@@ -185,7 +201,8 @@ static int begin_protection(struct epoch *e, struct mc_error *err)
 
 /* --- being protected -------------------------------------------------------------------------- */
 
-/* Verbs between two epochs. 0: go on; 1: *ret_call ends the protection (stop, unprotect, failover). */
+/* Verbs between two epochs. 0: go on; 1: *ret_call ends the protection (stop, unprotect, failover).
+ */
 static int serve_calls(struct epoch *e, struct vm_call **ret_call)
 {
 	struct vm *vm = e->vm;
@@ -193,7 +210,8 @@ static int serve_calls(struct epoch *e, struct vm_call **ret_call)
 		if (c->verb == VM_SET) {
 			vm_call_set(vm, c);
 			daemon_timing(vm->d, vm->delay, &e->timing);
-		} else if (c->verb == VM_STOP || c->verb == VM_UNPROTECT || c->verb == VM_FAILOVER) {
+		} else if (c->verb == VM_STOP || c->verb == VM_UNPROTECT ||
+			   c->verb == VM_FAILOVER) {
 			*ret_call = c;
 			return 1;
 		} else {
@@ -219,7 +237,8 @@ static int hand_over(struct epoch *e, struct vm_call *call, struct mc_error *err
 	}
 	/* Decided: our copy is history, whether or not the peer hears of it from us first. */
 	tell(e, WIRE_HANDOVER, e->n, NULL);
-	vm_call_ok(call, json_pack("{s:s, s:I}", "host", e->peer, "generation", (json_int_t)vm->rec.generation));
+	vm_call_ok(call, json_pack("{s:s, s:I}", "host", e->peer, "generation",
+				 (json_int_t)vm->rec.generation));
 	vm_life_gone(vm, "moved to %s by the administrator", e->peer);
 	return 0;
 }
@@ -253,14 +272,16 @@ static void guest_ended(struct epoch *e, struct mc_error *why)
 	do {
 		r = vm_propose(vm, e->peer, "", ASK_FOR, &err);
 		if (r == -ENOLINK)
-			vm_set_alarm(vm, "QEMU ended and %s cannot be made owner: %s", e->peer, err.msg);
+			vm_set_alarm(
+				vm, "QEMU ended and %s cannot be made owner: %s", e->peer, err.msg);
 		vm_take_pending(vm);
 	} while (r == -ENOLINK && !vm->quit);
 	if (vm->quit)
 		return;
 	if (r == 0)
 		tell(e, WIRE_HANDOVER, e->acked, NULL);
-	vm_life_gone(vm, "QEMU ended by itself; %s goes on from epoch %llu", e->peer, (unsigned long long)e->acked);
+	vm_life_gone(vm, "QEMU ended by itself; %s goes on from epoch %llu", e->peer,
+		(unsigned long long)e->acked);
 }
 
 void protect_alone(struct vm *vm, const char *why)
@@ -271,8 +292,10 @@ void protect_alone(struct vm *vm, const char *why)
 	bool running = false;
 	snprintf(was_with, sizeof was_with, "%s", vm->pub.peer);
 	if (!guest_alive(vm->guest))
-		vm_watch_guest(vm, false); /* or its pidfd would keep every wait below from waiting */
-	else if (guest_ping(vm->guest, PING_WAIT, &err) == 0 && guest_pause(vm->guest, 5 * MC_SEC, &running, &err) == 0)
+		vm_watch_guest(
+			vm, false); /* or its pidfd would keep every wait below from waiting */
+	else if (guest_ping(vm->guest, PING_WAIT, &err) == 0 &&
+		 guest_pause(vm->guest, 5 * MC_SEC, &running, &err) == 0)
 		vm->paused_by_us |= running;
 	vm_set_state(vm, VM_ROLE_PRIMARY, VM_HOLDING, "%s; asking for sole ownership", why);
 	for (;;) {
@@ -281,15 +304,19 @@ void protect_alone(struct vm *vm, const char *why)
 			break;
 		if (r == -ESTALE) {
 			struct own_record new = vm_newest_record(vm);
-			if (!strcmp(new.owner, self)) { /* our own earlier proposal got through: go on from it */
+			if (!strcmp(new.owner, self)) { /* our own earlier proposal got through: go
+							   on from it */
 				vm_set_record(vm, &new);
 				continue;
 			}
-			vm_life_gone(vm, "%s owns it now (generation %llu)", new.owner[0] ? new.owner : "nobody",
+			vm_life_gone(vm, "%s owns it now (generation %llu)",
+				new.owner[0] ? new.owner : "nobody",
 				(unsigned long long)new.generation);
 			return;
 		}
-		vm_set_alarm(vm, "%s; output is held and the guest is paused until a majority of the voters answers: %s",
+		vm_set_alarm(vm,
+			"%s; output is held and the guest is paused until a majority of the voters "
+			"answers: %s",
 			why, err.msg);
 		vm_take_pending(vm);
 		if (vm->quit)
@@ -308,34 +335,42 @@ void protect_alone(struct vm *vm, const char *why)
 		vm_life_guest_ended(vm, GUEST_EVENT_GONE);
 		return;
 	}
-	/* Won: no other host can ever show the VM under this generation. Now, and only now, the hold ends. */
+	/* Won: no other host can ever show the VM under this generation. Now, and only now, the
+	 * hold ends. */
 	vm_clear_alarm(vm);
 	if (netbuf_pass(vm->nb, &err) < 0)
 		vm_set_alarm(vm, "cannot open the network of %s: %s", vm->name, err.msg);
 	vm_life_resume(vm);
 	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "%s; runs on without %s", why, was_with);
-	vm_emit(vm, "RUNNING", json_pack("{s:I, s:I}", "epoch", (json_int_t)vm->pub.epoch, "generation",
-		(json_int_t)vm->rec.generation));
+	vm_emit(vm, "RUNNING",
+		json_pack("{s:I, s:I}", "epoch", (json_int_t)vm->pub.epoch, "generation",
+			(json_int_t)vm->rec.generation));
 }
 
 /* What follows the end of the epochs. Which case is decided by failover/decide.c from the facts. */
 static void after_epochs(struct epoch *e, int r, struct mc_error *why)
 {
 	struct vm *vm = e->vm;
-	if (r == -ESHUTDOWN) { /* mcd ends, the guest goes on; what it says is not heard until mcd is back */
+	if (r == -ESHUTDOWN) { /* mcd ends, the guest goes on; what it says is not heard until mcd
+				  is back */
 		vm->paused_by_us = e->paused;
 		return;
 	}
 	struct decide_facts f = {
-		.role = DECIDE_PRIMARY, .ownership = vm_ownership(vm), .quorate = true,
-		.link_up = r == -EHOSTDOWN || r == -ETIMEDOUT, .ack_overdue = r == -ETIMEDOUT,
+		.role = DECIDE_PRIMARY,
+		.ownership = vm_ownership(vm),
+		.quorate = true,
+		.link_up = r == -EHOSTDOWN || r == -ETIMEDOUT,
+		.ack_overdue = r == -ETIMEDOUT,
 		.peer_suspected = keepalive_suspected(vm->d->keepalive, e->peer),
 		.guest_gone = r == -ECHILD,
 	};
-	struct decide_config c = { .head_start = e->timing.head_start, .automatic = vm->d->cfg.failover_automatic };
+	struct decide_config c = {
+		.head_start = e->timing.head_start, .automatic = vm->d->cfg.failover_automatic};
 	struct decision d = decide(&f, &c);
-	log_notice("%s: protection ended in step %s of epoch %llu: %s; %s: %s", vm->name, e->step ? e->step : "-",
-		(unsigned long long)e->n, why->msg, decide_action_name(d.action), d.reason);
+	log_notice("%s: protection ended in step %s of epoch %llu: %s; %s: %s", vm->name,
+		e->step ? e->step : "-", (unsigned long long)e->n, why->msg,
+		decide_action_name(d.action), d.reason);
 	vm_emit(vm, "LINK_LOST", json_pack("{s:s, s:s}", "peer", e->peer, "reason", why->msg));
 	if (r == -ECHILD) {
 		guest_ended(e, why);
@@ -362,7 +397,8 @@ static void end_by_call(struct epoch *e, struct vm_call *call)
 	}
 	vm->paused_by_us = e->paused;
 	vm_want_peer(vm, "");
-	protect_alone(vm, call->verb == VM_STOP ? "stopped by the administrator" : "unprotected by the administrator");
+	protect_alone(vm, call->verb == VM_STOP ? "stopped by the administrator"
+						: "unprotected by the administrator");
 	tell(e, WIRE_DISCARD, e->n, NULL);
 	if (vm_get_state(vm) != VM_UNPROTECTED)
 		vm_call_wrong_state(vm, call); /* it was lost to another host meanwhile */
@@ -375,7 +411,7 @@ static void end_by_call(struct epoch *e, struct vm_call *call)
 void protect_run(struct vm *vm, struct vm_call *call)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	struct epoch e = { .vm = vm, .generation = vm->rec.generation + 1, .tick_at = 0 };
+	struct epoch e = {.vm = vm, .generation = vm->rec.generation + 1, .tick_at = 0};
 	e.slabs_tail = &e.slabs;
 	snprintf(e.peer, sizeof e.peer, "%s", call->peer);
 	uint64_t delay = vm->delay, max_buffer = vm->max_buffer;
@@ -403,10 +439,11 @@ void protect_run(struct vm *vm, struct vm_call *call)
 	}
 	if (r == 0) {
 		vm_want_peer(vm, e.peer);
-		vm_set_state(vm, VM_ROLE_PRIMARY, VM_PROTECTED, "%s holds epoch %llu", e.peer, (unsigned long long)e.n);
+		vm_set_state(vm, VM_ROLE_PRIMARY, VM_PROTECTED, "%s holds epoch %llu", e.peer,
+			(unsigned long long)e.n);
 		if (call)
-			vm_call_ok(mc_steal_ptr(call), json_pack("{s:s, s:I}", "state", "protected", "epoch",
-				(json_int_t)e.n));
+			vm_call_ok(mc_steal_ptr(call), json_pack("{s:s, s:I}", "state", "protected",
+							       "epoch", (json_int_t)e.n));
 		struct vm_call *end = run_epochs(&e, &err, &r);
 		if (end)
 			end_by_call(&e, end);

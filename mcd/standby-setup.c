@@ -13,8 +13,9 @@
 #include <sys/mman.h>
 #include <xxhash.h>
 
-#define LAUNCH_WAIT    (15 * MC_SEC)
-#define MEMORY_RESERVE (128ull << 20) /* for the waiting QEMU itself, and to leave the host some air */
+#define LAUNCH_WAIT (15 * MC_SEC)
+#define MEMORY_RESERVE                                                                             \
+	(128ull << 20) /* for the waiting QEMU itself, and to leave the host some air */
 
 /* --- memory ---------------------------------------------------------------------------------- */
 
@@ -37,8 +38,10 @@ static int check_memory(const struct standby *s, struct mc_error *err)
 	if (need <= have)
 		return 0;
 	return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-		"not enough memory for a standby of %s: %.0f MiB are needed (its RAM, max-buffer and a reserve), %.0f MiB "
-		"are available; free some, or lower max-buffer", s->vm->name, (double)need / (1 << 20), (double)have / (1 << 20));
+		"not enough memory for a standby of %s: %.0f MiB are needed (its RAM, max-buffer "
+		"and a reserve), %.0f MiB "
+		"are available; free some, or lower max-buffer",
+		s->vm->name, (double)need / (1 << 20), (double)have / (1 << 20));
 }
 
 static int map_replica(struct standby *s, struct mc_error *err)
@@ -46,9 +49,11 @@ static int map_replica(struct standby *s, struct mc_error *err)
 	struct vm *vm = s->vm;
 	for (size_t i = 0; i < s->hello.n_blocks; i++) {
 		s->sizes[i] = s->hello.blocks[i].size;
-		void *p = mmap(NULL, s->sizes[i], PROT_READ | PROT_WRITE, MAP_SHARED, vm->ram_fds[i], 0);
+		void *p = mmap(
+			NULL, s->sizes[i], PROT_READ | PROT_WRITE, MAP_SHARED, vm->ram_fds[i], 0);
 		if (p == MAP_FAILED)
-			return mc_error_set(err, -errno, MC_ECLASS_MEMORY, "cannot map %llu bytes of replica memory: %s",
+			return mc_error_set(err, -errno, MC_ECLASS_MEMORY,
+				"cannot map %llu bytes of replica memory: %s",
 				(unsigned long long)s->sizes[i], strerror(errno));
 		s->replica[i] = p;
 	}
@@ -58,7 +63,8 @@ static int map_replica(struct standby *s, struct mc_error *err)
 void setup_zero(struct standby *s, uint32_t block, uint64_t off, uint64_t len)
 {
 	/* A hole costs no memory and reads as zeroes; what cannot be punched is written. */
-	if (fallocate(s->vm->ram_fds[block], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) < 0)
+	if (fallocate(s->vm->ram_fds[block], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
+		    (off_t)len) < 0)
 		memset(s->replica[block] + off, 0, len);
 }
 
@@ -67,14 +73,16 @@ void setup_zero(struct standby *s, uint32_t block, uint64_t off, uint64_t len)
 static int spill_slab(struct standby *s, struct slab **ret, struct mc_error *err)
 {
 	_cleanup_free_ struct slab *x = calloc(1, sizeof *x);
-	_cleanup_close_ int fd = open(s->vm->d->cfg.state_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	_cleanup_close_ int fd =
+		open(s->vm->d->cfg.state_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (!x || fd < 0 || posix_fallocate(fd, 0, SLAB_SIZE) != 0)
 		return mc_error_set(err, -ENOSPC, MC_ECLASS_MEMORY,
-			"the epoch is larger than max-buffer, and %s has no room to spill it: %s", s->vm->d->cfg.state_dir,
-			strerror(errno));
+			"the epoch is larger than max-buffer, and %s has no room to spill it: %s",
+			s->vm->d->cfg.state_dir, strerror(errno));
 	void *p = mmap(NULL, SLAB_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
-		return mc_error_set(err, -errno, MC_ECLASS_MEMORY, "cannot map a slab on disk: %s", strerror(errno));
+		return mc_error_set(err, -errno, MC_ECLASS_MEMORY, "cannot map a slab on disk: %s",
+			strerror(errno));
 	x->mem = p;
 	x->reg = x; /* marks it as not of the pool: setup_put_slab */
 	*ret = mc_steal_ptr(x);
@@ -103,7 +111,8 @@ static int check_hello(struct standby *s, const struct wire_header *h, struct mc
 {
 	struct vm *vm = s->vm;
 	if (h->type != WIRE_HELLO)
-		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL, "the stream begins with message type %u, not HELLO", h->type);
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+			"the stream begins with message type %u, not HELLO", h->type);
 	uint8_t buf[WIRE_CONTROL_MAX];
 	int r = transport_recv_payload(s->link, buf, mc_now() + 2 * MC_SEC, err);
 	if (r == 0)
@@ -113,8 +122,10 @@ static int check_hello(struct standby *s, const struct wire_header *h, struct mc
 	struct own_record rec = vm_newest_record(vm);
 	if (rec.generation > s->hello.generation || h->generation != s->hello.generation + 1)
 		return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
-			"%s is at generation %llu here, the primary speaks of %llu: it is not the owner any more", vm->name,
-			(unsigned long long)rec.generation, (unsigned long long)s->hello.generation);
+			"%s is at generation %llu here, the primary speaks of %llu: it is not the "
+			"owner any more",
+			vm->name, (unsigned long long)rec.generation,
+			(unsigned long long)s->hello.generation);
 	s->generation = h->generation;
 	return vm_prepare(vm, err);
 }
@@ -124,12 +135,15 @@ static int check_machine(struct standby *s, struct mc_error *err)
 	struct vm *vm = s->vm;
 	bool same = vm->plan.n_ram == s->hello.n_blocks;
 	for (size_t i = 0; same && i < vm->plan.n_ram; i++)
-		same = !strcmp(vm->plan.ram[i].id, s->hello.blocks[i].id) && vm->plan.ram[i].size == s->hello.blocks[i].size;
+		same = !strcmp(vm->plan.ram[i].id, s->hello.blocks[i].id) &&
+		       vm->plan.ram[i].size == s->hello.blocks[i].size;
 	if (same && !strcmp(vm->plan.digest, s->hello.machine))
 		return 0;
 	return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-		"the machine in %s is not the one that runs on %s (digest %s here, %s there): make the command lines equal "
-		"and restart the VM", vm->cfg->path, s->primary, vm->plan.digest, s->hello.machine);
+		"the machine in %s is not the one that runs on %s (digest %s here, %s there): make "
+		"the command lines equal "
+		"and restart the VM",
+		vm->cfg->path, s->primary, vm->plan.digest, s->hello.machine);
 }
 
 int standby_launch(struct standby *s, struct mc_error *err)
@@ -166,10 +180,12 @@ int setup_standby(struct standby *s, int fd, const struct link_peer *peer, struc
 	daemon_timing(vm->d, vm->delay, &s->timing);
 	vm_life_reset_figures(vm);
 	vm_set_peer(vm, s->primary);
-	vm_set_state(vm, VM_ROLE_STANDBY, VM_STANDBY_SYNCING, "%s copies the memory here", s->primary);
+	vm_set_state(
+		vm, VM_ROLE_STANDBY, VM_STANDBY_SYNCING, "%s copies the memory here", s->primary);
 	if ((r = standby_launch(s, err)) < 0)
 		return r;
-	struct wire_header ok = { .type = WIRE_HELLO_OK, .generation = s->generation, .digest = XXH3_64bits("", 0) };
+	struct wire_header ok = {
+		.type = WIRE_HELLO_OK, .generation = s->generation, .digest = XXH3_64bits("", 0)};
 	r = transport_post(s->link, &ok, NULL, err);
 	s->last_received = mc_now();
 	return r < 0 ? r : transport_flush(s->link, mc_now() + 2 * MC_SEC, err);
@@ -187,7 +203,8 @@ void setup_free(struct standby *s)
 	free(s->staged_devices);
 }
 
-/* --- refusing ---------------------------------------------------------------------------------- */
+/* --- refusing ----------------------------------------------------------------------------------
+ */
 
 void setup_send_error(struct standby *s, const struct mc_error *why)
 {
@@ -196,7 +213,10 @@ void setup_send_error(struct standby *s, const struct mc_error *why)
 		return;
 	size_t len = wire_put_error(buf, sizeof buf, why);
 	struct wire_header h = {
-		.type = WIRE_ERROR, .generation = s->generation, .length = len, .digest = XXH3_64bits(buf, len),
+		.type = WIRE_ERROR,
+		.generation = s->generation,
+		.length = len,
+		.digest = XXH3_64bits(buf, len),
 	};
 	if (transport_post(s->link, &h, buf, NULL) == 0)
 		transport_flush(s->link, mc_now() + MC_SEC, NULL);
@@ -204,12 +224,14 @@ void setup_send_error(struct standby *s, const struct mc_error *why)
 
 void standby_refuse(int fd, const struct mc_error *why)
 {
-	struct standby s = { 0 };
+	struct standby s = {0};
 	struct wire_header h;
 	if (transport_tcp_new(fd, &s.link, NULL) < 0)
 		return;
-	/* The HELLO is read first: closing over unread data would reset the connection and lose our answer. */
-	if (transport_recv(s.link, &h, mc_now() + MC_SEC, -1, NULL) == 0 && h.length <= WIRE_CONTROL_MAX) {
+	/* The HELLO is read first: closing over unread data would reset the connection and lose our
+	 * answer. */
+	if (transport_recv(s.link, &h, mc_now() + MC_SEC, -1, NULL) == 0 &&
+		h.length <= WIRE_CONTROL_MAX) {
 		uint8_t buf[WIRE_CONTROL_MAX];
 		transport_recv_payload(s.link, buf, mc_now() + MC_SEC, NULL);
 	}
@@ -217,13 +239,15 @@ void standby_refuse(int fd, const struct mc_error *why)
 	transport_close(s.link);
 }
 
-/* --- while it receives ------------------------------------------------------------------------- */
+/* --- while it receives -------------------------------------------------------------------------
+ */
 
 int setup_recv_payload(struct standby *s, void *buf, uint64_t deadline, struct mc_error *err)
 {
 	for (;;) {
 		uint64_t slice = mc_now() + s->timing.suspect_after / 4;
-		int r = transport_recv_payload(s->link, buf, slice < deadline ? slice : deadline, err);
+		int r = transport_recv_payload(
+			s->link, buf, slice < deadline ? slice : deadline, err);
 		if (r != -ETIMEDOUT || mc_now() >= deadline) {
 			s->last_received = mc_now();
 			return r;
@@ -253,13 +277,15 @@ static void relaunch(struct standby *s)
 {
 	struct vm *vm = s->vm;
 	struct mc_error err = MC_ERROR_INIT;
-	log_warn("%s: the waiting QEMU ended; starting another (the memory is ours and stays)", vm->name);
+	log_warn("%s: the waiting QEMU ended; starting another (the memory is ours and stays)",
+		vm->name);
 	vm_watch_guest(vm, false);
 	guest_kill(vm->guest);
 	guest_free(vm->guest);
 	vm->guest = NULL;
 	if (standby_launch(s, &err) < 0)
-		vm_set_alarm(vm, "the waiting QEMU of %s ended and cannot be started again: %s", vm->name, err.msg);
+		vm_set_alarm(vm, "the waiting QEMU of %s ended and cannot be started again: %s",
+			vm->name, err.msg);
 	else
 		vm_clear_alarm(vm);
 }
@@ -275,7 +301,8 @@ bool setup_listen(struct standby *s)
 		int fd = mc_steal_fd(&vm->offered_fd);
 		pthread_mutex_unlock(&vm->lock);
 		struct mc_error err = MC_ERROR_INIT;
-		mc_error_set(&err, -EBUSY, MC_ECLASS_STATE, "%s is a standby of %s here already", vm->name, s->primary);
+		mc_error_set(&err, -EBUSY, MC_ECLASS_STATE, "%s is a standby of %s here already",
+			vm->name, s->primary);
 		if (fd >= 0)
 			standby_refuse(fd, &err);
 	}

@@ -25,13 +25,16 @@
 #include <errno.h>
 #include <string.h>
 
-#define PAYLOAD_WAIT (30 * MC_SEC)      /* keep-alives end a wait sooner; this bounds one on a live host */
-#define ASK_FOR      (500 * MC_MSEC)
+#define PAYLOAD_WAIT                                                                               \
+	(30 * MC_SEC) /* keep-alives end a wait sooner; this bounds one on a live host */
+#define ASK_FOR (500 * MC_MSEC)
 
 /* digest: of the epoch, for an ACK; the other answers carry none. */
-static int answer(struct standby *s, uint16_t type, uint64_t epoch, uint64_t digest, struct mc_error *err)
+static int answer(
+	struct standby *s, uint16_t type, uint64_t epoch, uint64_t digest, struct mc_error *err)
 {
-	struct wire_header h = { .type = type, .generation = s->generation, .epoch = epoch, .digest = digest };
+	struct wire_header h = {
+		.type = type, .generation = s->generation, .epoch = epoch, .digest = digest};
 	int r = transport_post(s->link, &h, NULL, err);
 	return r < 0 ? r : transport_flush(s->link, mc_now() + s->timing.ack_overdue, err);
 }
@@ -48,7 +51,7 @@ static void drop_staged(struct standby *s)
 	s->staged_tail = &s->staged;
 	free(mc_steal_ptr(s->staged_devices));
 	s->staged_devices_len = 0;
-	s->counted = (struct wire_commit){ 0 };
+	s->counted = (struct wire_commit){0};
 }
 
 /* Epochs come without gaps: the one after the committed one, from its first message on. */
@@ -67,7 +70,8 @@ static int expect_epoch(struct standby *s, const struct wire_header *h, struct m
 		(unsigned long long)s->committed + 1, (unsigned long long)s->generation);
 }
 
-static int recv_slab(struct standby *s, const struct wire_header *h, struct slab **ret, struct mc_error *err)
+static int recv_slab(
+	struct standby *s, const struct wire_header *h, struct slab **ret, struct mc_error *err)
 {
 	struct slab *x;
 	int r = setup_get_slab(s, &x, err);
@@ -90,7 +94,8 @@ static int stage_slab(struct standby *s, const struct wire_header *h, struct mc_
 	struct slab *x;
 	int r = expect_epoch(s, h, err);
 	if (r == 0 && s->staged_devices)
-		r = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL, "a slab came after the device state of its epoch");
+		r = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+			"a slab came after the device state of its epoch");
 	if (r == 0)
 		r = recv_slab(s, h, &x, err);
 	if (r < 0)
@@ -110,11 +115,12 @@ static int stage_devices(struct standby *s, const struct wire_header *h, struct 
 	if (r < 0)
 		return r;
 	if (s->staged_devices || !h->length)
-		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL, "an epoch has one device state, and it is not empty");
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+			"an epoch has one device state, and it is not empty");
 	s->staged_devices = malloc(h->length);
 	if (!s->staged_devices)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for %llu bytes of device state",
-			(unsigned long long)h->length);
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
+			"no memory for %llu bytes of device state", (unsigned long long)h->length);
 	s->staged_devices_len = h->length;
 	wire_epoch_digest_add(&s->digest, h->digest, h->length);
 	s->counted.device_bytes = h->length;
@@ -129,7 +135,8 @@ static int verify(struct standby *s, const struct wire_header *h, struct mc_erro
 	struct wire_commit c;
 	int r = expect_epoch(s, h, err);
 	if (r == 0 && h->length > sizeof buf)
-		r = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL, "a COMMIT of %llu bytes", (unsigned long long)h->length);
+		r = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL, "a COMMIT of %llu bytes",
+			(unsigned long long)h->length);
 	if (r == 0)
 		r = setup_recv_payload(s, buf, mc_now() + PAYLOAD_WAIT, err);
 	if (r == 0)
@@ -140,9 +147,11 @@ static int verify(struct standby *s, const struct wire_header *h, struct mc_erro
 	if (!s->staged_devices || c.slabs != s->counted.slabs || c.bytes != s->counted.bytes ||
 		c.device_bytes != s->counted.device_bytes || c.digest != s->counted.digest)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"epoch %llu is not what its COMMIT says: %llu slabs of %llu bytes received, %llu of %llu announced",
+			"epoch %llu is not what its COMMIT says: %llu slabs of %llu bytes "
+			"received, %llu of %llu announced",
 			(unsigned long long)h->epoch, (unsigned long long)s->counted.slabs,
-			(unsigned long long)s->counted.bytes, (unsigned long long)c.slabs, (unsigned long long)c.bytes);
+			(unsigned long long)s->counted.bytes, (unsigned long long)c.slabs,
+			(unsigned long long)c.bytes);
 	return 0;
 }
 
@@ -169,8 +178,8 @@ static int commit(struct standby *s, const struct wire_header *h, struct mc_erro
 	int r = verify(s, h, err);
 	if (r < 0)
 		return r;
-	/* The slots change places here.  After the ACK may have left there is no way back, so an error
-	 * of sending it is only reported once the epoch is applied. */
+	/* The slots change places here.  After the ACK may have left there is no way back, so an
+	 * error of sending it is only reported once the epoch is applied. */
 	failpoint("COMMIT");
 	s->committed = h->epoch;
 	free(s->devices);
@@ -191,7 +200,8 @@ static int sync_slab(struct standby *s, const struct wire_header *h, struct mc_e
 {
 	struct slab *x;
 	if (s->committed)
-		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL, "initial synchronisation after a committed epoch");
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+			"initial synchronisation after a committed epoch");
 	int r = recv_slab(s, h, &x, err);
 	if (r < 0)
 		return r;
@@ -204,11 +214,13 @@ static int named_standby(struct standby *s, struct mc_error *err)
 {
 	struct vm *vm = s->vm;
 	struct own_record rec = vm_newest_record(vm);
-	if (rec.generation < s->generation && voter_current(vm->d->voter, vm->name, mc_now() + MC_SEC, &rec, NULL) == 0)
+	if (rec.generation < s->generation &&
+		voter_current(vm->d->voter, vm->name, mc_now() + MC_SEC, &rec, NULL) == 0)
 		vm_learned(vm, &rec);
 	if (rec.generation != s->generation || strcmp(rec.standby, vm->d->cfg.name))
 		return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
-			"the primary says that generation %llu names this host its standby, but the voters do not",
+			"the primary says that generation %llu names this host its standby, but "
+			"the voters do not",
 			(unsigned long long)s->generation);
 	vm_set_record(vm, &rec);
 	vm_set_state(vm, VM_ROLE_STANDBY, VM_STANDBY, "holds the image of epoch %llu of %s",
@@ -230,8 +242,11 @@ static int peer_error(struct standby *s, const struct wire_header *h, struct mc_
 static int receive(struct standby *s, struct mc_error *err)
 {
 	struct wire_header h;
-	/* While the keep-alives are out, the data itself is the sign of life, and its silence counts. */
-	uint64_t patience = keepalive_suspected(s->vm->d->keepalive, s->primary) ? s->timing.suspect_after : 3600 * MC_SEC;
+	/* While the keep-alives are out, the data itself is the sign of life, and its silence
+	 * counts. */
+	uint64_t patience = keepalive_suspected(s->vm->d->keepalive, s->primary)
+				    ? s->timing.suspect_after
+				    : 3600 * MC_SEC;
 	int r = transport_recv(s->link, &h, mc_now() + patience, s->vm->wake, err);
 	if (r < 0)
 		return r;
@@ -259,18 +274,20 @@ static int receive(struct standby *s, struct mc_error *err)
 	case WIRE_ERROR:
 		return peer_error(s, &h, err);
 	default:
-		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL, "message type %u does not belong here", h.type);
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+			"message type %u does not belong here", h.type);
 	}
 }
 
-/* --- when the stream ends: takeover, or discard ------------------------------------------------- */
+/* --- when the stream ends: takeover, or discard -------------------------------------------------
+ */
 
 /* By the record of our session, or by the one that made us owner after it. */
 static bool named(const struct standby *s, const struct own_record *rec)
 {
 	const char *self = s->vm->d->cfg.name;
 	return (rec->generation == s->generation && !strcmp(rec->standby, self)) ||
-		(rec->generation == s->generation + 1 && !strcmp(rec->owner, self));
+	       (rec->generation == s->generation + 1 && !strcmp(rec->owner, self));
 }
 
 static void gather(struct standby *s, struct decide_facts *f)
@@ -288,10 +305,10 @@ static void gather(struct standby *s, struct decide_facts *f)
 		.guest_gone = !vm->guest || !guest_alive(vm->guest),
 	};
 	if (f->ownership == OWN_CURRENT && f->peer_suspected && f->image_complete)
-		f->others_hear_peer = voter_ask_heard(vm->d->voter, s->primary, now + s->timing.ask_heard) <
-			s->timing.heard_fresh;
-	/* A connection to a host that lost its power looks as good as ever. So the link of a suspected
-	 * primary counts only while others hear that host and its data still comes. */
+		f->others_hear_peer = voter_ask_heard(vm->d->voter, s->primary,
+					      now + s->timing.ask_heard) < s->timing.heard_fresh;
+	/* A connection to a host that lost its power looks as good as ever. So the link of a
+	 * suspected primary counts only while others hear that host and its data still comes. */
 	bool flowing = now - s->last_received < 2 * vm->delay + s->timing.suspect_after;
 	f->link_up = s->link && (!f->peer_suspected || (f->others_hear_peer && flowing));
 	if (f->link_up) {
@@ -341,11 +358,13 @@ static bool alone(const struct own_record *r, const char *self)
 	return !strcmp(r->owner, self) && !r->standby[0];
 }
 
-/* Decides, again and again, until the stream may go on (true) or the standby's life is over (false). */
+/* Decides, again and again, until the stream may go on (true) or the standby's life is over
+ * (false). */
 static bool after_stream(struct standby *s, const char *why)
 {
 	struct vm *vm = s->vm;
-	struct decide_config c = { .head_start = s->timing.head_start, .automatic = vm->d->cfg.failover_automatic };
+	struct decide_config c = {
+		.head_start = s->timing.head_start, .automatic = vm->d->cfg.failover_automatic};
 	bool suspected = false, proposed = false;
 	while (!vm->quit) {
 		struct decide_facts f;
@@ -356,15 +375,18 @@ static bool after_stream(struct standby *s, const char *why)
 		else if (proposed && f.ownership == OWN_CURRENT)
 			f.ownership = OWN_UNDECIDED;
 		struct decision d = decide(&f, &c);
-		/* The record that names us may be decided without our knowing: a committed image is not
-		 * thrown away before a record says that it is not needed. */
-		if (s->committed && rec.generation < s->generation && !s->discard && d.action == ACT_DESTROY)
-			d = (struct decision){ ACT_WAIT, "not known yet whether this host was named the standby" };
+		/* The record that names us may be decided without our knowing: a committed image is
+		 * not thrown away before a record says that it is not needed. */
+		if (s->committed && rec.generation < s->generation && !s->discard &&
+			d.action == ACT_DESTROY)
+			d = (struct decision){
+				ACT_WAIT, "not known yet whether this host was named the standby"};
 		if (f.peer_suspected && !suspected) {
 			suspected = true;
 			uint64_t age = keepalive_age(vm->d->keepalive, s->primary);
-			vm_emit(vm, "SUSPECTED", json_pack("{s:s, s:I, s:s}", "peer", s->primary, "last_heard",
-				(json_int_t)(mc_now() - age), "reason", why));
+			vm_emit(vm, "SUSPECTED",
+				json_pack("{s:s, s:I, s:s}", "peer", s->primary, "last_heard",
+					(json_int_t)(mc_now() - age), "reason", why));
 		}
 		switch (d.action) {
 		case ACT_CONTINUE:
@@ -381,7 +403,8 @@ static bool after_stream(struct standby *s, const char *why)
 			take_over(s, s->handover ? "handed over by the administrator" : why);
 			return false;
 		case ACT_DESTROY:
-			vm_life_gone(vm, "%s", f.ownership == OWN_LOST && rec.owner[0] ? d.reason : why);
+			vm_life_gone(
+				vm, "%s", f.ownership == OWN_LOST && rec.owner[0] ? d.reason : why);
 			return false;
 		default: /* ACT_WAIT, ACT_HOLD */
 			if (proposed) {
@@ -391,7 +414,8 @@ static bool after_stream(struct standby *s, const char *why)
 			break;
 		}
 		/* A handed-over record may be known to the voters before it is known to us. */
-		if (!f.link_up && voter_current(vm->d->voter, vm->name, mc_now() + 100 * MC_MSEC, &rec, NULL) == 0)
+		if (!f.link_up && voter_current(vm->d->voter, vm->name, mc_now() + 100 * MC_MSEC,
+					  &rec, NULL) == 0)
 			vm_learned(vm, &rec);
 		vm_wait(vm, mc_now() + s->timing.vote_retry);
 		setup_listen(s);
@@ -403,9 +427,11 @@ static void link_lost(struct standby *s, const struct mc_error *why)
 {
 	struct vm *vm = s->vm;
 	if (!strcmp(why->cls, MC_ECLASS_PROTOCOL)) {
-		log_error("%s: %s: %s; closing the connection, nothing of this epoch is acknowledged", vm->name,
-			s->primary, why->msg);
-		vm_emit(vm, "PROTOCOL_ERROR", json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
+		log_error(
+			"%s: %s: %s; closing the connection, nothing of this epoch is acknowledged",
+			vm->name, s->primary, why->msg);
+		vm_emit(vm, "PROTOCOL_ERROR",
+			json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
 		setup_send_error(s, why);
 	}
 	vm_emit(vm, "LINK_LOST", json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
@@ -416,7 +442,7 @@ static void link_lost(struct standby *s, const struct mc_error *why)
 void standby_run(struct vm *vm, int fd, const struct link_peer *peer)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	struct standby s = { .vm = vm, .staged_tail = NULL };
+	struct standby s = {.vm = vm, .staged_tail = NULL};
 	s.staged_tail = &s.staged;
 	if (setup_standby(&s, fd, peer, &err) < 0) {
 		log_warn("%s: not taken as a standby of %s: %s", vm->name, peer->name, err.msg);
@@ -434,12 +460,14 @@ void standby_run(struct vm *vm, int fd, const struct link_peer *peer)
 			continue;
 		if (r == -EINTR || r == -ETIMEDOUT || r == -EHOSTDOWN) {
 			bool look = setup_listen(&s) || r != -EINTR;
-			go_on = look ? after_stream(&s, "the keep-alives of the primary stopped") : true;
+			go_on = look ? after_stream(&s, "the keep-alives of the primary stopped")
+				     : true;
 			continue;
 		}
 		if (r == -ECANCELED)
-			mc_error_set(&err, r, MC_ECLASS_STATE, s.discard ? "the primary ended the protection" :
-				"the primary handed over");
+			mc_error_set(&err, r, MC_ECLASS_STATE,
+				s.discard ? "the primary ended the protection"
+					  : "the primary handed over");
 		link_lost(&s, &err);
 		drop_staged(&s);
 		go_on = after_stream(&s, err.msg);

@@ -4,9 +4,16 @@
 #include "mcd/vm.h"
 
 static const char *const step_names[STEP_MAX] = {
-	[STEP_STOP] = "stop", [STEP_BARRIER] = "barrier", [STEP_SAVE] = "save", [STEP_SCAN] = "scan",
-	[STEP_COPY] = "copy", [STEP_RESUME] = "resume", [STEP_SEND] = "send", [STEP_ACK] = "ack",
-	[STEP_RELEASE] = "release", [STEP_PAUSE] = "pause",
+	[STEP_STOP] = "stop",
+	[STEP_BARRIER] = "barrier",
+	[STEP_SAVE] = "save",
+	[STEP_SCAN] = "scan",
+	[STEP_COPY] = "copy",
+	[STEP_RESUME] = "resume",
+	[STEP_SEND] = "send",
+	[STEP_ACK] = "ack",
+	[STEP_RELEASE] = "release",
+	[STEP_PAUSE] = "pause",
 };
 
 static double pct_ms(const struct mc_histogram *h, double p)
@@ -21,7 +28,7 @@ static json_t *spread(const struct mc_histogram *h)
 
 json_t *vm_status_json(struct vm *vm)
 {
-	static const char *const roles[] = { "none", "primary", "standby" };
+	static const char *const roles[] = {"none", "primary", "standby"};
 	pthread_mutex_lock(&vm->lock);
 	__typeof__(vm->pub) *p = &vm->pub;
 	if (vm->shown_nb)
@@ -32,26 +39,33 @@ json_t *vm_status_json(struct vm *vm)
 		json_object_set_new(steps, step_names[i], spread(&p->steps[i]));
 	if (p->role == VM_ROLE_STANDBY)
 		json_object_set_new(steps, "apply", spread(&p->apply));
-	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:f, s:s, s:s, s:i}", "name", vm->name, "role",
-		roles[p->role], "state", vm_state_name(p->state), "peer", p->peer, "generation",
-		(json_int_t)vm->learned.generation, "owner", vm->learned.owner, "standby", vm->learned.standby, "epoch",
-		(json_int_t)p->epoch, "delay_ms", (double)p->delay / 1e6, "alarm", p->alarm, "reason", p->reason,
+	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:f, s:s, s:s, s:i}",
+		"name", vm->name, "role", roles[p->role], "state", vm_state_name(p->state), "peer",
+		p->peer, "generation", (json_int_t)vm->learned.generation, "owner",
+		vm->learned.owner, "standby", vm->learned.standby, "epoch", (json_int_t)p->epoch,
+		"delay_ms", (double)p->delay / 1e6, "alarm", p->alarm, "reason", p->reason,
 		"qemu_pid", (int)p->qemu);
 	bool live = p->state == VM_PROTECTED || p->state == VM_STANDBY || p->state == VM_HOLDING;
-	json_object_set_new(j, "lag_ms", json_real(live && p->acked_at ? (double)(mc_now() - p->acked_at) / 1e6 : 0));
+	json_object_set_new(j, "lag_ms",
+		json_real(live && p->acked_at ? (double)(mc_now() - p->acked_at) / 1e6 : 0));
 	json_object_set_new(j, "held_bytes", json_integer((json_int_t)p->netbuf.held_bytes));
 	json_object_set_new(j, "held_frames", json_integer((json_int_t)p->netbuf.held_frames));
 	json_object_set_new(j, "lost_frames", json_integer((json_int_t)p->netbuf.lost_frames));
-	json_object_set_new(j, "sync", json_pack("{s:i, s:f, s:f}", "round", (int)p->sync.round, "percent",
-		p->sync.percent, "eta_s", p->sync.eta_s));
-	json_object_set_new(j, "pause", json_pack("{s:f, s:f, s:f, s:I}", "p50_ms", pct_ms(pause, 50), "p99_ms",
-		pct_ms(pause, 99), "max_ms", pct_ms(pause, 100), "count", (json_int_t)pause->count));
+	json_object_set_new(j, "sync",
+		json_pack("{s:i, s:f, s:f}", "round", (int)p->sync.round, "percent",
+			p->sync.percent, "eta_s", p->sync.eta_s));
+	json_object_set_new(j, "pause",
+		json_pack("{s:f, s:f, s:f, s:I}", "p50_ms", pct_ms(pause, 50), "p99_ms",
+			pct_ms(pause, 99), "max_ms", pct_ms(pause, 100), "count",
+			(json_int_t)pause->count));
 	json_object_set_new(j, "steps", steps);
-	json_object_set_new(j, "dirty", json_pack("{s:I, s:I}", "p50_bytes",
-		(json_int_t)mc_histogram_percentile(&p->dirty, 50), "max_bytes",
-		(json_int_t)mc_histogram_percentile(&p->dirty, 100)));
-	json_object_set_new(j, "buffer", json_pack("{s:I, s:I, s:I}", "budget", (json_int_t)p->buffer_budget, "in_use",
-		(json_int_t)p->buffer_in_use, "peak", (json_int_t)p->buffer_peak));
+	json_object_set_new(j, "dirty",
+		json_pack("{s:I, s:I}", "p50_bytes",
+			(json_int_t)mc_histogram_percentile(&p->dirty, 50), "max_bytes",
+			(json_int_t)mc_histogram_percentile(&p->dirty, 100)));
+	json_object_set_new(j, "buffer",
+		json_pack("{s:I, s:I, s:I}", "budget", (json_int_t)p->buffer_budget, "in_use",
+			(json_int_t)p->buffer_in_use, "peak", (json_int_t)p->buffer_peak));
 	pthread_mutex_unlock(&vm->lock);
 	return j;
 }

@@ -42,8 +42,10 @@ static void report(struct sync *s)
 	double secs = (double)(now - s->began) / 1e9;
 	double rate = secs > 0 ? (double)s->done / secs : 0; /* guest memory covered per second */
 	struct vm_sync_progress p = {
-		.round = s->round, .sent = s->sent,
-		/* Later rounds are re-sends: the estimate holds for the first, the rest is the tail. */
+		.round = s->round,
+		.sent = s->sent,
+		/* Later rounds are re-sends: the estimate holds for the first, the rest is the
+		   tail. */
 		.percent = s->total ? 100.0 * (double)s->done / (double)s->total : 100,
 		.rate_mbs = secs > 0 ? (double)s->sent / secs / 1e6 : 0,
 		.eta_s = rate > 0 && s->total > s->done ? (double)(s->total - s->done) / rate : 0,
@@ -52,9 +54,10 @@ static void report(struct sync *s)
 	vm->pub.sync = p;
 	pthread_mutex_unlock(&vm->lock);
 	if (s->call && s->call->wait)
-		control_progress(s->call->req, json_pack("{s:s, s:i, s:f, s:I, s:f, s:f}", "phase", "sync", "round",
-			(int)p.round, "percent", p.percent, "sent_bytes", (json_int_t)p.sent, "rate_mbs", p.rate_mbs,
-			"eta_s", p.eta_s));
+		control_progress(s->call->req,
+			json_pack("{s:s, s:i, s:f, s:I, s:f, s:f}", "phase", "sync", "round",
+				(int)p.round, "percent", p.percent, "sent_bytes",
+				(json_int_t)p.sent, "rate_mbs", p.rate_mbs, "eta_s", p.eta_s));
 }
 
 /* Sends the slab in hand; with one in flight at a time the memory of a synchronisation is one slab,
@@ -66,7 +69,10 @@ static int send_slab(struct sync *s, struct mc_error *err)
 		return 0;
 	slab_seal(s->slab);
 	struct wire_header h = {
-		.type = WIRE_SYNC, .generation = e->generation, .length = s->slab->used, .digest = s->slab->digest,
+		.type = WIRE_SYNC,
+		.generation = e->generation,
+		.length = s->slab->used,
+		.digest = s->slab->digest,
 	};
 	int r = transport_post(e->link, &h, s->slab->mem, err);
 	if (r == 0)
@@ -86,7 +92,8 @@ static int send_slab(struct sync *s, struct mc_error *err)
 	return r;
 }
 
-static int add_zeroes(struct sync *s, uint32_t block, uint64_t off, uint64_t len, struct mc_error *err)
+static int add_zeroes(
+	struct sync *s, uint32_t block, uint64_t off, uint64_t len, struct mc_error *err)
 {
 	int r = 0;
 	if (!slab_append_zero(s->slab, block, off, len)) {
@@ -99,7 +106,8 @@ static int add_zeroes(struct sync *s, uint32_t block, uint64_t off, uint64_t len
 }
 
 /* Memory that exists: pages of zeroes are told, the others sent. */
-static int add_data(struct sync *s, uint32_t block, uint64_t off, uint64_t len, struct mc_error *err)
+static int add_data(
+	struct sync *s, uint32_t block, uint64_t off, uint64_t len, struct mc_error *err)
 {
 	const uint8_t *mem = s->e->ram.v[block].map + off;
 	for (uint64_t i = 0; i < len;) {
@@ -113,7 +121,8 @@ static int add_data(struct sync *s, uint32_t block, uint64_t off, uint64_t len, 
 				return r;
 		}
 		for (uint64_t done = 0; !zero && done < n;) {
-			size_t took = slab_append(s->slab, block, off + i + done, mem + i + done, n - done);
+			size_t took = slab_append(
+				s->slab, block, off + i + done, mem + i + done, n - done);
 			int r = took ? 0 : send_slab(s, err);
 			if (r < 0)
 				return r;
@@ -125,8 +134,9 @@ static int add_data(struct sync *s, uint32_t block, uint64_t off, uint64_t len, 
 	return 0;
 }
 
-/* Memory that the guest never touched is a hole in its file.  It must not even be looked at: reading a
- * hole through the mapping would make a page of it, and a guest of 64 GB cost 64 GB at once. */
+/* Memory that the guest never touched is a hole in its file.  It must not even be looked at:
+ * reading a hole through the mapping would make a page of it, and a guest of 64 GB cost 64 GB at
+ * once. */
 static int add_range(struct sync *s, const struct dirty_range *d, struct mc_error *err)
 {
 	int fd = s->e->ram.v[d->region].fd, r = 0;
@@ -135,13 +145,17 @@ static int add_range(struct sync *s, const struct dirty_range *d, struct mc_erro
 		off_t data = lseek(fd, (off_t)at, SEEK_DATA);
 		if (data < 0 && errno != ENXIO) /* cannot tell: all of it is data */
 			return add_data(s, d->region, at, end - at, err);
-		uint64_t begin = data < 0 || (uint64_t)data > end ? end : (uint64_t)data & ~(uint64_t)(PAGE - 1);
+		uint64_t begin = data < 0 || (uint64_t)data > end
+					 ? end
+					 : (uint64_t)data & ~(uint64_t)(PAGE - 1);
 		if (begin > at)
 			r = add_zeroes(s, d->region, at, begin - at, err);
 		if (r < 0 || begin == end)
 			break;
 		off_t hole = lseek(fd, (off_t)begin, SEEK_HOLE);
-		uint64_t stop = hole < 0 || (uint64_t)hole > end ? end : ((uint64_t)hole + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+		uint64_t stop = hole < 0 || (uint64_t)hole > end
+					? end
+					: ((uint64_t)hole + PAGE - 1) & ~(uint64_t)(PAGE - 1);
 		r = add_data(s, d->region, begin, stop - begin, err);
 		at = stop;
 	}
@@ -165,16 +179,19 @@ static int run_round(struct sync *s, struct mc_error *err)
 	int r = send_slab(s, err);
 	if (r < 0)
 		return r;
-	struct wire_header end = { .type = WIRE_SYNC_END, .generation = e->generation, .digest = XXH3_64bits("", 0) };
+	struct wire_header end = {
+		.type = WIRE_SYNC_END, .generation = e->generation, .digest = XXH3_64bits("", 0)};
 	struct wire_header h;
 	r = transport_post(e->link, &end, NULL, err);
 	if (r == 0)
 		r = transport_flush(e->link, mc_now() + e->timing.ack_overdue, err);
-	uint64_t deadline = mc_now() + e->timing.ack_overdue + 10 * MC_SEC; /* it may have 5 MiB x socket buffers to apply */
+	uint64_t deadline = mc_now() + e->timing.ack_overdue +
+			    10 * MC_SEC; /* it may have 5 MiB x socket buffers to apply */
 	while (r == 0) {
 		r = transport_recv(e->link, &h, deadline, e->vm->wake, err);
 		if (r == 0)
-			return h.type == WIRE_SYNC_OK && !h.length ? 0 : protect_unexpected(e, &h, err);
+			return h.type == WIRE_SYNC_OK && !h.length ? 0
+								   : protect_unexpected(e, &h, err);
 		if (r == -EINTR) {
 			r = epoch_listen(e, err);
 			if (r == 0 && e->urgent) {
@@ -187,7 +204,8 @@ static int run_round(struct sync *s, struct mc_error *err)
 }
 
 /* With the guest stopped for a moment, so that its disk I/O is drained: a page that a device still
- * writes to counts as written when the I/O began, and would be missed if it was collected in between. */
+ * writes to counts as written when the I/O began, and would be missed if it was collected in
+ * between. */
 static int collect_stopped(struct epoch *e, struct mc_error *err)
 {
 	bool running = true;
@@ -206,7 +224,7 @@ static int collect_stopped(struct epoch *e, struct mc_error *err)
 
 int sync_rounds(struct epoch *e, struct vm_call *call, struct mc_error *err)
 {
-	struct sync s = { .e = e, .call = call };
+	struct sync s = {.e = e, .call = call};
 	uint64_t last = UINT64_MAX, room = e->vm->max_buffer / 2;
 	int r = slab_get(e->pool, &s.slab, err);
 	for (;;) {
@@ -220,17 +238,19 @@ int sync_rounds(struct epoch *e, struct vm_call *call, struct mc_error *err)
 			break;
 		if (s.round == ROUNDS_MAX) {
 			r = mc_error_set(err, -EBUSY, MC_ECLASS_GUEST,
-				"the guest writes %.1f MB while a round is sent, more than half of max-buffer (%.0f MB): "
-				"raise max-buffer, or use a faster link to %s", (double)e->list.bytes / 1e6,
-				(double)e->vm->max_buffer / 1e6, e->peer);
+				"the guest writes %.1f MB while a round is sent, more than half of "
+				"max-buffer (%.0f MB): "
+				"raise max-buffer, or use a faster link to %s",
+				(double)e->list.bytes / 1e6, (double)e->vm->max_buffer / 1e6,
+				e->peer);
 			break;
 		}
 		last = e->list.bytes;
 		r = run_round(&s, err);
 	}
-	/* What the last collect reported has not been sent, and tracking was armed again by it: it must
-	 * be part of the first epoch.  It goes out as one more, unacknowledged round; what the guest
-	 * writes meanwhile is found by the first epoch's own scan. */
+	/* What the last collect reported has not been sent, and tracking was armed again by it: it
+	 * must be part of the first epoch.  It goes out as one more, unacknowledged round; what the
+	 * guest writes meanwhile is found by the first epoch's own scan. */
 	if (r == 0)
 		r = run_round(&s, err);
 	if (s.slab) {

@@ -28,7 +28,8 @@ static int won(struct standby *s, struct mc_error *err)
 
 static int finish(struct standby *s, struct mc_error *err)
 {
-	assert(!s->staged && s->committed && s->devices); /* nothing half applied, something to go on from */
+	assert(!s->staged && s->committed &&
+		s->devices); /* nothing half applied, something to go on from */
 	return 0;
 }
 
@@ -51,8 +52,9 @@ static int activate_once(struct standby *s, struct mc_error *err)
 	}
 	int r = guest_activate(vm->guest, s->devices, s->devices_len, ACTIVATE_WAIT, &loaded, err);
 	if (r == 0)
-		vm_emit(vm, "DEVICES_LOADED", json_pack("{s:I, s:I}", "epoch", (json_int_t)s->committed, "at",
-			(json_int_t)loaded));
+		vm_emit(vm, "DEVICES_LOADED",
+			json_pack("{s:I, s:I}", "epoch", (json_int_t)s->committed, "at",
+				(json_int_t)loaded));
 	return r;
 }
 
@@ -61,7 +63,8 @@ static int activate(struct standby *s, struct mc_error *err)
 	struct vm *vm = s->vm;
 	int r = activate_once(s, err);
 	if (r < 0 && vm->guest && !guest_alive(vm->guest)) {
-		/* QEMU died before the guest ran: the image is untouched, a fresh QEMU may do better. */
+		/* QEMU died before the guest ran: the image is untouched, a fresh QEMU may do
+		 * better. */
 		log_error("%s: %s; trying once more", vm->name, err->msg);
 		vm_watch_guest(vm, false);
 		guest_kill(vm->guest);
@@ -78,10 +81,10 @@ int takeover_run(struct standby *s, struct mc_error *err)
 		const char *name;
 		int (*run)(struct standby *s, struct mc_error *err);
 	} steps[] = {
-		{ "WON", won },
-		{ "FINISH", finish },
-		{ "OPEN", open_network },
-		{ "ACTIVATE", activate },
+		{"WON", won},
+		{"FINISH", finish},
+		{"OPEN", open_network},
+		{"ACTIVATE", activate},
 	};
 	struct vm *vm = s->vm;
 	for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
@@ -92,9 +95,10 @@ int takeover_run(struct standby *s, struct mc_error *err)
 	}
 	vm_clear_alarm(vm);
 	vm_want_peer(vm, s->primary);
-	vm_emit(vm, "RUNNING", json_pack("{s:I, s:I}", "epoch", (json_int_t)s->committed, "generation",
-		(json_int_t)vm->rec.generation));
-	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "took over from %s at epoch %llu", s->primary,
-		(unsigned long long)s->committed);
+	vm_emit(vm, "RUNNING",
+		json_pack("{s:I, s:I}", "epoch", (json_int_t)s->committed, "generation",
+			(json_int_t)vm->rec.generation));
+	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "took over from %s at epoch %llu",
+		s->primary, (unsigned long long)s->committed);
 	return 0;
 }

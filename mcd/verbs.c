@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The verbs of the control socket. They run on the control loop and never block: what takes time goes
- * to the VM's thread as a vm_call, which answers. */
+/* The verbs of the control socket. They run on the control loop and never block: what takes time
+ * goes to the VM's thread as a vm_call, which answers. */
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/parse.h"
@@ -49,7 +49,8 @@ static void simple(void *ctx, struct control_request *req, const json_t *args, e
 {
 	struct vm *vm = find(ctx, req, args);
 	if (vm)
-		pass_on(vm, &(struct vm_call){ .verb = verb, .req = req, .force = flag(args, "force", false) });
+		pass_on(vm, &(struct vm_call){
+				    .verb = verb, .req = req, .force = flag(args, "force", false)});
 }
 
 static void verb_start(void *ctx, struct control_request *req, const json_t *args)
@@ -78,7 +79,8 @@ static int knobs(const json_t *args, struct vm_call *c, struct mc_error *err)
 	if (buffer && mc_parse_size(buffer, &c->max_buffer, err) < 0)
 		return -EINVAL;
 	if (buffer && c->max_buffer < (16u << 20))
-		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID, "max-buffer = %s is too small: 16MiB at least", buffer);
+		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
+			"max-buffer = %s is too small: 16MiB at least", buffer);
 	return 0;
 }
 
@@ -91,8 +93,8 @@ static int check_peer(const struct daemon *d, const char *peer, struct mc_error 
 		char known[400] = "";
 		for (size_t i = 0; i < d->cfg.n_hosts; i++)
 			if (strcmp(d->cfg.hosts[i].name, d->cfg.name))
-				snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s",
-					*known ? ", " : "", d->cfg.hosts[i].name);
+				snprintf(known + strlen(known), sizeof known - strlen(known),
+					"%s%s", *known ? ", " : "", d->cfg.hosts[i].name);
 		return mc_error_set(err, -ENOENT, MC_ECLASS_UNKNOWN_PEER,
 			"no host %s in %s: known are %s", peer, d->cfg.path, known);
 	}
@@ -103,7 +105,7 @@ static void verb_protect(void *ctx, struct control_request *req, const json_t *a
 {
 	struct daemon *d = ctx;
 	struct vm *vm = find(d, req, args);
-	struct vm_call c = { .verb = VM_PROTECT, .req = req, .wait = flag(args, "wait", true) };
+	struct vm_call c = {.verb = VM_PROTECT, .req = req, .wait = flag(args, "wait", true)};
 	struct mc_error err = MC_ERROR_INIT;
 	if (!vm)
 		return;
@@ -118,16 +120,18 @@ static void verb_set(void *ctx, struct control_request *req, const json_t *args)
 {
 	struct daemon *d = ctx;
 	struct vm *vm = find(d, req, args);
-	struct vm_call c = { .verb = VM_SET, .req = req };
+	struct vm_call c = {.verb = VM_SET, .req = req};
 	struct mc_error err = MC_ERROR_INIT;
 	if (!vm)
 		return;
 	enum vm_state s = vm_get_state(vm);
 	if (s == VM_STOPPED || s == VM_FAILED)
-		mc_error_set(&err, -EINVAL, MC_ECLASS_STATE, "%s does not run here; %s/%s.conf holds what it starts with",
-			vm->name, d->cfg.vms_dir, vm->name);
+		mc_error_set(&err, -EINVAL, MC_ECLASS_STATE,
+			"%s does not run here; %s/%s.conf holds what it starts with", vm->name,
+			d->cfg.vms_dir, vm->name);
 	else if (knobs(args, &c, &err) == 0 && !c.delay && !c.max_buffer)
-		mc_error_set(&err, -EINVAL, MC_ECLASS_INVALID, "nothing to set: give delay=... or max-buffer=...");
+		mc_error_set(&err, -EINVAL, MC_ECLASS_INVALID,
+			"nothing to set: give delay=... or max-buffer=...");
 	if (err.code)
 		control_fail(req, &err);
 	else
@@ -142,13 +146,18 @@ static json_t *hosts_json(struct daemon *d)
 	for (size_t i = 0; i < d->cfg.n_hosts; i++) {
 		const struct config_host *h = &d->cfg.hosts[i];
 		bool self = h == d->self;
-		json_t *j = json_pack("{s:s, s:s, s:b}", "name", h->name, "address", h->address, "self", self);
+		json_t *j = json_pack(
+			"{s:s, s:s, s:b}", "name", h->name, "address", h->address, "self", self);
 		struct keepalive_stats ka;
 		if (!self && keepalive_get_stats(d->keepalive, h->name, &ka) == 0)
-			json_object_set_new(j, "keepalive", json_pack("{s:b, s:f, s:f, s:f, s:f, s:i}", "up", ka.up, "age_ms",
-				ka.last_heard ? (double)(mc_now() - ka.last_heard) / 1e6 : -1.0, "jitter_p99_ms",
-				(double)ka.jitter_p99 / 1e6, "jitter_max_ms", (double)ka.jitter_max / 1e6, "interval_ms",
-				(double)d->cfg.keepalive_interval / 1e6, "misses", (int)d->cfg.keepalive_misses));
+			json_object_set_new(j, "keepalive",
+				json_pack("{s:b, s:f, s:f, s:f, s:f, s:i}", "up", ka.up, "age_ms",
+					ka.last_heard ? (double)(mc_now() - ka.last_heard) / 1e6
+						      : -1.0,
+					"jitter_p99_ms", (double)ka.jitter_p99 / 1e6,
+					"jitter_max_ms", (double)ka.jitter_max / 1e6, "interval_ms",
+					(double)d->cfg.keepalive_interval / 1e6, "misses",
+					(int)d->cfg.keepalive_misses));
 		json_array_append_new(hosts, j);
 	}
 	return hosts;
@@ -168,12 +177,14 @@ static void verb_status(void *ctx, struct control_request *req, const json_t *ar
 		if (!one || d->vms[i] == one)
 			json_array_append_new(vms, vm_status_json(d->vms[i]));
 	pthread_mutex_unlock(&d->lock);
-	control_answer(req, json_pack("{s:s, s:s, s:o, s:{s:i, s:i}, s:s, s:s, s:o}", "host", d->cfg.name, "version",
-		MCD_VERSION, "hosts", hosts_json(d), "voters", "connected", (int)connected, "total", (int)total, "netbuf",
-		d->netbuf_name, "dirty", d->dirty_name, "vms", vms));
+	control_answer(req, json_pack("{s:s, s:s, s:o, s:{s:i, s:i}, s:s, s:s, s:o}", "host",
+				    d->cfg.name, "version", MCD_VERSION, "hosts", hosts_json(d),
+				    "voters", "connected", (int)connected, "total", (int)total,
+				    "netbuf", d->netbuf_name, "dirty", d->dirty_name, "vms", vms));
 }
 
-/* --- check, dump, wait -------------------------------------------------------------------------- */
+/* --- check, dump, wait --------------------------------------------------------------------------
+ */
 
 static void verb_check(void *ctx, struct control_request *req, const json_t *args)
 {
@@ -200,8 +211,8 @@ static void verb_dump(void *ctx, struct control_request *req, const json_t *args
 	control_answer(req, config_dump(&d->cfg));
 }
 
-/* A wait is a timer on the loop that looks at the state ten times a second: nothing to forget when a
- * client goes away, and no thread of its own. */
+/* A wait is a timer on the loop that looks at the state ten times a second: nothing to forget when
+ * a client goes away, and no thread of its own. */
 struct wait {
 	struct daemon *d;
 	struct vm *vm;
@@ -218,7 +229,8 @@ static int wait_tick(sd_event_source *src, uint64_t usec, void *userdata)
 	if (s == w->want) {
 		control_answer(w->req, json_pack("{s:s}", "state", vm_state_name(s)));
 	} else if (mc_now() >= w->deadline) {
-		mc_error_set(&err, -ETIMEDOUT, MC_ECLASS_TIMEOUT, "%s did not become %s in time: it is %s", w->vm->name,
+		mc_error_set(&err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
+			"%s did not become %s in time: it is %s", w->vm->name,
 			vm_state_name(w->want), vm_state_name(s));
 		control_fail(w->req, &err);
 	} else {
@@ -241,16 +253,21 @@ static void verb_wait(void *ctx, struct control_request *req, const json_t *args
 		return;
 	int want = vm_state_parse(text(args, "state"));
 	if (want < 0)
-		mc_error_set(&err, -EINVAL, MC_ECLASS_INVALID, "there is no state \"%s\": stopped, starting, unprotected, "
-			"syncing, protected, holding, standby-syncing, standby, taking-over, failed", text(args, "state"));
+		mc_error_set(&err, -EINVAL, MC_ECLASS_INVALID,
+			"there is no state \"%s\": stopped, starting, unprotected, "
+			"syncing, protected, holding, standby-syncing, standby, taking-over, "
+			"failed",
+			text(args, "state"));
 	else if (text(args, "timeout"))
 		mc_parse_duration(text(args, "timeout"), &timeout, &err);
 	struct wait *w = err.code ? NULL : malloc(sizeof *w);
 	sd_event_source *src = NULL;
 	if (w) {
 		uint64_t now = mc_now();
-		*w = (struct wait){ d, vm, req, (enum vm_state)want, now + timeout < now ? UINT64_MAX : now + timeout };
-		if (sd_event_add_time_relative(d->loop, &src, CLOCK_MONOTONIC, 0, 1000, wait_tick, w) >= 0)
+		*w = (struct wait){d, vm, req, (enum vm_state)want,
+			now + timeout < now ? UINT64_MAX : now + timeout};
+		if (sd_event_add_time_relative(
+			    d->loop, &src, CLOCK_MONOTONIC, 0, 1000, wait_tick, w) >= 0)
 			return;
 		free(w);
 		mc_error_set(&err, -ENOMEM, MC_ECLASS_MEMORY, "cannot set a timer");
@@ -260,19 +277,26 @@ static void verb_wait(void *ctx, struct control_request *req, const json_t *args
 	control_fail(req, &err);
 }
 
-#define ARG_VM { "vm", CONTROL_STRING, true }
+#define ARG_VM                                                                                     \
+	{                                                                                          \
+		"vm", CONTROL_STRING, true                                                         \
+	}
 
 const struct control_verb daemon_verbs[] = {
-	{ "status", { { "vm", CONTROL_STRING, false } }, verb_status },
-	{ "start", { ARG_VM, { "force", CONTROL_BOOL, false } }, verb_start },
-	{ "stop", { ARG_VM, { "force", CONTROL_BOOL, false } }, verb_stop },
-	{ "protect", { ARG_VM, { "peer", CONTROL_STRING, true }, { "delay", CONTROL_STRING, false },
-		{ "max-buffer", CONTROL_STRING, false }, { "wait", CONTROL_BOOL, false } }, verb_protect },
-	{ "unprotect", { ARG_VM }, verb_unprotect },
-	{ "set", { ARG_VM, { "delay", CONTROL_STRING, false }, { "max-buffer", CONTROL_STRING, false } }, verb_set },
-	{ "failover", { ARG_VM }, verb_failover },
-	{ "wait", { ARG_VM, { "state", CONTROL_STRING, true }, { "timeout", CONTROL_STRING, false } }, verb_wait },
-	{ "check", { { "vm", CONTROL_STRING, false } }, verb_check },
-	{ "dump", { { "vm", CONTROL_STRING, false } }, verb_dump },
-	{ NULL },
+	{"status", {{"vm", CONTROL_STRING, false}}, verb_status},
+	{"start", {ARG_VM, {"force", CONTROL_BOOL, false}}, verb_start},
+	{"stop", {ARG_VM, {"force", CONTROL_BOOL, false}}, verb_stop},
+	{"protect",
+		{ARG_VM, {"peer", CONTROL_STRING, true}, {"delay", CONTROL_STRING, false},
+			{"max-buffer", CONTROL_STRING, false}, {"wait", CONTROL_BOOL, false}},
+		verb_protect},
+	{"unprotect", {ARG_VM}, verb_unprotect},
+	{"set", {ARG_VM, {"delay", CONTROL_STRING, false}, {"max-buffer", CONTROL_STRING, false}},
+		verb_set},
+	{"failover", {ARG_VM}, verb_failover},
+	{"wait", {ARG_VM, {"state", CONTROL_STRING, true}, {"timeout", CONTROL_STRING, false}},
+		verb_wait},
+	{"check", {{"vm", CONTROL_STRING, false}}, verb_check},
+	{"dump", {{"vm", CONTROL_STRING, false}}, verb_dump},
+	{NULL},
 };

@@ -38,11 +38,12 @@ static int make_ram(struct vm *vm, struct mc_error *err)
 		const struct cmdline_ram *r = &vm->plan.ram[i];
 		int fd = memfd_create(r->id, MFD_CLOEXEC);
 		if (fd < 0)
-			return mc_error_set(err, -errno, MC_ECLASS_MEMORY, "cannot make memory for %s: %s", r->id,
-				strerror(errno));
+			return mc_error_set(err, -errno, MC_ECLASS_MEMORY,
+				"cannot make memory for %s: %s", r->id, strerror(errno));
 		vm->ram_fds[i] = fd;
 		if (ftruncate(fd, (off_t)r->size) < 0)
-			return mc_error_set(err, -errno, MC_ECLASS_MEMORY, "cannot make %llu bytes of memory for %s: %s",
+			return mc_error_set(err, -errno, MC_ECLASS_MEMORY,
+				"cannot make %llu bytes of memory for %s: %s",
 				(unsigned long long)r->size, r->id, strerror(errno));
 	}
 	return 0;
@@ -57,15 +58,20 @@ int vm_prepare(struct vm *vm, struct mc_error *err)
 	if (r == 0)
 		r = make_ram(vm, err);
 	if (r == 0) {
-		struct netbuf_nic nics[CONFIG_NICS_MAX] = { 0 };
+		struct netbuf_nic nics[CONFIG_NICS_MAX] = {0};
 		for (size_t i = 0; i < vm->cfg->n_nics; i++) {
 			memcpy(nics[i].id, vm->cfg->nics[i].id, sizeof nics[i].id);
 			memcpy(nics[i].bridge, vm->cfg->nics[i].bridge, sizeof nics[i].bridge);
 			memcpy(nics[i].mac, vm->cfg->nics[i].mac, sizeof nics[i].mac);
 		}
 		struct netbuf_config nc = {
-			.vm = vm->name, .backend = cfg->netbuf, .nics = nics, .n_nics = vm->cfg->n_nics,
-			.limit = vm->cfg->hold_limit, .pressure = pressure, .ctx = vm,
+			.vm = vm->name,
+			.backend = cfg->netbuf,
+			.nics = nics,
+			.n_nics = vm->cfg->n_nics,
+			.limit = vm->cfg->hold_limit,
+			.pressure = pressure,
+			.ctx = vm,
 		};
 		r = netbuf_open(&nc, &vm->nb, err);
 	}
@@ -90,8 +96,13 @@ int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error
 	for (size_t i = 0; i < vm->cfg->n_nics; i++)
 		taps[i] = netbuf_guest_fd(vm->nb, i);
 	struct guest_launch l = {
-		.vm = vm->cfg, .plan = &vm->plan, .run_dir = dir, .ram_fds = vm->ram_fds, .tap_fds = taps,
-		.incoming = incoming, .deadline = mc_now() + timeout_ns,
+		.vm = vm->cfg,
+		.plan = &vm->plan,
+		.run_dir = dir,
+		.ram_fds = vm->ram_fds,
+		.tap_fds = taps,
+		.incoming = incoming,
+		.deadline = mc_now() + timeout_ns,
 	};
 	int r = guest_launch(&l, &vm->guest, err);
 	if (r == 0)
@@ -101,9 +112,10 @@ int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error
 
 void vm_watch_guest(struct vm *vm, bool on)
 {
-	struct epoll_event ev = { .events = EPOLLIN };
+	struct epoll_event ev = {.events = EPOLLIN};
 	if (vm->guest)
-		epoll_ctl(vm->wake, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, guest_pidfd(vm->guest), &ev);
+		epoll_ctl(
+			vm->wake, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, guest_pidfd(vm->guest), &ev);
 }
 
 void vm_teardown(struct vm *vm)
@@ -136,7 +148,9 @@ void vm_teardown(struct vm *vm)
 enum dirty_backend vm_dirty_backend(const struct vm *vm)
 {
 	const char *b = vm->d->cfg.dirty;
-	return !strcmp(b, "pagemap-scan") ? DIRTY_PAGEMAP_SCAN : !strcmp(b, "soft-dirty") ? DIRTY_SOFT_DIRTY : DIRTY_AUTO;
+	return !strcmp(b, "pagemap-scan") ? DIRTY_PAGEMAP_SCAN
+	       : !strcmp(b, "soft-dirty") ? DIRTY_SOFT_DIRTY
+					  : DIRTY_AUTO;
 }
 
 /* --- ends ------------------------------------------------------------------------------------ */
@@ -163,7 +177,8 @@ void vm_life_stopped(struct vm *vm, const char *why)
 	/* Best effort: an owner that does not run it may start it again under its own record. */
 	int r = vm_propose(vm, "", "", MC_SEC, &err);
 	if (r < 0 && r != -ESTALE)
-		log_warn("%s: stopped, but its record still names this host: %s", vm->name, err.msg);
+		log_warn(
+			"%s: stopped, but its record still names this host: %s", vm->name, err.msg);
 	vm_clear_alarm(vm);
 	vm_set_state(vm, VM_ROLE_NONE, VM_STOPPED, "%s", why);
 }
@@ -175,7 +190,9 @@ void vm_life_guest_ended(struct vm *vm, enum guest_event ev)
 		return;
 	}
 	vm_teardown(vm);
-	vm_set_alarm(vm, "QEMU of %s ended by itself while it was not protected; see qemu.log, then 'mcctl start %s'",
+	vm_set_alarm(vm,
+		"QEMU of %s ended by itself while it was not protected; see qemu.log, then 'mcctl "
+		"start %s'",
 		vm->name, vm->name);
 	vm_set_state(vm, VM_ROLE_NONE, VM_FAILED, "QEMU ended by itself");
 }
@@ -186,7 +203,8 @@ void vm_life_resume(struct vm *vm)
 	if (!vm->paused_by_us)
 		return;
 	if (guest_ping(vm->guest, MC_SEC, &err) < 0 || guest_resume(vm->guest, MC_SEC, &err) < 0) {
-		vm_set_alarm(vm, "QEMU of %s does not take the command to run on: %s", vm->name, err.msg);
+		vm_set_alarm(vm, "QEMU of %s does not take the command to run on: %s", vm->name,
+			err.msg);
 		return;
 	}
 	vm->paused_by_us = false;
@@ -218,7 +236,8 @@ void vm_life_reset_figures(struct vm *vm)
 
 /* --- start and stop --------------------------------------------------------------------------- */
 
-/* Who may start it: nobody owns it, or we do and nobody holds a copy that could be newer than a fresh boot. */
+/* Who may start it: nobody owns it, or we do and nobody holds a copy that could be newer than a
+ * fresh boot. */
 static int may_start(struct vm *vm, bool force, struct mc_error *err)
 {
 	struct own_record rec;
@@ -228,12 +247,15 @@ static int may_start(struct vm *vm, bool force, struct mc_error *err)
 	vm_set_record(vm, &rec);
 	if (rec.owner[0] && strcmp(rec.owner, vm->d->cfg.name))
 		return mc_error_set(err, -EBUSY, MC_ECLASS_NOT_OWNER,
-			"%s belongs to host %s (generation %llu): start it there, or stop it there first", vm->name, rec.owner,
-			(unsigned long long)rec.generation);
+			"%s belongs to host %s (generation %llu): start it there, or stop it there "
+			"first",
+			vm->name, rec.owner, (unsigned long long)rec.generation);
 	if (rec.standby[0] && !force)
 		return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
-			"%s holds a protected copy of %s that a fresh start would throw away; let it take over, "
-			"or start with --force", rec.standby, vm->name);
+			"%s holds a protected copy of %s that a fresh start would throw away; let "
+			"it take over, "
+			"or start with --force",
+			rec.standby, vm->name);
 	return 0;
 }
 
@@ -269,7 +291,8 @@ static void stop(struct vm *vm, struct vm_call *c)
 	struct mc_error err = MC_ERROR_INIT;
 	if (!c->force && guest_shutdown(vm->guest, mc_now() + SHUTDOWN_WAIT, &err) < 0)
 		log_warn("%s: %s", vm->name, err.msg);
-	vm_life_stopped(vm, c->force ? "killed by the administrator" : "stopped by the administrator");
+	vm_life_stopped(
+		vm, c->force ? "killed by the administrator" : "stopped by the administrator");
 	vm_call_ok(c, NULL);
 }
 
@@ -284,13 +307,14 @@ static void refuse_offer(struct vm *vm)
 	if (fd < 0)
 		return;
 	struct mc_error err = MC_ERROR_INIT;
-	mc_error_set(&err, -EBUSY, MC_ECLASS_STATE, "%s runs here on %s itself; it cannot be a standby for %s", vm->name,
+	mc_error_set(&err, -EBUSY, MC_ECLASS_STATE,
+		"%s runs here on %s itself; it cannot be a standby for %s", vm->name,
 		vm->d->cfg.name, peer.name);
 	standby_refuse(fd, &err);
 }
 
-/* The other host is back: protection returns by itself.  A failure is logged, not alarmed, and tried
- * again ever less often: the VM runs, and the administrator sees "unprotected". */
+/* The other host is back: protection returns by itself.  A failure is logged, not alarmed, and
+ * tried again ever less often: the VM runs, and the administrator sees "unprotected". */
 static void reprotect(struct vm *vm)
 {
 	if (!vm->want_peer[0] || !vm->d->cfg.reprotect_auto || mc_now() < vm->retry_at ||
@@ -305,7 +329,8 @@ static void reprotect(struct vm *vm)
 	c->max_buffer = vm->max_buffer;
 	uint64_t pause = vm->retry_pause, began = mc_now();
 	protect_run(vm, c);
-	/* Whether it failed at once or ended later, a peer that comes and goes is not asked in a loop. */
+	/* Whether it failed at once or ended later, a peer that comes and goes is not asked in a
+	 * loop. */
 	bool lasted = mc_now() - began > 60 * MC_SEC;
 	vm->retry_pause = lasted ? MC_SEC : pause < 30 * MC_SEC ? 2 * pause : pause;
 	vm->retry_at = mc_now() + pause;
@@ -344,7 +369,8 @@ void vm_run_unprotected(struct vm *vm)
 			}
 		/* Cannot happen while this host is sole owner; if it does, the record is right. */
 		if (vm->guest && vm_ownership(vm) == OWN_LOST)
-			vm_life_gone(vm, "%s owns it by a newer record", vm_newest_record(vm).owner);
+			vm_life_gone(
+				vm, "%s owns it by a newer record", vm_newest_record(vm).owner);
 	}
 }
 
@@ -357,7 +383,8 @@ static void idle(struct vm *vm)
 		if (r < 0)
 			vm_call_fail(c, &err);
 		else
-			vm_call_ok(c, json_pack("{s:I}", "generation", (json_int_t)vm->rec.generation));
+			vm_call_ok(c,
+				json_pack("{s:I}", "generation", (json_int_t)vm->rec.generation));
 	} else if (c) {
 		vm_call_wrong_state(vm, c);
 	} else {
@@ -391,8 +418,8 @@ void *vm_thread(void *arg)
 	/* mcd ends, the VM does not: it must not stay stopped, and nobody hears what it says. */
 	if (vm->paused_by_us)
 		guest_resume(vm->guest, MC_SEC, NULL);
-	log_notice("%s: QEMU (pid %d) goes on without mcd; its network is cut until mcd is back", vm->name,
-		(int)guest_pid(vm->guest));
+	log_notice("%s: QEMU (pid %d) goes on without mcd; its network is cut until mcd is back",
+		vm->name, (int)guest_pid(vm->guest));
 	guest_detach(vm->guest);
 	vm->guest = NULL;
 	vm_teardown(vm);

@@ -17,10 +17,16 @@
 #include <sys/eventfd.h>
 
 static const char *const state_names[] = {
-	[VM_STOPPED] = "stopped", [VM_STARTING] = "starting", [VM_UNPROTECTED] = "unprotected",
-	[VM_SYNCING] = "syncing", [VM_PROTECTED] = "protected", [VM_HOLDING] = "holding",
-	[VM_STANDBY_SYNCING] = "standby-syncing", [VM_STANDBY] = "standby",
-	[VM_TAKING_OVER] = "taking-over", [VM_FAILED] = "failed",
+	[VM_STOPPED] = "stopped",
+	[VM_STARTING] = "starting",
+	[VM_UNPROTECTED] = "unprotected",
+	[VM_SYNCING] = "syncing",
+	[VM_PROTECTED] = "protected",
+	[VM_HOLDING] = "holding",
+	[VM_STANDBY_SYNCING] = "standby-syncing",
+	[VM_STANDBY] = "standby",
+	[VM_TAKING_OVER] = "taking-over",
+	[VM_FAILED] = "failed",
 };
 #define N_STATES (sizeof state_names / sizeof *state_names)
 
@@ -50,10 +56,10 @@ int vm_new(struct daemon *d, const char *name, struct vm **ret, struct mc_error 
 		vm->ram_fds[i] = -1;
 	vm->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	vm->wake = epoll_create1(EPOLL_CLOEXEC);
-	struct epoll_event ev = { .events = EPOLLIN };
+	struct epoll_event ev = {.events = EPOLLIN};
 	if (vm->bell < 0 || vm->wake < 0 || epoll_ctl(vm->wake, EPOLL_CTL_ADD, vm->bell, &ev) < 0) {
-		int r = mc_error_set(err, -errno, MC_ECLASS_FAILED, "VM %s: cannot make its wake-up descriptors: %s",
-			name, strerror(errno));
+		int r = mc_error_set(err, -errno, MC_ECLASS_FAILED,
+			"VM %s: cannot make its wake-up descriptors: %s", name, strerror(errno));
 		vm_free(vm);
 		return r;
 	}
@@ -63,7 +69,8 @@ int vm_new(struct daemon *d, const char *name, struct vm **ret, struct mc_error 
 	if (r) {
 		vm->thread = 0;
 		vm_free(vm);
-		return mc_error_set(err, -r, MC_ECLASS_FAILED, "VM %s: cannot start its thread: %s", name, strerror(r));
+		return mc_error_set(err, -r, MC_ECLASS_FAILED, "VM %s: cannot start its thread: %s",
+			name, strerror(r));
 	}
 	*ret = vm;
 	return 0;
@@ -114,7 +121,7 @@ unsigned vm_take_pending(struct vm *vm)
 
 void vm_wait(struct vm *vm, uint64_t deadline)
 {
-	struct pollfd p = { .fd = vm->wake, .events = POLLIN };
+	struct pollfd p = {.fd = vm->wake, .events = POLLIN};
 	while (poll(&p, 1, mc_ms_left(deadline)) < 0 && errno == EINTR)
 		;
 }
@@ -167,8 +174,12 @@ void vm_want_peer(struct vm *vm, const char *peer)
 void vm_call_wrong_state(struct vm *vm, struct vm_call *c)
 {
 	static const char *const verbs[] = {
-		[VM_START] = "start", [VM_STOP] = "stop", [VM_PROTECT] = "protect", [VM_UNPROTECT] = "unprotect",
-		[VM_SET] = "set", [VM_FAILOVER] = "failover",
+		[VM_START] = "start",
+		[VM_STOP] = "stop",
+		[VM_PROTECT] = "protect",
+		[VM_UNPROTECT] = "unprotect",
+		[VM_SET] = "set",
+		[VM_FAILOVER] = "failover",
 	};
 	struct mc_error err = MC_ERROR_INIT;
 	enum vm_state s = vm_get_state(vm);
@@ -176,17 +187,20 @@ void vm_call_wrong_state(struct vm *vm, struct vm_call *c)
 	bool here = !strcmp(rec.owner, vm->d->cfg.name);
 	if (rec.owner[0] && !here)
 		mc_error_set(&err, -EBUSY, MC_ECLASS_NOT_OWNER,
-			"cannot %s %s here: host %s owns it (generation %llu); run the command there",
+			"cannot %s %s here: host %s owns it (generation %llu); run the command "
+			"there",
 			verbs[c->verb], vm->name, rec.owner, (unsigned long long)rec.generation);
 	else if (c->verb == VM_PROTECT && (s == VM_PROTECTED || s == VM_SYNCING))
-		mc_error_set(&err, -EALREADY, MC_ECLASS_STATE, "%s is %s already, with %s as its standby; unprotect it first",
-			vm->name, s == VM_PROTECTED ? "protected" : "being protected", vm->pub.peer);
+		mc_error_set(&err, -EALREADY, MC_ECLASS_STATE,
+			"%s is %s already, with %s as its standby; unprotect it first", vm->name,
+			s == VM_PROTECTED ? "protected" : "being protected", vm->pub.peer);
 	else if (s == VM_STOPPED)
-		mc_error_set(&err, -EINVAL, MC_ECLASS_STATE, "cannot %s %s: it is not running; start it with 'mcctl start %s'",
+		mc_error_set(&err, -EINVAL, MC_ECLASS_STATE,
+			"cannot %s %s: it is not running; start it with 'mcctl start %s'",
 			verbs[c->verb], vm->name, vm->name);
 	else
-		mc_error_set(&err, -EINVAL, MC_ECLASS_STATE, "cannot %s %s while it is %s", verbs[c->verb], vm->name,
-			vm_state_name(s));
+		mc_error_set(&err, -EINVAL, MC_ECLASS_STATE, "cannot %s %s while it is %s",
+			verbs[c->verb], vm->name, vm_state_name(s));
 	vm_call_fail(c, &err);
 }
 
@@ -200,7 +214,7 @@ void vm_call_set(struct vm *vm, struct vm_call *c)
 	vm->pub.delay = vm->delay;
 	pthread_mutex_unlock(&vm->lock);
 	vm_call_ok(c, json_pack("{s:f, s:I}", "delay_ms", (double)vm->delay / 1e6, "max_buffer",
-		(json_int_t)vm->max_buffer));
+			      (json_int_t)vm->max_buffer));
 }
 
 void vm_offer_peer(struct vm *vm, int fd, const struct link_peer *peer)
@@ -248,7 +262,7 @@ void vm_emit(struct vm *vm, const char *event, json_t *data)
 
 void vm_set_state(struct vm *vm, enum vm_role role, enum vm_state state, const char *fmt, ...)
 {
-	static const char *const roles[] = { "none", "primary", "standby" };
+	static const char *const roles[] = {"none", "primary", "standby"};
 	char reason[sizeof vm->pub.reason];
 	va_list ap;
 	va_start(ap, fmt);
@@ -266,8 +280,9 @@ void vm_set_state(struct vm *vm, enum vm_role role, enum vm_state state, const c
 	if (from == state)
 		return;
 	log_notice("%s: %s -> %s: %s", vm->name, vm_state_name(from), vm_state_name(state), reason);
-	vm_emit(vm, "STATE_CHANGED", json_pack("{s:s, s:s, s:s, s:s}", "role", roles[role], "from",
-		vm_state_name(from), "to", vm_state_name(state), "reason", reason));
+	vm_emit(vm, "STATE_CHANGED",
+		json_pack("{s:s, s:s, s:s, s:s}", "role", roles[role], "from", vm_state_name(from),
+			"to", vm_state_name(state), "reason", reason));
 }
 
 void vm_set_peer(struct vm *vm, const char *peer)
@@ -332,24 +347,29 @@ enum decide_ownership vm_ownership(struct vm *vm)
 	return strcmp(new.standby, self) == 0 ? OWN_CURRENT : OWN_LOST;
 }
 
-int vm_propose(struct vm *vm, const char *owner, const char *standby, uint64_t timeout_ns, struct mc_error *err)
+int vm_propose(struct vm *vm, const char *owner, const char *standby, uint64_t timeout_ns,
+	struct mc_error *err)
 {
-	struct own_record next = { .generation = vm->rec.generation + 1 }, decided;
+	struct own_record next = {.generation = vm->rec.generation + 1}, decided;
 	snprintf(next.owner, sizeof next.owner, "%s", owner);
 	snprintf(next.standby, sizeof next.standby, "%s", standby);
-	vm_emit(vm, "VOTE_STARTED", json_pack("{s:I, s:s, s:s}", "generation", (json_int_t)next.generation,
-		"owner", next.owner, "standby", next.standby));
+	vm_emit(vm, "VOTE_STARTED",
+		json_pack("{s:I, s:s, s:s}", "generation", (json_int_t)next.generation, "owner",
+			next.owner, "standby", next.standby));
 	int r = voter_propose(vm->d->voter, vm->name, &next, mc_now() + timeout_ns, &decided, err);
 	if (r == 0) {
 		vm_set_record(vm, &decided);
-		vm_emit(vm, "VOTE_WON", json_pack("{s:I, s:s}", "generation", (json_int_t)decided.generation,
-			"owner", decided.owner));
+		vm_emit(vm, "VOTE_WON",
+			json_pack("{s:I, s:s}", "generation", (json_int_t)decided.generation,
+				"owner", decided.owner));
 	} else if (r == -ESTALE) {
 		vm_learned(vm, &decided);
-		vm_emit(vm, "VOTE_LOST", json_pack("{s:I, s:s}", "generation", (json_int_t)decided.generation,
-			"owner", decided.owner));
+		vm_emit(vm, "VOTE_LOST",
+			json_pack("{s:I, s:s}", "generation", (json_int_t)decided.generation,
+				"owner", decided.owner));
 	} else {
-		vm_emit(vm, "VOTE_STUCK", json_pack("{s:s}", "reason", err ? err->msg : "no majority"));
+		vm_emit(vm, "VOTE_STUCK",
+			json_pack("{s:s}", "reason", err ? err->msg : "no majority"));
 	}
 	return r;
 }
