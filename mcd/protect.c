@@ -341,7 +341,8 @@ void protect_alone(struct vm *vm, const char *why)
 	if (netbuf_pass(vm->nb, &err) < 0)
 		vm_set_alarm(vm, "cannot open the network of %s: %s", vm->name, err.msg);
 	vm_life_resume(vm);
-	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "%s; runs on without %s", why, was_with);
+	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "%s; runs on %s%s", why,
+		was_with[0] ? "without " : "as sole owner", was_with);
 	vm_emit(vm, "RUNNING",
 		json_pack("{s:I, s:I}", "epoch", (json_int_t)vm->pub.epoch, "generation",
 			(json_int_t)vm->rec.generation));

@@ -49,6 +49,35 @@ static int make_ram(struct vm *vm, struct mc_error *err)
 	return 0;
 }
 
+int vm_open_network(struct vm *vm, const int *taps, struct mc_error *err)
+{
+	struct netbuf_nic nics[CONFIG_NICS_MAX] = {0};
+	for (size_t i = 0; i < vm->cfg->n_nics; i++) {
+		memcpy(nics[i].id, vm->cfg->nics[i].id, sizeof nics[i].id);
+		memcpy(nics[i].bridge, vm->cfg->nics[i].bridge, sizeof nics[i].bridge);
+		memcpy(nics[i].mac, vm->cfg->nics[i].mac, sizeof nics[i].mac);
+	}
+	struct netbuf_config nc = {
+		.vm = vm->name,
+		.backend = vm->d->cfg.netbuf,
+		.nics = nics,
+		.n_nics = vm->cfg->n_nics,
+		.limit = vm->cfg->hold_limit,
+		.pressure = pressure,
+		.ctx = vm,
+	};
+	int r = taps ? netbuf_adopt(&nc, taps, &vm->nb, err) : netbuf_open(&nc, &vm->nb, err);
+	if (r < 0)
+		return r;
+	vm->delay = vm->cfg->delay;
+	vm->max_buffer = vm->cfg->max_buffer;
+	pthread_mutex_lock(&vm->lock);
+	vm->shown_nb = vm->nb;
+	vm->pub.delay = vm->delay;
+	pthread_mutex_unlock(&vm->lock);
+	return 0;
+}
+
 int vm_prepare(struct vm *vm, struct mc_error *err)
 {
 	struct config *cfg = &vm->d->cfg;
@@ -57,35 +86,11 @@ int vm_prepare(struct vm *vm, struct mc_error *err)
 		r = cmdline_plan(vm->cfg, &vm->plan, err);
 	if (r == 0)
 		r = make_ram(vm, err);
-	if (r == 0) {
-		struct netbuf_nic nics[CONFIG_NICS_MAX] = {0};
-		for (size_t i = 0; i < vm->cfg->n_nics; i++) {
-			memcpy(nics[i].id, vm->cfg->nics[i].id, sizeof nics[i].id);
-			memcpy(nics[i].bridge, vm->cfg->nics[i].bridge, sizeof nics[i].bridge);
-			memcpy(nics[i].mac, vm->cfg->nics[i].mac, sizeof nics[i].mac);
-		}
-		struct netbuf_config nc = {
-			.vm = vm->name,
-			.backend = cfg->netbuf,
-			.nics = nics,
-			.n_nics = vm->cfg->n_nics,
-			.limit = vm->cfg->hold_limit,
-			.pressure = pressure,
-			.ctx = vm,
-		};
-		r = netbuf_open(&nc, &vm->nb, err);
-	}
-	if (r < 0) {
+	if (r == 0)
+		r = vm_open_network(vm, NULL, err);
+	if (r < 0)
 		vm_teardown(vm);
-		return r;
-	}
-	vm->delay = vm->cfg->delay;
-	vm->max_buffer = vm->cfg->max_buffer;
-	pthread_mutex_lock(&vm->lock);
-	vm->shown_nb = vm->nb;
-	vm->pub.delay = vm->delay;
-	pthread_mutex_unlock(&vm->lock);
-	return 0;
+	return r;
 }
 
 int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error *err)
@@ -105,8 +110,10 @@ int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error
 		.deadline = mc_now() + timeout_ns,
 	};
 	int r = guest_launch(&l, &vm->guest, err);
-	if (r == 0)
+	if (r == 0) {
 		vm_watch_guest(vm, true);
+		vm_machine_save(vm);
+	}
 	return r;
 }
 
@@ -406,6 +413,7 @@ static void idle(struct vm *vm)
 void *vm_thread(void *arg)
 {
 	struct vm *vm = arg;
+	vm_adopt(vm);
 	while (!vm->quit)
 		if (vm->guest)
 			vm_run_unprotected(vm);

@@ -10,6 +10,9 @@ void vm_life_gone(struct vm *vm, const char *fmt, ...) __attribute__((format(pri
 void vm_life_stopped(struct vm *vm, const char *why);
 /* QEMU of an unprotected VM ended: powered off, or crashed (state failed). */
 void vm_life_guest_ended(struct vm *vm, enum guest_event ev);
+/* Takes over what a former mcd left running; returns at once if there is nothing. vm-adopt.c */
+void vm_adopt(struct vm *vm);
+void vm_machine_save(const struct vm *vm); /* for the vm_adopt of a later mcd */
 /* Puts a call back in front, for whoever serves calls next. */
 void vm_life_keep_call(struct vm *vm, struct vm_call *c);
 /* Resumes a guest that we stopped; if QEMU does not answer, an alarm, and vm_run_unprotected tries again. */

@@ -157,6 +157,8 @@ int vm_propose(struct vm *vm, const char *owner, const char *standby, uint64_t t
 
 /* Loads the VM's configuration and makes memfds, taps and plan, closed; undone by vm_teardown. */
 int vm_prepare(struct vm *vm, struct mc_error *err);
+/* taps: of a QEMU that runs already, one per NIC; NULL: new ones. Sets the knobs to the configured ones. */
+int vm_open_network(struct vm *vm, const int *taps, struct mc_error *err);
 int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error *err);
 void vm_watch_guest(struct vm *vm, bool on); /* QEMU's pidfd in vm->wake */
 /* Drops held output, kills QEMU, forgets memory: this host's copy is gone. */

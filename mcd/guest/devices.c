@@ -38,7 +38,7 @@ int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size
 	size_t *ret_len, struct mc_error *err)
 {
 	char name[32];
-	snprintf(name, sizeof name, "/proc/self/fd/%d", g->devices_fd);
+	snprintf(name, sizeof name, "/proc/self/fd/%d", g->devices_number);
 	/* live:false, or QEMU gives its disks away as if the VM had moved. */
 	int r = qmp_command(g->qmp, "xen-save-devices-state",
 		json_pack("{s:s, s:b}", "filename", name, "live", 0), timeout_ns, NULL, err);

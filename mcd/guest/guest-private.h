@@ -18,6 +18,7 @@ struct guest {
 	/* Memory files that QEMU inherited under the same number: it writes its device state to the
 	 * one, and reads it from the other (-1 unless launched with `incoming`, and once used). */
 	int devices_fd, incoming_fd;
+	int devices_number; /* what QEMU knows devices_fd by; ours differs after guest_adopt */
 
 	/* What happened by itself and was not asked for yet: a ring, oldest first. */
 	enum guest_event events[GUEST_EVENTS_MAX];
@@ -31,6 +32,10 @@ char *guest_path(const struct guest *g, const char *leaf);
 /* Adds to a failure what the administrator would look up next: how QEMU ended and its last words,
  * or why its process does not answer.  Returns err's code, r if err is NULL. */
 int guest_explain(struct guest *g, int r, struct mc_error *err);
+
+/* Both sessions; incoming: and the events that guest_activate waits for. */
+int guest_open_sessions(struct guest *g, const char *qmp_path, const char *oob_path, bool incoming,
+	uint64_t deadline, struct mc_error *err);
 
 /* Takes what the QMP session has into the ring.  The first event of kind `own` (GUEST_EVENT_NONE:
  * no kind) is the echo of our own command and is left out; returns whether it was there. */

@@ -27,6 +27,14 @@ struct guest_launch {
  * on failure the message ends with the last line QEMU wrote.  Writes RUN_DIR/NAME/pid. */
 int guest_launch(const struct guest_launch *l, struct guest **ret, struct mc_error *err);
 
+enum guest_adopted { GUEST_ADOPTED_RUNNING, GUEST_ADOPTED_STOPPED, GUEST_ADOPTED_WAITING };
+
+/* Takes over a QEMU that a former mcd started for this VM in run_dir.  ret_taps: vm->n_nics descriptors,
+ * the caller's.  ret_how: it runs, it is stopped (by the former mcd, by its administrator), or it is a
+ * standby's, waiting.  -ENOENT, without a message: there is none. -ETIMEDOUT: it does not answer. */
+int guest_adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadline, struct guest **ret,
+	int *ret_taps, enum guest_adopted *ret_how, struct mc_error *err);
+
 /* QMP sessions: the first is the thread's own; the second, oob-enabled, for yank and rescue. */
 struct qmp *guest_qmp(struct guest *g);
 struct qmp *guest_qmp_oob(struct guest *g);

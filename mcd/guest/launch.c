@@ -84,8 +84,7 @@ static int spawn(struct guest *g, const struct guest_launch *l, const char *qmp_
 	return guest_spawn(argv, keep, n, log_fd, &g->pid, &g->pidfd, err);
 }
 
-/* Both sessions, and on a standby the events that activate.c waits for. */
-static int open_sessions(struct guest *g, const char *qmp_path, const char *oob_path, bool incoming,
+int guest_open_sessions(struct guest *g, const char *qmp_path, const char *oob_path, bool incoming,
 	uint64_t deadline, struct mc_error *err)
 {
 	int r = qmp_open_watch(qmp_path, false, g->pidfd, deadline, &g->qmp, err);
@@ -126,13 +125,14 @@ int guest_launch(const struct guest_launch *l, struct guest **ret, struct mc_err
 	/* Stale names would make the first connect fail in ways that look like a dying QEMU. */
 	unlink(qmp_path);
 	unlink(oob_path);
+	g->devices_number = g->devices_fd; /* inherited under the same number */
 	r = spawn(g, l, qmp_path, oob_path, err);
 	if (r < 0) {
 		guest_free(g);
 		return r;
 	}
 	if ((r = guest_pidfile_write(g, err)) < 0 ||
-		(r = open_sessions(g, qmp_path, oob_path, l->incoming, l->deadline, err)) < 0) {
+		(r = guest_open_sessions(g, qmp_path, oob_path, l->incoming, l->deadline, err)) < 0) {
 		mc_error_wrap(err, "%s did not start", g->name);
 		guest_kill(g);
 		guest_free(g);

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Taking over a QEMU that a former mcd started.  Everything needed is in the process itself: the
+ * pid file leads to it, its command line says which descriptor is which tap, its own descriptors
+ * are brought here by pidfd_getfd.
+ */
+#include "mcd/guest/guest-private.h"
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define COMMAND_MAX (256u << 10)
+
+static int read_command(pid_t pid, char **ret, size_t *ret_len)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	_cleanup_free_ char *buf = malloc(COMMAND_MAX);
+	if (fd < 0 || !buf)
+		return -ENOENT;
+	size_t len = 0;
+	for (ssize_t n; len < COMMAND_MAX - 1; len += (size_t)n)
+		if ((n = read(fd, buf + len, COMMAND_MAX - 1 - len)) <= 0)
+			break;
+	buf[len] = 0;
+	*ret = mc_steal_ptr(buf);
+	*ret_len = len;
+	return 0;
+}
+
+/* The number that QEMU knows the tap of this netdev by; -1 if its command line does not say. */
+static int tap_number(const char *cmd, size_t len, const char *id)
+{
+	char want[96];
+	snprintf(want, sizeof want, "tap,id=%s,fd=", id);
+	for (const char *w = cmd; w < cmd + len; w += strlen(w) + 1)
+		if (!strncmp(w, want, strlen(want)))
+			return atoi(w + strlen(want));
+	return -1;
+}
+
+/* The descriptor of QEMU that is the memory file of that name. */
+static int memory_file_number(pid_t pid, const char *name)
+{
+	char path[64], want[64];
+	snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+	snprintf(want, sizeof want, "/memfd:%s", name);
+	DIR *d = opendir(path);
+	int found = -1;
+	for (struct dirent *e; d && found < 0 && (e = readdir(d));) {
+		char target[128];
+		ssize_t n = readlinkat(dirfd(d), e->d_name, target, sizeof target - 1);
+		if (n > 0 && !strncmp(target, want, strlen(want)))
+			found = atoi(e->d_name);
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+static int bring(
+	const struct guest *g, int number, const char *what, int *ret, struct mc_error *err)
+{
+	int fd = number < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, g->pidfd, number, 0);
+	if (number < 0)
+		return mc_error_set(err, -ENOENT, MC_ECLASS_GUEST,
+			"the running QEMU of %s (pid %d) has no %s: it was not started by this mcd",
+			g->name, (int)g->pid, what);
+	if (fd < 0)
+		return mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
+			"cannot take over the %s of the running QEMU of %s (pid %d): %s; mcd needs "
+			"CAP_SYS_PTRACE",
+			what, g->name, (int)g->pid, strerror(errno));
+	*ret = fd;
+	return 0;
+}
+
+static int find_process(struct guest *g, const char *qmp_path, char **ret_cmd, size_t *ret_len,
+	struct mc_error *err)
+{
+	_cleanup_free_ char *path = guest_path(g, "pid");
+	_cleanup_fclose_ FILE *f = path ? fopen(path, "re") : NULL;
+	long pid = 0;
+	if (!f || fscanf(f, "%ld", &pid) != 1 || pid <= 1)
+		return -ENOENT;
+	g->pidfd = pidfd_open((pid_t)pid, 0);
+	if (g->pidfd < 0)
+		return -ENOENT;
+	g->pid = (pid_t)pid;
+	/* After the pidfd: now it cannot become another process between look and use. */
+	int r = read_command(g->pid, ret_cmd, ret_len);
+	if (r == 0 && !memmem(*ret_cmd, *ret_len, qmp_path, strlen(qmp_path)))
+		r = -ENOENT; /* a stranger with an old pid */
+	return r;
+}
+
+static int ask_status(
+	struct guest *g, uint64_t deadline, enum guest_adopted *ret, struct mc_error *err)
+{
+	json_t *status = NULL;
+	uint64_t now = mc_now();
+	int r = qmp_command(
+		g->qmp, "query-status", NULL, deadline > now ? deadline - now : 0, &status, err);
+	if (r < 0)
+		return r;
+	const char *s = json_string_value(json_object_get(status, "status"));
+	*ret = s && !strcmp(s, "inmigrate") ? GUEST_ADOPTED_WAITING
+	       : s && !strcmp(s, "running") ? GUEST_ADOPTED_RUNNING
+					    : GUEST_ADOPTED_STOPPED;
+	json_decref(status);
+	return 0;
+}
+
+int guest_adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadline,
+	struct guest **ret, int *ret_taps, enum guest_adopted *ret_how, struct mc_error *err)
+{
+	struct guest *g = calloc(1, sizeof *g);
+	if (!g)
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for a guest");
+	g->pid = -1;
+	g->pidfd = g->devices_fd = g->devices_number = g->incoming_fd = -1;
+	g->name = strdup(vm->name);
+	g->run_dir = strdup(run_dir);
+	_cleanup_free_ char *qmp_path = NULL, *oob_path = NULL, *cmd = NULL;
+	size_t len = 0, taps = 0;
+	int r = -ENOMEM;
+	if (g->name && g->run_dir && (qmp_path = guest_path(g, "qmp.sock")) &&
+		(oob_path = guest_path(g, "qmp-oob.sock")))
+		r = find_process(g, qmp_path, &cmd, &len, err);
+	if (r == 0) {
+		g->devices_number = memory_file_number(g->pid, "mcd-devices");
+		r = bring(g, g->devices_number, "file for its device state", &g->devices_fd, err);
+	}
+	for (; r == 0 && taps < vm->n_nics; taps++) {
+		char what[96];
+		snprintf(what, sizeof what, "tap of NIC %s", vm->nics[taps].id);
+		r = bring(g, tap_number(cmd, len, vm->nics[taps].id), what, &ret_taps[taps], err);
+		if (r < 0)
+			break;
+	}
+	if (r == 0)
+		r = guest_open_sessions(g, qmp_path, oob_path, false, deadline, err);
+	if (r == 0)
+		r = ask_status(g, deadline, ret_how, err);
+	if (r < 0) {
+		while (taps)
+			close(ret_taps[--taps]);
+		guest_free(g);
+		return r;
+	}
+	*ret = g;
+	return 0;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * mcd starts, and QEMUs of a former mcd are there.
+ *
+ * A running VM is taken over closed: nothing it says is heard until this host has asked for
+ * ownership anew and won, whatever its own disk remembers, because the record may have moved on
+ * while nobody here listened.  A waiting standby QEMU is of no use without the image its mcd held.
+ */
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "mcd/daemon.h"
+#include "mcd/protect.h"
+#include "mcd/vm-life.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define ANSWER_WAIT (3 * MC_SEC)
+
+/* The digest of the machine that runs, which the configuration may no longer describe. */
+static void machine_path(const struct vm *vm, char *buf, size_t cap)
+{
+	snprintf(buf, cap, "%s/%s/machine", vm->d->cfg.run_dir, vm->name);
+}
+
+void vm_machine_save(const struct vm *vm)
+{
+	char path[400];
+	machine_path(vm, path, sizeof path);
+	_cleanup_fclose_ FILE *f = fopen(path, "we");
+	if (!f || fprintf(f, "%s\n", vm->plan.digest) < 0)
+		log_warn("%s: cannot write %s: %s; a restarted mcd will believe the configuration",
+			vm->name, path, strerror(errno));
+}
+
+static void machine_load(struct vm *vm)
+{
+	char path[400], line[32];
+	machine_path(vm, path, sizeof path);
+	_cleanup_fclose_ FILE *f = fopen(path, "re");
+	if (!f || !fgets(line, sizeof line, f) || strcspn(line, "\n") != sizeof vm->plan.digest - 1)
+		return;
+	line[sizeof vm->plan.digest - 1] = 0;
+	if (strcmp(line, vm->plan.digest))
+		log_notice("%s: its configuration was changed since it was started", vm->name);
+	memcpy(vm->plan.digest, line, sizeof vm->plan.digest);
+}
+
+/* Everything a started VM has, around the process that is there. */
+static int take(struct vm *vm, enum guest_adopted *ret_how, struct mc_error *err)
+{
+	int taps[CONFIG_NICS_MAX];
+	char dir[300];
+	snprintf(dir, sizeof dir, "%s/%s", vm->d->cfg.run_dir, vm->name);
+	int r = config_load_vm(&vm->d->cfg, vm->name, &vm->cfg, err);
+	if (r == 0)
+		r = cmdline_plan(vm->cfg, &vm->plan, err);
+	if (r == 0)
+		r = guest_adopt(
+			vm->cfg, dir, mc_now() + ANSWER_WAIT, &vm->guest, taps, ret_how, err);
+	if (r < 0)
+		return r;
+	machine_load(vm);
+	vm_watch_guest(vm, true);
+	r = vm_open_network(vm, taps, err);
+	for (size_t i = 0; i < vm->cfg->n_nics; i++)
+		close(taps[i]);
+	return r;
+}
+
+static void forget(struct vm *vm)
+{
+	if (vm->guest) {
+		vm_watch_guest(vm, false);
+		guest_detach(vm->guest);
+		vm->guest = NULL;
+	}
+	vm_teardown(vm);
+}
+
+/* Whose is it?  Our own disk may be behind: only "it was ours when we last heard" can be acted on
+ * at once, by asking for the next generation; anything else is asked of the majority. */
+static void settle(struct vm *vm)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	const char *self = vm->d->cfg.name;
+	while (!vm->quit) {
+		struct own_record rec = vm_newest_record(vm);
+		vm_set_record(vm, &rec);
+		if (!strcmp(rec.owner, self)) {
+			vm_set_peer(vm, rec.standby);
+			protect_alone(vm, "mcd was restarted");
+			if (vm->guest && rec.standby[0])
+				vm_want_peer(vm, rec.standby);
+			return;
+		}
+		if (voter_current(vm->d->voter, vm->name, mc_now() + MC_SEC, &rec, &err) == 0 &&
+			strcmp(rec.owner, self)) {
+			vm_learned(vm, &rec);
+			vm_life_gone(vm, "it was found running, but belongs to %s",
+				rec.owner[0] ? rec.owner : "nobody");
+			return;
+		}
+		vm_set_alarm(
+			vm, "it was found running, and no majority says whose it is: %s", err.msg);
+		vm_wait(vm, mc_now() + 200 * MC_MSEC);
+		vm_take_pending(vm);
+	}
+}
+
+void vm_adopt(struct vm *vm)
+{
+	while (!vm->quit) {
+		struct mc_error err = MC_ERROR_INIT;
+		enum guest_adopted how = GUEST_ADOPTED_RUNNING;
+		int r = take(vm, &how, &err);
+		if (r == -ENOENT && !err.code) { /* the ordinary case: no QEMU */
+			forget(vm);
+			return;
+		}
+		if (r == 0 && how == GUEST_ADOPTED_WAITING) {
+			log_notice("%s: ending the standby QEMU that a former mcd left", vm->name);
+			vm_teardown(vm);
+			return;
+		}
+		if (r == 0) {
+			/* Stopped: most likely in the middle of an epoch. Its administrator's stop
+			 * cannot be told from the former mcd's; a guest that runs on is the lesser
+			 * surprise. */
+			vm->paused_by_us = how == GUEST_ADOPTED_STOPPED;
+			vm_set_state(
+				vm, VM_ROLE_PRIMARY, VM_HOLDING, "taken over from a former mcd");
+			settle(vm);
+			return;
+		}
+		forget(vm);
+		vm_set_alarm(vm, "a QEMU of %s is there but cannot be taken over: %s", vm->name,
+			err.msg);
+		for (struct vm_call *c; (c = vm_next_call(vm));)
+			vm_call_fail(c, &err);
+		vm_wait(vm, mc_now() + MC_SEC);
+		vm_take_pending(vm);
+	}
+}
