@@ -146,12 +146,23 @@ static void session_free(struct epoch *e)
 
 /* --- getting protected ------------------------------------------------------------------------ */
 
+/* `mcctl set` reaches the running session, not only the next one. The standby's own bound stays the
+ * one of the HELLO: what does not fit there goes to its disk, so raising ours is safe. */
+static void set_knobs(struct epoch *e, struct vm_call *c)
+{
+	struct vm *vm = e->vm;
+	vm_call_set(vm, c);
+	daemon_timing(vm->d, vm->delay, &e->timing);
+	slab_pool_set_budget(e->pool, vm->max_buffer);
+	e->tick_at = e->pause_began + vm->delay; /* a shorter delay does not wait for the longer */
+}
+
 int sync_calls(struct epoch *e, struct mc_error *err)
 {
 	struct vm *vm = e->vm;
 	for (struct vm_call *c; (c = vm_next_call(vm));) {
 		if (c->verb == VM_SET) {
-			vm_call_set(vm, c);
+			set_knobs(e, c);
 		} else if (c->verb == VM_UNPROTECT || c->verb == VM_STOP) {
 			vm_life_keep_call(vm, c); /* served once the synchronisation has ended */
 			return mc_error_set(err, -ECANCELED, MC_ECLASS_STATE,
@@ -208,8 +219,7 @@ static int serve_calls(struct epoch *e, struct vm_call **ret_call)
 	struct vm *vm = e->vm;
 	for (struct vm_call *c; (c = vm_next_call(vm));) {
 		if (c->verb == VM_SET) {
-			vm_call_set(vm, c);
-			daemon_timing(vm->d, vm->delay, &e->timing);
+			set_knobs(e, c);
 		} else if (c->verb == VM_STOP || c->verb == VM_UNPROTECT ||
 			   c->verb == VM_FAILOVER) {
 			*ret_call = c;

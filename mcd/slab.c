@@ -99,12 +99,34 @@ void slab_pool_free(struct slab_pool *p)
 	free(p);
 }
 
+static void evict_above(struct slab_pool *p, size_t keep)
+{
+	while (p->stats.total > keep && p->free) {
+		slab_evict(p);
+		p->stats.evicted++;
+	}
+}
+
+void slab_pool_set_budget(struct slab_pool *p, uint64_t budget)
+{
+	size_t max = budget / SLAB_SIZE;
+	pthread_mutex_lock(&p->lock);
+	p->max = max < 2 ? 2 : max;
+	evict_above(p, p->max);
+	p->stats.peak = p->stats.total;
+	/* What epochs needed under a larger budget says nothing about this one. */
+	for (size_t i = 0; i < EPOCHS_KEPT; i++)
+		if (p->history[i] > p->max)
+			p->history[i] = p->max;
+	pthread_mutex_unlock(&p->lock);
+}
+
 static int get_locked(struct slab_pool *p, struct slab **ret, struct mc_error *err)
 {
 	struct slab *s = p->free;
 	if (s) {
 		p->free = s->next;
-	} else if (p->stats.total == p->max) {
+	} else if (p->stats.total >= p->max) {
 		p->stats.refused++;
 		return mc_error_set(err, -ENOBUFS, MC_ECLASS_MEMORY,
 			"The checkpoint buffer of %zu MiB is full; raise max-buffer if this is frequent",
@@ -155,6 +177,7 @@ void slab_put(struct slab_pool *p, struct slab *s)
 	p->stats.in_use--;
 	s->next = p->free;
 	p->free = s;
+	evict_above(p, p->max); /* the budget may have become smaller while it was out */
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -167,12 +190,8 @@ void slab_pool_epoch(struct slab_pool *p)
 	for (size_t i = 0; i < EPOCHS_KEPT; i++)
 		if (p->history[i] > keep)
 			keep = p->history[i];
-	if (keep < p->max)
-		keep++;
-	while (p->stats.total > keep && p->free) {
-		slab_evict(p);
-		p->stats.evicted++;
-	}
+	keep = keep < p->max ? keep + 1 : p->max;
+	evict_above(p, keep);
 	/* Without memory for the spare one the epoch that needs it gets the error. */
 	struct slab *spare;
 	if (p->stats.total < keep && slab_new(p, &spare, NULL) == 0) {

@@ -26,7 +26,8 @@ struct slab_hooks { /* may be all NULL */
 };
 
 struct slab_stats {
-	size_t total, in_use, peak; /* slabs: that exist, that are handed out, most that ever existed */
+	/* slabs: that exist, that are handed out, the most that existed under the present budget */
+	size_t total, in_use, peak;
 	uint64_t grown, evicted, refused;
 };
 
@@ -35,6 +36,9 @@ struct slab_pool;
 /* budget: bytes that all slabs together may take (rounded down to slabs, at least 2). */
 int slab_pool_new(uint64_t budget, const struct slab_hooks *hooks, struct slab_pool **ret, struct mc_error *err);
 void slab_pool_free(struct slab_pool *p); /* all slabs must be back */
+/* Changes the budget of a pool in use, rounded as above.  What is too much goes back to the system at
+ * once if it is free, else when it comes back (slab_put). */
+void slab_pool_set_budget(struct slab_pool *p, uint64_t budget);
 /* A clean slab, or -ENOBUFS at the budget (never blocks), -ENOMEM. */
 int slab_get(struct slab_pool *p, struct slab **ret, struct mc_error *err);
 void slab_put(struct slab_pool *p, struct slab *s);

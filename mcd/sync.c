@@ -225,13 +225,14 @@ static int collect_stopped(struct epoch *e, struct mc_error *err)
 int sync_rounds(struct epoch *e, struct vm_call *call, struct mc_error *err)
 {
 	struct sync s = {.e = e, .call = call};
-	uint64_t last = UINT64_MAX, room = e->vm->max_buffer / 2;
+	uint64_t last = UINT64_MAX;
 	int r = slab_get(e->pool, &s.slab, err);
 	for (;;) {
 		if (r == 0)
 			r = collect_stopped(e, err);
 		if (r < 0)
 			break;
+		uint64_t room = e->vm->max_buffer / 2; /* mcctl set may change it */
 		/* Good enough: small, or it fits and rounds no longer make it smaller. */
 		if (s.round && e->list.bytes <= room &&
 			(e->list.bytes <= CALM || (s.round > 2 && e->list.bytes > last - last / 4)))

@@ -212,6 +212,7 @@ void vm_call_set(struct vm *vm, struct vm_call *c)
 		vm->max_buffer = c->max_buffer;
 	pthread_mutex_lock(&vm->lock);
 	vm->pub.delay = vm->delay;
+	vm->pub.buffer_budget = vm->max_buffer;
 	pthread_mutex_unlock(&vm->lock);
 	vm_call_ok(c, json_pack("{s:f, s:I}", "delay_ms", (double)vm->delay / 1e6, "max_buffer",
 			      (json_int_t)vm->max_buffer));

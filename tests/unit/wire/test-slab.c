@@ -144,6 +144,53 @@ static void slabs_still_handed_out_are_not_evicted(void **state)
 	slab_pool_free(p);
 }
 
+static void smaller_budget_holds_at_once_for_free_slabs_and_for_others_when_they_return(void **state)
+{
+	struct slab_pool *p = new_pool(6, NULL);
+	struct slab *s[6], *more = NULL;
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(slab_get(p, &s[i], NULL), 0);
+	slab_put(p, s[4]);
+	slab_put(p, s[5]);
+	slab_pool_set_budget(p, 3ull * SLAB_SIZE + 1);
+	assert_int_equal(stats_of(p).total, 4); /* the two that were free are gone */
+	memset(s[3]->mem, 1, SLAB_SIZE);        /* the others belong to whoever has them */
+	assert_int_equal(slab_get(p, &more, NULL), -ENOBUFS);
+	slab_pool_reserve(p, 100ull * SLAB_SIZE);
+	slab_pool_epoch(p);
+	assert_int_equal(stats_of(p).total, 4);
+	slab_put(p, s[3]);
+	assert_int_equal(stats_of(p).total, 3);
+	assert_int_equal(slab_get(p, &more, NULL), -ENOBUFS);
+	for (int i = 0; i < 3; i++)
+		slab_put(p, s[i]);
+	slab_pool_epoch(p);
+	assert_int_equal(stats_of(p).total, 3);
+	assert_int_equal(stats_of(p).in_use, 0);
+	slab_pool_set_budget(p, 0); /* never below the two without which nothing moves */
+	assert_int_equal(stats_of(p).total, 2);
+	use(p, 2);
+	assert_int_equal(stats_of(p).peak, 2);
+	slab_pool_free(p);
+}
+
+static void larger_budget_is_there_for_the_next_slab(void **state)
+{
+	struct slab_pool *p = new_pool(2, NULL);
+	struct slab *s[5], *more = NULL;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(slab_get(p, &s[i], NULL), 0);
+	assert_int_equal(slab_get(p, &more, NULL), -ENOBUFS);
+	slab_pool_set_budget(p, 5ull * SLAB_SIZE);
+	for (int i = 2; i < 5; i++)
+		assert_int_equal(slab_get(p, &s[i], NULL), 0);
+	assert_int_equal(slab_get(p, &more, NULL), -ENOBUFS);
+	for (int i = 0; i < 5; i++)
+		slab_put(p, s[i]);
+	assert_int_equal(stats_of(p).peak, 5);
+	slab_pool_free(p);
+}
+
 struct registry { int n, limit, calls; };
 
 static int reg(void *ctx, struct slab *s, struct mc_error *err)
@@ -380,6 +427,8 @@ int main(void)
 		cmocka_unit_test(one_slab_more_than_needed_is_ready_for_the_next_pause),
 		cmocka_unit_test(slabs_that_64_epochs_did_not_need_are_given_back),
 		cmocka_unit_test(slabs_still_handed_out_are_not_evicted),
+		cmocka_unit_test(smaller_budget_holds_at_once_for_free_slabs_and_for_others_when_they_return),
+		cmocka_unit_test(larger_budget_is_there_for_the_next_slab),
 		cmocka_unit_test(each_slab_is_registered_once_while_it_exists),
 		cmocka_unit_test(failed_registration_is_reported_and_leaks_nothing),
 		cmocka_unit_test(walk_finds_what_was_appended),
