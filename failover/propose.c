@@ -304,6 +304,66 @@ int voter_propose(struct voter *v, const char *name, const struct own_record *ne
 	return r;
 }
 
+/* 0: nothing that we accepted stands against it. */
+static int check_force(struct voter *v, struct vm *vm, const struct own_record *next,
+	struct mc_error *err)
+{
+	struct own_record known;
+	vm_known(v, vm, &known);
+	if (next->generation != known.generation + 1 ||
+		!paxos_allowed(&v->group, &known, v->self_name, next))
+		return mc_error_set(err, -EPERM, MC_ECLASS_NOT_OWNER,
+			"VM '%s': host '%s' is not named in the newest record it knows (generation "
+			"%llu, owner '%s', standby '%s'), so it has nothing to take over",
+			vm->name, v->self_name, (unsigned long long)known.generation, known.owner,
+			known.standby);
+	pthread_mutex_lock(&vm->lock);
+	bool against = vm->state.accepted.node &&
+		vm->state.decided.generation == known.generation &&
+		!own_record_equal(&vm->state.value, next);
+	struct own_record value = vm->state.value;
+	pthread_mutex_unlock(&vm->lock);
+	if (!against)
+		return 0;
+	return mc_error_set(err, -EBUSY, MC_ECLASS_NOT_OWNER,
+		"VM '%s': this host has voted for owner '%s' and standby '%s' in generation %llu; that may "
+		"be decided, and the VM may have gone on there with what this host does not have",
+		vm->name, value.owner, value.standby, (unsigned long long)value.generation);
+}
+
+int voter_force(struct voter *v, const char *name, const struct own_record *next,
+	struct own_record *ret_decided, struct mc_error *err)
+{
+	struct vm *vm = vm_get(v, name, true);
+	if (!vm)
+		return bad_vm(name, err);
+	enter(v);
+	if (!take_turn(v, vm, mc_now() + 5 * MC_SEC)) {
+		leave(v);
+		return no_majority(v, name, err);
+	}
+	struct own_record decided = *next;
+	int r = settled(v, vm, next, &decided, err);
+	if (r == 1)
+		r = check_force(v, vm, next, err);
+	if (r == 0) {
+		struct paxos_msg word = {.type = PAXOS_DECIDED, .value = *next}, answer;
+		vm_answer(v, vm, v->self_name, &word, &answer);
+		if (answer.type == PAXOS_REFUSED)
+			r = mc_error_set(err, -EIO, MC_ECLASS_FAILED,
+				"VM '%s': this host cannot write its votes; check the file system of the "
+				"state directory",
+				name);
+	}
+	if (r == 0)
+		announce(v, vm, next);
+	if (r == 0 || r == -ESTALE)
+		*ret_decided = decided;
+	end_turn(v, vm);
+	leave(v);
+	return r;
+}
+
 static int query(struct voter *v, struct vm *vm, struct mesh_call *call, uint64_t deadline,
 	struct own_record *ret)
 {

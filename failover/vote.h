@@ -90,6 +90,16 @@ int voter_current(struct voter *v, const char *vm, uint64_t deadline, struct own
 int voter_propose(struct voter *v, const char *vm, const struct own_record *next, uint64_t deadline,
 	struct own_record *ret_decided, struct mc_error *err);
 
+/*
+ * The operator's word in place of the majority's: `next` becomes the decided record here, on disk, and
+ * is told to every voter that can be reached, now or later.  Safe only if the hosts that cannot be
+ * reached are really off, or will never show the VM again under the record before: that is what the
+ * operator vouches for.  -EBUSY (class NotOwner): this host itself has voted for another record of
+ * that generation, so that it may be decided already; -ESTALE, -EPERM, -EIO as voter_propose.
+ */
+int voter_force(struct voter *v, const char *vm, const struct own_record *next,
+	struct own_record *ret_decided, struct mc_error *err);
+
 /* Asks the other voters, but not `host` itself, how long ago each heard `host`; the smallest answer
  * (UINT64_MAX if nobody answered or heard).  Waits for all connected voters, at most until the
  * deadline. */

@@ -30,6 +30,13 @@ const struct verb verbs[] = {
 		{{0}}, run_set},
 	{"failover", "VM", 1, 1, "move a protected VM to its standby, planned", NULL, {{0}},
 		run_failover},
+	{"takeover", "VM", 1, 1, "run a VM here whose primary is lost, by your decision",
+		"For failover = manual, and, with --force, for when no majority of the voters can\n"
+		"answer. Run it where the copy is. --force can make two copies of the VM run, if the\n"
+		"other host is not as dead as it looks: it asks for the VM's name.",
+		{{"force", NULL, "your word in place of the majority's"},
+			{"confirm", "VM", "the VM's name again, instead of being asked for it"}},
+		run_takeover},
 	{"wait", "VM STATE", 2, 2, "wait until a VM is in a state", NULL,
 		{{"timeout", "DURATION", "give up after this long"}}, run_wait},
 	{"events", "", 0, 0, "print what happens, one line each, until interrupted", NULL,

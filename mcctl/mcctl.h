@@ -83,6 +83,7 @@ int call_daemon(const struct mcctl *m, const char *verb, json_t *args, unsigned 
 int run_check(const struct mcctl *m, const struct verb_args *args);
 int run_dump(const struct mcctl *m, const struct verb_args *args);
 int run_events(const struct mcctl *m, const struct verb_args *args);
+int run_takeover(const struct mcctl *m, const struct verb_args *args);
 int run_failover(const struct mcctl *m, const struct verb_args *args);
 int run_help(const struct mcctl *m, const struct verb_args *args);
 int run_keygen(const struct mcctl *m, const struct verb_args *args);

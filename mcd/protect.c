@@ -45,6 +45,36 @@ static int connect_peer(struct epoch *e, struct mc_error *err)
 	return transport_tcp_new(fd, &e->link, err);
 }
 
+static int wait_hello_ok(struct epoch *e, struct mc_error *err)
+{
+	uint64_t deadline = mc_now() + HELLO_WAIT;
+	for (;;) {
+		struct wire_header h;
+		int r = transport_recv(e->link, &h, deadline, e->vm->wake, err);
+		if (r == -EINTR) { /* the peer's host is lost, or somebody does not want it any more */
+			r = epoch_listen(e, err);
+			if (r == 0 && e->urgent) {
+				e->urgent = false;
+				r = sync_calls(e, err);
+			}
+			if (r < 0)
+				return r;
+			continue;
+		}
+		if (r == -ETIMEDOUT)
+			return mc_error_set(err, r, MC_ECLASS_TIMEOUT,
+				"%s did not get ready within %.0f s; its log says what it waits for",
+				e->peer, (double)HELLO_WAIT / 1e9);
+		if (r == 0 && (h.type != WIRE_HELLO_OK || h.length))
+			r = protect_unexpected(e, &h, err);
+		else if (r == 0 && h.generation != e->generation)
+			r = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+				"%s is ready for generation %llu instead of %llu", e->peer,
+				(unsigned long long)h.generation, (unsigned long long)e->generation);
+		return r;
+	}
+}
+
 static int say_hello(struct epoch *e, struct mc_error *err)
 {
 	struct vm *vm = e->vm;
@@ -71,12 +101,7 @@ static int say_hello(struct epoch *e, struct mc_error *err)
 	int r = transport_post(e->link, &h, buf, err);
 	if (r == 0)
 		r = transport_flush(e->link, mc_now() + MC_SEC, err);
-	if (r == 0) {
-		r = transport_recv(e->link, &h, mc_now() + HELLO_WAIT, -1, err);
-		if (r == 0 && (h.type != WIRE_HELLO_OK || h.length))
-			r = protect_unexpected(e, &h, err);
-	}
-	return r;
+	return r < 0 ? r : wait_hello_ok(e, err);
 }
 
 int protect_unexpected(struct epoch *e, const struct wire_header *h, struct mc_error *err)
@@ -299,7 +324,7 @@ void protect_alone(struct vm *vm, const char *why)
 	struct mc_error err = MC_ERROR_INIT;
 	const char *self = vm->d->cfg.name;
 	char was_with[LINK_NAME_MAX + 1];
-	bool running = false;
+	bool running = false, forced = false;
 	snprintf(was_with, sizeof was_with, "%s", vm->pub.peer);
 	if (!guest_alive(vm->guest))
 		vm_watch_guest(
@@ -336,9 +361,13 @@ void protect_alone(struct vm *vm, const char *why)
 				vm_call_ok(c, NULL);
 				vm_life_gone(vm, "stopped by force while ownership was undecided");
 				return;
+			} else if (c->verb == VM_TAKEOVER) {
+				forced |= vm_life_takeover(vm, c, was_with);
 			} else {
 				vm_call_wrong_state(vm, c);
 			}
+		if (forced)
+			break;
 		vm_wait(vm, mc_now() + 100 * MC_MSEC);
 	}
 	if (!guest_alive(vm->guest)) {
@@ -358,10 +387,20 @@ void protect_alone(struct vm *vm, const char *why)
 			(json_int_t)vm->rec.generation));
 }
 
+/* Counted and said aloud: it is not the network, it is a broken or hostile peer. */
+static void report_breach(struct epoch *e, const struct mc_error *why)
+{
+	if (why->code != -EREMOTEIO && (!strcmp(why->cls, MC_ECLASS_PROTOCOL) ||
+					       !strcmp(why->cls, MC_ECLASS_VERSION)))
+		vm_emit(e->vm, "PROTOCOL_ERROR",
+			json_pack("{s:s, s:s}", "peer", e->peer, "reason", why->msg));
+}
+
 /* What follows the end of the epochs. Which case is decided by failover/decide.c from the facts. */
 static void after_epochs(struct epoch *e, int r, struct mc_error *why)
 {
 	struct vm *vm = e->vm;
+	report_breach(e, why);
 	if (r == -ESHUTDOWN) { /* mcd ends, the guest goes on; what it says is not heard until mcd
 				  is back */
 		vm->paused_by_us = e->paused;
@@ -468,6 +507,8 @@ void protect_run(struct vm *vm, struct vm_call *call)
 			log_error("%s", err.msg);
 		vm->delay = delay;
 		vm->max_buffer = max_buffer;
+		if (!began)
+			report_breach(&e, &err);
 		if (began)
 			after_epochs(&e, r, &err);
 		else if (r == -ECHILD)

@@ -107,6 +107,33 @@ void setup_put_slab(struct standby *s, struct slab *x)
 
 /* --- the greeting ---------------------------------------------------------------------------- */
 
+/* The primary must be what the voters say it is.  An image of a session whose generation nobody can
+ * decide would never be told that it is worthless, and stay. */
+static int check_owner(struct standby *s, struct mc_error *err)
+{
+	struct vm *vm = s->vm;
+	struct own_record rec = vm_newest_record(vm);
+	uint64_t deadline = mc_now() + MC_SEC;
+	/* What the primary won a moment ago may not have come here yet. */
+	while (rec.generation < s->hello.generation && mc_now() < deadline) {
+		int r = voter_current(vm->d->voter, vm->name, deadline, &rec, err);
+		if (r < 0)
+			return mc_error_wrap(
+				err, "cannot ask who owns %s, which %s offers", vm->name, s->primary);
+		vm_learned(vm, &rec);
+		vm_take_pending(vm);
+		if (rec.generation < s->hello.generation)
+			vm_wait(vm, mc_now() + 50 * MC_MSEC);
+	}
+	if (rec.generation == s->hello.generation && !strcmp(rec.owner, s->primary) && !rec.standby[0])
+		return 0;
+	return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
+		"%s is not the sole owner of %s under generation %llu: by the voters' newest record "
+		"(%llu) that is %s",
+		s->primary, vm->name, (unsigned long long)s->hello.generation,
+		(unsigned long long)rec.generation, rec.owner[0] ? rec.owner : "nobody");
+}
+
 static int check_hello(struct standby *s, const struct wire_header *h, struct mc_error *err)
 {
 	struct vm *vm = s->vm;
@@ -119,15 +146,14 @@ static int check_hello(struct standby *s, const struct wire_header *h, struct mc
 		r = wire_get_hello(buf, h->length, &s->hello, err);
 	if (r < 0)
 		return r;
-	struct own_record rec = vm_newest_record(vm);
-	if (rec.generation > s->hello.generation || h->generation != s->hello.generation + 1)
-		return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
-			"%s is at generation %llu here, the primary speaks of %llu: it is not the "
-			"owner any more",
-			vm->name, (unsigned long long)rec.generation,
+	if (h->generation != s->hello.generation + 1)
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+			"a protection of generation %llu cannot follow a record of generation %llu",
+			(unsigned long long)h->generation,
 			(unsigned long long)s->hello.generation);
 	s->generation = h->generation;
-	return vm_prepare(vm, err);
+	r = check_owner(s, err);
+	return r < 0 ? r : vm_prepare(vm, err);
 }
 
 static int check_machine(struct standby *s, struct mc_error *err)
@@ -248,10 +274,14 @@ int setup_recv_payload(struct standby *s, void *buf, uint64_t deadline, struct m
 		uint64_t slice = mc_now() + s->timing.suspect_after / 4;
 		int r = transport_recv_payload(
 			s->link, buf, slice < deadline ? slice : deadline, err);
-		if (r != -ETIMEDOUT || mc_now() >= deadline) {
+		if (r != -ETIMEDOUT) {
 			s->last_received = mc_now();
 			return r;
 		}
+		if (mc_now() >= deadline) /* not -ETIMEDOUT: the stream is of no use any more */
+			return mc_error_set(err, -ECONNRESET, MC_ECLASS_UNREACHABLE,
+				"%s began a message and does not end it, though its host lives",
+				s->primary);
 		if (keepalive_suspected(s->vm->d->keepalive, s->primary))
 			return mc_error_set(err, -ECONNRESET, MC_ECLASS_UNREACHABLE,
 				"%s fell silent in the middle of a message", s->primary);
@@ -290,21 +320,63 @@ static void relaunch(struct standby *s)
 		vm_clear_alarm(vm);
 }
 
+bool setup_named(const struct standby *s)
+{
+	const struct vm *vm = s->vm; /* what we act under, not what we heard of */
+	return vm->rec.generation >= s->generation;
+}
+
+/* The operator wants the VM here. While the primary lives, moving it is the primary's to do. */
+static void takeover_call(struct standby *s, struct vm_call *c)
+{
+	struct vm *vm = s->vm;
+	struct mc_error err = MC_ERROR_INIT;
+	struct own_record rec = vm_newest_record(vm);
+	if (!keepalive_suspected(vm->d->keepalive, s->primary))
+		mc_error_set(&err, -EBUSY, MC_ECLASS_STATE,
+			"%s is alive; move %s with 'mcctl failover %s' there", s->primary, vm->name, vm->name);
+	else if (!s->committed || rec.generation != s->generation ||
+		strcmp(rec.standby, vm->d->cfg.name))
+		mc_error_set(&err, -EINVAL, MC_ECLASS_STATE,
+			"the copy of %s here is not complete: there is nothing to take over", vm->name);
+	if (err.code) {
+		vm_call_fail(c, &err);
+	} else if (!c->force && !vm->d->cfg.failover_automatic && !s->operator) {
+		s->operator = true; /* asks for the vote that it waited to be told to ask for */
+		vm_call_ok(c, json_pack("{s:s}", "state", "asking for ownership"));
+	} else {
+		if (s->link) { /* nothing is acknowledged any more from here on */
+			transport_close(s->link);
+			s->link = NULL;
+			s->link_down_at = mc_now();
+		}
+		vm_set_record(vm, &rec);
+		vm_life_takeover(vm, c, s->primary);
+	}
+}
+
 bool setup_listen(struct standby *s)
 {
 	struct vm *vm = s->vm;
 	unsigned pending = vm_take_pending(vm);
 	for (struct vm_call *c; (c = vm_next_call(vm));)
-		vm_call_wrong_state(vm, c);
-	if (vm->offered_fd >= 0) {
-		pthread_mutex_lock(&vm->lock);
-		int fd = mc_steal_fd(&vm->offered_fd);
-		pthread_mutex_unlock(&vm->lock);
+		if (c->verb == VM_TAKEOVER)
+			takeover_call(s, c);
+		else
+			vm_call_wrong_state(vm, c);
+	pthread_mutex_lock(&vm->lock);
+	bool offered = vm->offered_fd >= 0;
+	/* The primary has one session at a time: that it offers another says that this one, whose
+	 * connection is gone already, will not be named any more.  The offer stays for idle(). */
+	if (offered && !s->link && !setup_named(s) && !strcmp(vm->offered.name, s->primary))
+		s->superseded = true;
+	int fd = offered && !s->superseded ? mc_steal_fd(&vm->offered_fd) : -1;
+	pthread_mutex_unlock(&vm->lock);
+	if (fd >= 0) {
 		struct mc_error err = MC_ERROR_INIT;
 		mc_error_set(&err, -EBUSY, MC_ECLASS_STATE, "%s is a standby of %s here already",
 			vm->name, s->primary);
-		if (fd >= 0)
-			standby_refuse(fd, &err);
+		standby_refuse(fd, &err);
 	}
 	if (!vm->guest || !guest_alive(vm->guest))
 		relaunch(s);

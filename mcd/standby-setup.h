@@ -18,6 +18,9 @@ int setup_recv_payload(struct standby *s, void *buf, uint64_t deadline, struct m
 void setup_zero(struct standby *s, uint32_t block, uint64_t off, uint64_t len);
 void setup_publish(struct standby *s, uint64_t apply_ns);
 
+/* The record of this session, or a later one, is what we act under: named_standby saw it. */
+bool setup_named(const struct standby *s);
+
 /* Serves what waits on the VM's bell: verbs, QEMU's end (restarted). True: look at the facts of
  * failover again (suspicion, or a newer record). */
 bool setup_listen(struct standby *s);

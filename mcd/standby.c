@@ -28,6 +28,10 @@
 #define PAYLOAD_WAIT                                                                               \
 	(30 * MC_SEC) /* keep-alives end a wait sooner; this bounds one on a live host */
 #define ASK_FOR (500 * MC_MSEC)
+#define SILENCE_MAX                                                                                \
+	(30 * MC_SEC) /* of a primary that copies memory: it sends something every second */
+#define UNNAMED_WAIT                                                                               \
+	(15 * MC_SEC) /* a living primary has decided long before, one way or the other */
 
 /* digest: of the epoch, for an ACK; the other answers carry none. */
 static int answer(
@@ -89,6 +93,16 @@ static int recv_slab(
 	return r;
 }
 
+/* An epoch has each page once, in slabs that are full except for the last. Without a bound one that
+ * never ends would fill the disk that votes are written to. */
+static uint64_t slabs_max(const struct standby *s)
+{
+	uint64_t ram = 0;
+	for (size_t i = 0; i < s->hello.n_blocks; i++)
+		ram += s->sizes[i];
+	return 2 * (ram / SLAB_SIZE) + 4;
+}
+
 static int stage_slab(struct standby *s, const struct wire_header *h, struct mc_error *err)
 {
 	struct slab *x;
@@ -96,6 +110,11 @@ static int stage_slab(struct standby *s, const struct wire_header *h, struct mc_
 	if (r == 0 && s->staged_devices)
 		r = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
 			"a slab came after the device state of its epoch");
+	if (r == 0 && s->counted.slabs >= slabs_max(s))
+		r = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+			"epoch %llu has more than %llu slabs and no end: more than twice the memory "
+			"of the VM",
+			(unsigned long long)h->epoch, (unsigned long long)s->counted.slabs);
 	if (r == 0)
 		r = recv_slab(s, h, &x, err);
 	if (r < 0)
@@ -238,19 +257,50 @@ static int peer_error(struct standby *s, const struct wire_header *h, struct mc_
 	return r ? r : mc_error_set(err, -EREMOTEIO, theirs.cls, "%s: %s", s->primary, theirs.msg);
 }
 
+static int wait_message(struct standby *s, struct wire_header *ret, struct mc_error *err)
+{
+	/* While the keep-alives are out, the data itself is the sign of life, and its silence
+	 * counts. */
+	bool suspected = keepalive_suspected(s->vm->d->keepalive, s->primary);
+	uint64_t deadline = mc_now() + (suspected ? s->timing.suspect_after : 3600 * MC_SEC);
+	uint64_t bored = s->last_received + SILENCE_MAX;
+	if (!setup_named(s) && bored < deadline)
+		deadline = bored;
+	int r = transport_recv(s->link, ret, deadline, s->vm->wake, err);
+	if (r == -ETIMEDOUT && !setup_named(s) && mc_now() >= bored)
+		return mc_error_set(err, -ECONNRESET, MC_ECLASS_TIMEOUT,
+			"%s has sent nothing for %.0f s, though its host lives", s->primary,
+			(double)SILENCE_MAX / 1e9);
+	return r;
+}
+
+/* What every message of the session has in common. */
+static int check_header(const struct standby *s, const struct wire_header *h, struct mc_error *err)
+{
+	bool bare = h->type == WIRE_SYNC_END || h->type == WIRE_PROTECTED ||
+		    h->type == WIRE_DISCARD || h->type == WIRE_HANDOVER;
+	if (h->generation != s->generation)
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+			"message type %u is of generation %llu, the session of %llu", h->type,
+			(unsigned long long)h->generation, (unsigned long long)s->generation);
+	if (bare && h->length)
+		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
+			"message type %u has a payload of %llu bytes, and should have none",
+			h->type, (unsigned long long)h->length);
+	return 0;
+}
+
 /* One message of the primary. */
 static int receive(struct standby *s, struct mc_error *err)
 {
 	struct wire_header h;
-	/* While the keep-alives are out, the data itself is the sign of life, and its silence
-	 * counts. */
-	uint64_t patience = keepalive_suspected(s->vm->d->keepalive, s->primary)
-				    ? s->timing.suspect_after
-				    : 3600 * MC_SEC;
-	int r = transport_recv(s->link, &h, mc_now() + patience, s->vm->wake, err);
+	int r = wait_message(s, &h, err);
 	if (r < 0)
 		return r;
 	s->last_received = mc_now();
+	r = check_header(s, &h, err);
+	if (r < 0)
+		return r;
 	switch (h.type) {
 	case WIRE_SYNC:
 		return sync_slab(s, &h, err);
@@ -365,9 +415,10 @@ static bool after_stream(struct standby *s, const char *why)
 	struct vm *vm = s->vm;
 	struct decide_config c = {
 		.head_start = s->timing.head_start, .automatic = vm->d->cfg.failover_automatic};
-	bool suspected = false, proposed = false;
+	bool suspected = false, proposed = false, answered = false;
 	while (!vm->quit) {
 		struct decide_facts f;
+		c.automatic |= s->operator;
 		gather(s, &f);
 		struct own_record rec = vm_newest_record(vm);
 		if (alone(&rec, vm->d->cfg.name) && rec.generation > s->generation)
@@ -376,8 +427,12 @@ static bool after_stream(struct standby *s, const char *why)
 			f.ownership = OWN_UNDECIDED;
 		struct decision d = decide(&f, &c);
 		/* The record that names us may be decided without our knowing: a committed image is
-		 * not thrown away before a record says that it is not needed. */
-		if (s->committed && rec.generation < s->generation && !s->discard &&
+		 * not thrown away before a record says that it is not needed.  Unless the primary
+		 * lives and has moved on, or has had the time to. */
+		bool over = s->superseded ||
+			    (answered && !s->link && mc_now() - s->link_down_at > UNNAMED_WAIT &&
+				    !keepalive_suspected(vm->d->keepalive, s->primary));
+		if (s->committed && rec.generation < s->generation && !s->discard && !over &&
 			d.action == ACT_DESTROY)
 			d = (struct decision){
 				ACT_WAIT, "not known yet whether this host was named the standby"};
@@ -409,13 +464,15 @@ static bool after_stream(struct standby *s, const char *why)
 		default: /* ACT_WAIT, ACT_HOLD */
 			if (proposed) {
 				ask(s, why); /* the outcome of what we proposed must become known */
+				setup_listen(s);
 				continue;
 			}
 			break;
 		}
 		/* A handed-over record may be known to the voters before it is known to us. */
-		if (!f.link_up && voter_current(vm->d->voter, vm->name, mc_now() + 100 * MC_MSEC,
-					  &rec, NULL) == 0)
+		answered = !f.link_up && voter_current(vm->d->voter, vm->name,
+						 mc_now() + 100 * MC_MSEC, &rec, NULL) == 0;
+		if (answered)
 			vm_learned(vm, &rec);
 		vm_wait(vm, mc_now() + s->timing.vote_retry);
 		setup_listen(s);
@@ -423,17 +480,25 @@ static bool after_stream(struct standby *s, const char *why)
 	return false;
 }
 
+/* Counted and said aloud: it is not the network, it is a broken or hostile peer. */
+static void report_breach(struct standby *s, const struct mc_error *why)
+{
+	if (why->code == -EREMOTEIO ||
+		(strcmp(why->cls, MC_ECLASS_PROTOCOL) && strcmp(why->cls, MC_ECLASS_VERSION)))
+		return;
+	log_error("%s: %s: %s; closing the connection, nothing of this epoch is acknowledged",
+		s->vm->name, s->primary, why->msg);
+	vm_emit(s->vm, "PROTOCOL_ERROR",
+		json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
+}
+
 static void link_lost(struct standby *s, const struct mc_error *why)
 {
 	struct vm *vm = s->vm;
-	if (!strcmp(why->cls, MC_ECLASS_PROTOCOL)) {
-		log_error(
-			"%s: %s: %s; closing the connection, nothing of this epoch is acknowledged",
-			vm->name, s->primary, why->msg);
-		vm_emit(vm, "PROTOCOL_ERROR",
-			json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
+	report_breach(s, why);
+	if (why->code != -EREMOTEIO && why->code != -ECANCELED &&
+		strcmp(why->cls, MC_ECLASS_UNREACHABLE))
 		setup_send_error(s, why);
-	}
 	vm_emit(vm, "LINK_LOST", json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
 	transport_close(mc_steal_ptr(s->link));
 	s->link_down_at = mc_now();
@@ -446,6 +511,7 @@ void standby_run(struct vm *vm, int fd, const struct link_peer *peer)
 	s.staged_tail = &s.staged;
 	if (setup_standby(&s, fd, peer, &err) < 0) {
 		log_warn("%s: not taken as a standby of %s: %s", vm->name, peer->name, err.msg);
+		report_breach(&s, &err);
 		setup_send_error(&s, &err);
 		setup_free(&s);
 		vm_teardown(vm);

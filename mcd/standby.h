@@ -30,7 +30,9 @@ struct standby {
 	struct wire_epoch_digest digest;
 	struct wire_commit counted;
 	bool handover;     /* the primary says that the record {us, none} is decided */
+	bool operator;     /* `mcctl takeover`: the operator wants it, failover = manual or not */
 	bool discard;      /* the primary ended the protection in order */
+	bool superseded;   /* it offers another one before this was decided */
 };
 
 /* Serves a primary that offers to protect the VM on this host, until the protection ends: the VM runs

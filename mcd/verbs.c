@@ -65,6 +65,19 @@ static void verb_unprotect(void *ctx, struct control_request *req, const json_t 
 {
 	simple(ctx, req, args, VM_UNPROTECT);
 }
+static void verb_takeover(void *ctx, struct control_request *req, const json_t *args)
+{
+	const char *confirm = text(args, "confirm"), *vm = text(args, "vm");
+	if (!flag(args, "force", false) || (confirm && !strcmp(confirm, vm))) {
+		simple(ctx, req, args, VM_TAKEOVER);
+		return;
+	}
+	struct mc_error err = MC_ERROR_INIT;
+	mc_error_set(&err, -EINVAL, MC_ECLASS_INVALID,
+		"force needs \"confirm\" with the name of the VM, \"%s\": it can make two copies of it run",
+		vm);
+	control_fail(req, &err);
+}
 static void verb_failover(void *ctx, struct control_request *req, const json_t *args)
 {
 	simple(ctx, req, args, VM_FAILOVER);
@@ -293,6 +306,8 @@ const struct control_verb daemon_verbs[] = {
 	{"unprotect", {ARG_VM}, verb_unprotect},
 	{"set", {ARG_VM, {"delay", CONTROL_STRING, false}, {"max-buffer", CONTROL_STRING, false}},
 		verb_set},
+	{"takeover",
+		{ARG_VM, {"force", CONTROL_BOOL, false}, {"confirm", CONTROL_STRING, false}}, verb_takeover},
 	{"failover", {ARG_VM}, verb_failover},
 	{"wait", {ARG_VM, {"state", CONTROL_STRING, true}, {"timeout", CONTROL_STRING, false}},
 		verb_wait},

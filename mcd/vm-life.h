@@ -10,6 +10,10 @@ void vm_life_gone(struct vm *vm, const char *fmt, ...) __attribute__((format(pri
 void vm_life_stopped(struct vm *vm, const char *why);
 /* QEMU of an unprotected VM ended: powered off, or crashed (state failed). */
 void vm_life_guest_ended(struct vm *vm, enum guest_event ev);
+/* `mcctl takeover` where no majority answers: with force, the operator's word replaces it (vm_force)
+ * and this host is sole owner (true); without, the answer explains what force risks.
+ * other: the host that may still have the VM. */
+bool vm_life_takeover(struct vm *vm, struct vm_call *c, const char *other);
 /* Takes over what a former mcd left running; returns at once if there is nothing. vm-adopt.c */
 void vm_adopt(struct vm *vm);
 void vm_machine_save(const struct vm *vm); /* for the vm_adopt of a later mcd */

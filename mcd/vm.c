@@ -180,6 +180,7 @@ void vm_call_wrong_state(struct vm *vm, struct vm_call *c)
 		[VM_UNPROTECT] = "unprotect",
 		[VM_SET] = "set",
 		[VM_FAILOVER] = "failover",
+		[VM_TAKEOVER] = "take over",
 	};
 	struct mc_error err = MC_ERROR_INIT;
 	enum vm_state s = vm_get_state(vm);
@@ -371,6 +372,24 @@ int vm_propose(struct vm *vm, const char *owner, const char *standby, uint64_t t
 	} else {
 		vm_emit(vm, "VOTE_STUCK",
 			json_pack("{s:s}", "reason", err ? err->msg : "no majority"));
+	}
+	return r;
+}
+
+int vm_force(struct vm *vm, struct mc_error *err)
+{
+	struct own_record next = {.generation = vm->rec.generation + 1}, decided;
+	snprintf(next.owner, sizeof next.owner, "%s", vm->d->cfg.name);
+	int r = voter_force(vm->d->voter, vm->name, &next, &decided, err);
+	if (r == 0) {
+		log_warn("%s: generation %llu was decided by the operator, not by a majority", vm->name,
+			(unsigned long long)next.generation);
+		vm_set_record(vm, &decided);
+		vm_emit(vm, "FORCED",
+			json_pack("{s:I, s:s}", "generation", (json_int_t)decided.generation, "owner",
+				decided.owner));
+	} else if (r == -ESTALE) {
+		vm_learned(vm, &decided);
 	}
 	return r;
 }

@@ -55,7 +55,7 @@ enum {
 	WAKE_QUIT = 32,    /* mcd ends */
 };
 
-enum vm_verb { VM_START, VM_STOP, VM_PROTECT, VM_UNPROTECT, VM_SET, VM_FAILOVER };
+enum vm_verb { VM_START, VM_STOP, VM_PROTECT, VM_UNPROTECT, VM_SET, VM_FAILOVER, VM_TAKEOVER };
 
 struct vm_call { /* a verb on its way to the VM's thread, which answers and frees it */
 	enum vm_verb verb;
@@ -153,6 +153,7 @@ enum decide_ownership vm_ownership(struct vm *vm);
 struct own_record vm_newest_record(struct vm *vm);
 /* Proposes the successor of vm->rec; on 0 vm->rec is it. Otherwise as voter_propose, and on -ESTALE
  * the newer record is in vm->learned. */
+int vm_force(struct vm *vm, struct mc_error *err); /* {self, none} by the operator's word: voter_force */
 int vm_propose(struct vm *vm, const char *owner, const char *standby, uint64_t timeout_ns, struct mc_error *err);
 
 /* Loads the VM's configuration and makes memfds, taps and plan, closed; undone by vm_teardown. */

@@ -70,10 +70,10 @@ class Cluster:
     def __init__(self, build):
         self.build, self.lab = build, None
 
-    def up(self, protect=True, lab_options=None, **vm_options):
+    def up(self, protect=True, lab_options=None, hosts=HOSTS, **vm_options):
         self.lab = Lab(self.build, log_level="debug", **(lab_options or {}))
         self.lab.__enter__()
-        self.lab.add_hosts(*HOSTS)
+        self.lab.add_hosts(*hosts)
         self.lab.start_mcd()
         vm = self.lab.add_vm("vm1", **vm_options)
         self.lab.start_vm(vm, "hostA")

@@ -63,6 +63,7 @@ VERB(protect)
 VERB(unprotect)
 VERB(set)
 VERB(failover)
+VERB(takeover)
 VERB(wait)
 VERB(check)
 VERB(dump)
@@ -84,6 +85,7 @@ static const struct control_verb fake_verbs[] = {
 	{"set", {VM, {"delay", CONTROL_STRING, false}, {"max-buffer", CONTROL_STRING, false}},
 		run_set},
 	{"failover", {VM}, run_failover},
+	{"takeover", {VM, {"force", CONTROL_BOOL, false}, {"confirm", CONTROL_STRING, false}}, run_takeover},
 	{"wait", {VM, {"state", CONTROL_STRING, true}, {"timeout", CONTROL_STRING, false}},
 		run_wait},
 	{"check", {{"vm", CONTROL_STRING, false}}, run_check},

@@ -80,6 +80,9 @@ both protect-refused protect vm2 --peer hostB
 both unprotect unprotect vm1
 both set set vm1 delay=50ms max-buffer=64MiB
 both failover failover vm1
+both takeover takeover vm1 --force --confirm vm1
+bare takeover-unconfirmed --socket "$sock" takeover vm1 --force
+bare takeover-wrong-name --socket "$sock" takeover vm1 --force --confirm vm2
 both wait wait vm1 protected --timeout 30s
 both wait-timeout wait vm2 protected
 both check check
