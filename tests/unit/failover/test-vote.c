@@ -337,6 +337,34 @@ static void test_two_dead_voters_leave_it_undecided_in_bounded_time(void **state
 	must_win(A, 2, "hostA", "hostB");
 }
 
+static void test_the_operators_word_is_kept_and_spread(void **state)
+{
+	struct own_record r = rec(9, "x", "y"), next = rec(3, "hostB", "");
+	struct mc_error err = MC_ERROR_INIT;
+	must_win(A, 1, "hostA", "");
+	must_win(A, 2, "hostA", "hostB");
+	wait_known(B, 2);
+	wait_known(C, 2);
+	struct own_record other = rec(3, "hostC", "");
+	assert_int_equal(voter_force(hosts[C].voter, VM, &other, &r, &err), -EPERM);
+	host_stop(A);
+	host_stop(C);
+	assert_int_equal(propose(B, 3, "hostB", "", 100, &r, &err), -ENOLINK);
+	/* What this host itself proposed in vain does not stand against it. */
+	assert_int_equal(voter_force(hosts[B].voter, VM, &next, &r, &err), 0);
+	assert_string_equal(r.owner, "hostB");
+	host_stop(B);
+	host_start(B);
+	host_start(A);
+	wait_known(A, 3);
+	assert_int_equal(propose(A, 3, "hostA", "", 500, &r, &err), -ESTALE);
+	assert_string_equal(r.owner, "hostB");
+	/* And from there on the majority decides again. */
+	must_win(B, 4, "hostB", "hostA");
+	host_start(C);
+	wait_known(C, 4);
+}
+
 struct asker {
 	pthread_t thread;
 	unsigned host;
@@ -718,6 +746,7 @@ int main(void)
 		t(what_may_not_be_proposed_is_not_asked),
 		t(one_dead_voter_delays_nothing),
 		t(two_dead_voters_leave_it_undecided_in_bounded_time),
+		t(the_operators_word_is_kept_and_spread),
 		t(a_majority_that_comes_late_is_used),
 		t(exactly_one_of_two_concurrent_proposals_wins),
 		t(a_restart_remembers),
