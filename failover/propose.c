@@ -19,6 +19,7 @@
  * come from a ballot that nobody pursues any more. */
 #define BACK_OFF_MIN (1 * MC_MSEC)
 #define BACK_OFF_MAX (64 * MC_MSEC)
+#define GATE_LOOK    (5 * MC_MSEC)
 
 const char *vote_refusal_text(enum paxos_refusal r)
 {
@@ -35,6 +36,8 @@ const char *vote_refusal_text(enum paxos_refusal r)
 	case PAXOS_OTHER_VOTERS:
 		return "its mcd.conf names other hosts; make the [host] sections the same "
 		       "everywhere";
+	case PAXOS_NOT_QUORATE:
+		return "corosync has told it that it is outside the quorate part of the cluster";
 	case PAXOS_DISK:
 		return "it cannot write its votes; check the file system of its state directory";
 	}
@@ -53,6 +56,32 @@ static void enter(struct voter *v)
 	pthread_mutex_lock(&v->lock);
 	v->callers++;
 	pthread_mutex_unlock(&v->lock);
+}
+
+bool vote_may_grant(struct voter *v)
+{
+	return !v->cfg.may_grant || v->cfg.may_grant(v->cfg.ctx);
+}
+
+/* Waits until we may ask, or need not any more because that generation is known, or the deadline.
+ * The gate is looked at again and again, because nobody announces that a standstill is over. */
+static bool wait_for_gate(struct voter *v, struct vm *vm, uint64_t generation, uint64_t deadline)
+{
+	for (;;) {
+		struct own_record known;
+		vm_known(v, vm, &known);
+		if (known.generation >= generation || vote_may_grant(v))
+			return true;
+		uint64_t now = mc_now(), until = now + GATE_LOOK < deadline ? now + GATE_LOOK : deadline;
+		struct timespec ts = mesh_timespec(until);
+		pthread_mutex_lock(&v->lock);
+		bool closing = v->closing;
+		if (!closing)
+			pthread_cond_timedwait(&v->cond, &v->lock, &ts);
+		pthread_mutex_unlock(&v->lock);
+		if (closing || mc_now() >= deadline)
+			return false;
+	}
 }
 
 /* Our turn to propose for this VM; false when the deadline came first. */
@@ -164,7 +193,11 @@ static int ask_self(struct voter *v, struct vm *vm, struct paxos_proposer *p,
 			"check the "
 			"file system of the state directory, then restart mcd",
 			vm->name);
-	*ret_step = paxos_on_answer(p, v->self, &own);
+	/* The gate closed just now: without our own promise nothing can be won, so nothing is waited for. */
+	if (own.type == PAXOS_REFUSED && own.refusal == PAXOS_NOT_QUORATE)
+		*ret_step = PAXOS_LOST;
+	else
+		*ret_step = paxos_on_answer(p, v->self, &own);
 	return 0;
 }
 
@@ -278,6 +311,14 @@ int voter_propose(struct voter *v, const char *name, const struct own_record *ne
 	if (!take_turn(v, vm, deadline)) {
 		leave(v);
 		return no_majority(v, name, err);
+	}
+	if (!wait_for_gate(v, vm, next->generation, deadline)) {
+		end_turn(v, vm);
+		leave(v);
+		return mc_error_set(err, -ENOLINK, MC_ECLASS_NO_MAJORITY,
+			"VM '%s': this host is outside the quorate part of the cluster and asks for no "
+			"votes; check its network and 'mcctl status'",
+			name);
 	}
 	struct own_record known;
 	vm_known(v, vm, &known);

@@ -52,4 +52,5 @@ void vm_answer(struct voter *v, struct vm *vm, const char *from, const struct pa
 	struct paxos_msg *ret);
 void vm_request(
 	struct voter *v, const struct vm *vm, const struct paxos_msg *req, struct vote_msg *ret);
+bool vote_may_grant(struct voter *v);
 const char *vote_refusal_text(enum paxos_refusal r);

@@ -108,6 +108,13 @@ void vm_answer(struct voter *v, struct vm *vm, const char *from, const struct pa
 	struct paxos_msg *ret)
 {
 	struct own_record known;
+	/* Before anything is touched: such an answer must never be taken for a promise. */
+	if ((req->type == PAXOS_PREPARE || req->type == PAXOS_ACCEPT) && !vote_may_grant(v)) {
+		*ret = (struct paxos_msg){.type = PAXOS_REFUSED,
+			.refusal = PAXOS_NOT_QUORATE,
+			.ballot = req->ballot};
+		return;
+	}
 	pthread_mutex_lock(&vm->lock);
 	vm_known(v, vm, &known);
 	struct paxos_acceptor state = vm->state;

@@ -43,6 +43,10 @@ struct voter_config {
 	uint64_t (*heard_age)(void *ctx, const char *host);
 	/* We learned of a newer decided record (from anyone). Any thread; must not block. */
 	void (*learned)(void *ctx, const char *vm, const struct own_record *rec);
+	/* May this host ask for votes and grant them now (is it in the cluster's quorate part)?  NULL:
+	 * always.  Any thread; must not block.  It makes attempts rarer that cannot succeed; safety
+	 * does not rest on it. */
+	bool (*may_grant)(void *ctx);
 	void *ctx;
 };
 
@@ -81,7 +85,8 @@ int voter_current(struct voter *v, const char *vm, uint64_t deadline, struct own
  *   0          decided, and it is exactly `next` (now, or found so: asking again is harmless)
  *   -ESTALE    that generation is decided otherwise, or a newer one exists: ret_decided = the
  * newest decided record (class NotOwner) -EPERM     this host may not propose that (not named in
- * the record before) -ENOLINK   undecided by the deadline (class NoMajority).  It MAY yet be
+ * the record before) -ENOLINK   undecided by the deadline (class NoMajority), also when may_grant
+ * said no until then.  It MAY yet be
  * decided as proposed: the caller must go on asking, and must not act on either outcome.  (Asking
  * for another record of the same generation is safe: the answer is then -ESTALE with what was
  * decided, if that is not what was asked.) -EIO       this host cannot write its own votes;

@@ -44,6 +44,7 @@ struct host {
 	struct connection *connections;
 	atomic_ullong learned; /* highest generation the callback told */
 	uint64_t heard;
+	atomic_bool gate_closed;
 	char dir[80];
 } hosts[HOSTS];
 
@@ -100,6 +101,12 @@ static void learned(void *ctx, const char *vm, const struct own_record *rec)
 		h->learned = rec->generation;
 }
 
+static bool may_grant(void *ctx)
+{
+	struct host *h = ctx;
+	return !h->gate_closed;
+}
+
 static int host_open(unsigned i, const struct voter_peer *voters, size_t n)
 {
 	struct host *h = &hosts[i];
@@ -114,6 +121,7 @@ static int host_open(unsigned i, const struct voter_peer *voters, size_t n)
 		.local_address = "127.0.0.1",
 		.heard_age = heard_age,
 		.learned = learned,
+		.may_grant = may_grant,
 		.ctx = h,
 	};
 	int r = voter_open(&cfg, &h->voter, &err);
@@ -437,6 +445,46 @@ static void test_exactly_one_of_two_concurrent_proposals_wins(void **state)
 		(double)longest / 1e6);
 }
 
+static void *open_gate_later(void *arg)
+{
+	usleep(150000);
+	hosts[A].gate_closed = false;
+	return NULL;
+}
+
+static void test_who_is_not_quorate_neither_asks_nor_grants(void **state)
+{
+	struct own_record r;
+	struct mc_error err = MC_ERROR_INIT;
+	pthread_t opener;
+	must_win(A, 1, "hostA", "");
+	for (unsigned i = 0; i < HOSTS; i++)
+		wait_known(i, 1);
+
+	hosts[A].gate_closed = true;
+	assert_int_equal(propose(A, 2, "hostA", "hostB", 100, &r, &err), -ENOLINK);
+	assert_string_equal(err.cls, MC_ECLASS_NO_MAJORITY);
+	/* It asks as soon as it may. */
+	assert_int_equal(pthread_create(&opener, NULL, open_gate_later, NULL), 0);
+	uint64_t start = mc_now();
+	must_win(A, 2, "hostA", "hostB");
+	assert_true(mc_now() - start > 100 * MC_MSEC && mc_now() - start < 3 * MC_SEC);
+	pthread_join(opener, NULL);
+
+	/* The silence of one costs nothing, of two the majority: a refusal is never a promise. */
+	hosts[C].gate_closed = true;
+	must_win(A, 3, "hostA", "");
+	hosts[B].gate_closed = true;
+	assert_int_equal(propose(A, 4, "hostA", "hostB", 200, &r, &err), -ENOLINK);
+	hosts[B].gate_closed = hosts[C].gate_closed = false;
+	must_win(A, 4, "hostA", "hostB");
+	/* What is decided is told and asked all the same. */
+	hosts[C].gate_closed = true;
+	wait_known(C, 4);
+	assert_int_equal(voter_current(hosts[C].voter, VM, in_ms(2000), &r, &err), 0);
+	assert_int_equal(r.generation, 4);
+}
+
 static void test_a_restart_remembers(void **state)
 {
 	must_win(A, 1, "hostA", "");
@@ -749,6 +797,7 @@ int main(void)
 		t(the_operators_word_is_kept_and_spread),
 		t(a_majority_that_comes_late_is_used),
 		t(exactly_one_of_two_concurrent_proposals_wins),
+		t(who_is_not_quorate_neither_asks_nor_grants),
 		t(a_restart_remembers),
 		t(a_stale_standby_never_wins),
 		t(an_undecided_proposal_is_finished_by_the_other),
