@@ -284,7 +284,7 @@ int epoch_listen(struct epoch *e, struct mc_error *err)
 		e->urgent = true;
 	/* Output piles up while its epoch is not acknowledged yet: the guest waits. RESUME comes
 	 * with the next epoch, whose PAUSE finds it stopped. */
-	if ((pending & WAKE_PRESSURE) && !e->paused && !strcmp(e->step, "ACKED")) {
+	if ((pending & WAKE_PRESSURE) && !e->paused && e->step && !strcmp(e->step, "ACKED")) {
 		bool running = true;
 		int r = guest_pause(vm->guest, e->timing.command, &running, err);
 		if (r < 0)

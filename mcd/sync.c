@@ -16,12 +16,14 @@
 #define PAGE         4096u
 #define CALM         (2ull * SLAB_SIZE) /* a rest this small is not worth another round */
 #define REPORT_EVERY (100 * MC_MSEC)
+#define SPEAK_EVERY  MC_SEC /* the standby gives up on a primary that says nothing for long */
+#define ZERO_RUN     (64ull << 20) /* zeroes looked at in one go */
 
 struct sync {
 	struct epoch *e;
 	struct vm_call *call;
 	struct slab *slab;
-	uint64_t began, reported, total, done, sent;
+	uint64_t began, reported, spoke, total, done, sent;
 	unsigned round;
 };
 
@@ -79,6 +81,7 @@ static int send_slab(struct sync *s, struct mc_error *err)
 		r = transport_flush(e->link, mc_now() + e->timing.ack_overdue, err);
 	if (r < 0)
 		return r;
+	s->spoke = mc_now();
 	s->sent += s->slab->used;
 	s->slab->used = 0;
 	report(s);
@@ -102,6 +105,9 @@ static int add_zeroes(
 			slab_append_zero(s->slab, block, off, len);
 	}
 	s->done += len;
+	/* A large memory of nothing but zeroes fits one slab: it goes out before it is full. */
+	if (r == 0 && mc_now() - s->spoke > SPEAK_EVERY)
+		r = send_slab(s, err);
 	return r;
 }
 
@@ -113,7 +119,7 @@ static int add_data(
 	for (uint64_t i = 0; i < len;) {
 		bool zero = is_zero(mem + i, PAGE);
 		uint64_t n = PAGE;
-		while (i + n < len && is_zero(mem + i + n, PAGE) == zero)
+		while (i + n < len && n < ZERO_RUN && is_zero(mem + i + n, PAGE) == zero)
 			n += PAGE;
 		if (zero) {
 			int r = add_zeroes(s, block, off + i, n, err);
