@@ -51,7 +51,8 @@ static int wait_hello_ok(struct epoch *e, struct mc_error *err)
 	for (;;) {
 		struct wire_header h;
 		int r = transport_recv(e->link, &h, deadline, e->vm->wake, err);
-		if (r == -EINTR) { /* the peer's host is lost, or somebody does not want it any more */
+		if (r == -EINTR) { /* the peer's host is lost, or somebody does not want it any more
+				    */
 			r = epoch_listen(e, err);
 			if (r == 0 && e->urgent) {
 				e->urgent = false;
@@ -63,14 +64,16 @@ static int wait_hello_ok(struct epoch *e, struct mc_error *err)
 		}
 		if (r == -ETIMEDOUT)
 			return mc_error_set(err, r, MC_ECLASS_TIMEOUT,
-				"%s did not get ready within %.0f s; its log says what it waits for",
+				"%s did not get ready within %.0f s; its log says what it waits "
+				"for",
 				e->peer, (double)HELLO_WAIT / 1e9);
 		if (r == 0 && (h.type != WIRE_HELLO_OK || h.length))
 			r = protect_unexpected(e, &h, err);
 		else if (r == 0 && h.generation != e->generation)
 			r = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
 				"%s is ready for generation %llu instead of %llu", e->peer,
-				(unsigned long long)h.generation, (unsigned long long)e->generation);
+				(unsigned long long)h.generation,
+				(unsigned long long)e->generation);
 		return r;
 	}
 }
@@ -390,8 +393,8 @@ void protect_alone(struct vm *vm, const char *why)
 /* Counted and said aloud: it is not the network, it is a broken or hostile peer. */
 static void report_breach(struct epoch *e, const struct mc_error *why)
 {
-	if (why->code != -EREMOTEIO && (!strcmp(why->cls, MC_ECLASS_PROTOCOL) ||
-					       !strcmp(why->cls, MC_ECLASS_VERSION)))
+	if (why->code != -EREMOTEIO &&
+		(!strcmp(why->cls, MC_ECLASS_PROTOCOL) || !strcmp(why->cls, MC_ECLASS_VERSION)))
 		vm_emit(e->vm, "PROTOCOL_ERROR",
 			json_pack("{s:s, s:s}", "peer", e->peer, "reason", why->msg));
 }
@@ -409,7 +412,7 @@ static void after_epochs(struct epoch *e, int r, struct mc_error *why)
 	struct decide_facts f = {
 		.role = DECIDE_PRIMARY,
 		.ownership = vm_ownership(vm),
-		.quorate = true,
+		.quorate = cluster_quorate(vm->d->cluster),
 		.link_up = r == -EHOSTDOWN || r == -ETIMEDOUT,
 		.ack_overdue = r == -ETIMEDOUT,
 		.peer_suspected = keepalive_suspected(vm->d->keepalive, e->peer),

@@ -118,17 +118,19 @@ static int check_owner(struct standby *s, struct mc_error *err)
 	while (rec.generation < s->hello.generation && mc_now() < deadline) {
 		int r = voter_current(vm->d->voter, vm->name, deadline, &rec, err);
 		if (r < 0)
-			return mc_error_wrap(
-				err, "cannot ask who owns %s, which %s offers", vm->name, s->primary);
+			return mc_error_wrap(err, "cannot ask who owns %s, which %s offers",
+				vm->name, s->primary);
 		vm_learned(vm, &rec);
 		vm_take_pending(vm);
 		if (rec.generation < s->hello.generation)
 			vm_wait(vm, mc_now() + 50 * MC_MSEC);
 	}
-	if (rec.generation == s->hello.generation && !strcmp(rec.owner, s->primary) && !rec.standby[0])
+	if (rec.generation == s->hello.generation && !strcmp(rec.owner, s->primary) &&
+		!rec.standby[0])
 		return 0;
 	return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
-		"%s is not the sole owner of %s under generation %llu: by the voters' newest record "
+		"%s is not the sole owner of %s under generation %llu: by the voters' newest "
+		"record "
 		"(%llu) that is %s",
 		s->primary, vm->name, (unsigned long long)s->hello.generation,
 		(unsigned long long)rec.generation, rec.owner[0] ? rec.owner : "nobody");
@@ -149,8 +151,7 @@ static int check_hello(struct standby *s, const struct wire_header *h, struct mc
 	if (h->generation != s->hello.generation + 1)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
 			"a protection of generation %llu cannot follow a record of generation %llu",
-			(unsigned long long)h->generation,
-			(unsigned long long)s->hello.generation);
+			(unsigned long long)h->generation, (unsigned long long)s->hello.generation);
 	s->generation = h->generation;
 	r = check_owner(s, err);
 	return r < 0 ? r : vm_prepare(vm, err);
@@ -334,15 +335,17 @@ static void takeover_call(struct standby *s, struct vm_call *c)
 	struct own_record rec = vm_newest_record(vm);
 	if (!keepalive_suspected(vm->d->keepalive, s->primary))
 		mc_error_set(&err, -EBUSY, MC_ECLASS_STATE,
-			"%s is alive; move %s with 'mcctl failover %s' there", s->primary, vm->name, vm->name);
+			"%s is alive; move %s with 'mcctl failover %s' there", s->primary, vm->name,
+			vm->name);
 	else if (!s->committed || rec.generation != s->generation ||
-		strcmp(rec.standby, vm->d->cfg.name))
+		 strcmp(rec.standby, vm->d->cfg.name))
 		mc_error_set(&err, -EINVAL, MC_ECLASS_STATE,
-			"the copy of %s here is not complete: there is nothing to take over", vm->name);
+			"the copy of %s here is not complete: there is nothing to take over",
+			vm->name);
 	if (err.code) {
 		vm_call_fail(c, &err);
 	} else if (!c->force && !vm->d->cfg.failover_automatic && !s->operator) {
-		s->operator = true; /* asks for the vote that it waited to be told to ask for */
+		s->operator= true; /* asks for the vote that it waited to be told to ask for */
 		vm_call_ok(c, json_pack("{s:s}", "state", "asking for ownership"));
 	} else {
 		if (s->link) { /* nothing is acknowledged any more from here on */

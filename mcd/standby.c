@@ -112,7 +112,8 @@ static int stage_slab(struct standby *s, const struct wire_header *h, struct mc_
 			"a slab came after the device state of its epoch");
 	if (r == 0 && s->counted.slabs >= slabs_max(s))
 		r = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"epoch %llu has more than %llu slabs and no end: more than twice the memory "
+			"epoch %llu has more than %llu slabs and no end: more than twice the "
+			"memory "
 			"of the VM",
 			(unsigned long long)h->epoch, (unsigned long long)s->counted.slabs);
 	if (r == 0)
@@ -351,7 +352,7 @@ static void gather(struct standby *s, struct decide_facts *f)
 		.peer_suspected = keepalive_suspected(vm->d->keepalive, s->primary),
 		.peer_left = s->discard,
 		.image_complete = s->committed && named(s, &rec),
-		.quorate = true,
+		.quorate = cluster_quorate(vm->d->cluster),
 		.guest_gone = !vm->guest || !guest_alive(vm->guest),
 	};
 	if (f->ownership == OWN_CURRENT && f->peer_suspected && f->image_complete)
@@ -373,6 +374,9 @@ static void take_over(struct standby *s, const char *why)
 {
 	struct vm *vm = s->vm;
 	struct mc_error err = MC_ERROR_INIT;
+	/* The primary may have fallen silent in the middle of an epoch: the connection did not break,
+	 * so nobody has dropped yet what had come of it. */
+	drop_staged(s);
 	vm_set_state(vm, VM_ROLE_STANDBY, VM_TAKING_OVER, "%s", why);
 	if (takeover_run(s, &err) == 0)
 		return;
