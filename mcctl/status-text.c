@@ -57,6 +57,8 @@ static void print_vm(const json_t *vm)
 		printf(" pause:%s", format_ms(get_number(pause, "p50_ms"), buf));
 	if (get_number(vm, "lost_frames") > 0)
 		printf(" lost:%.0f", get_number(vm, "lost_frames"));
+	if (*get_text(vm, "host")) /* another one: it has told us no more than this */
+		printf(" host:%s", get_text(vm, "host"));
 	putchar('\n');
 }
 
@@ -119,6 +121,10 @@ static void print_details(const json_t *vm)
 	const char *standby = get_text(vm, "standby");
 	const json_t *dirty = json_object_get(vm, "dirty"), *buffer = json_object_get(vm, "buffer");
 	const json_t *sync = json_object_get(vm, "sync");
+	if (*get_text(vm, "host")) {
+		printf("    generation:%.0f\n", get_number(vm, "generation"));
+		return;
+	}
 	if (*reason) {
 		fputs("    reason: ", stdout);
 		output_text(stdout, reason);
@@ -186,6 +192,11 @@ void status_print(const json_t *status, bool details)
 	const json_t *voters = json_object_get(status, "voters");
 	for (size_t i = 0; i < json_array_size(vms); i++)
 		print_alarm(json_array_get(vms, i));
+	if (*get_text(status, "cluster_alarm")) {
+		fputs("WARNING ", stdout);
+		output_text(stdout, get_text(status, "cluster_alarm"));
+		putchar('\n');
+	}
 	if (voters && 2 * get_number(voters, "connected") <= get_number(voters, "total"))
 		printf("WARNING %.0f of %.0f voters are connected: without a majority no VM starts "
 		       "or fails over.\n",
@@ -197,6 +208,8 @@ void status_print(const json_t *status, bool details)
 	}
 	if (json_array_size(vms) == 0)
 		puts("No VM is configured here.");
+	if (*get_text(status, "cluster"))
+		printf("cluster %s\n", get_text(status, "cluster"));
 	for (size_t i = 0; i < json_array_size(hosts); i++)
 		print_host(json_array_get(hosts, i));
 	if (details)

@@ -76,7 +76,9 @@ json_t *config_dump(const struct config *cfg)
 		json_t *host = json_object();
 		for (size_t k = 0; k < CONFIG_HOST_KEYS; k++)
 			add(host, &config_host_keys[k], &cfg->hosts[i],
-				origin_of(cfg->path, cfg->hosts[i].lines[k]));
+				k == 0 && cfg->hosts[i].from_corosync
+					? json_string("corosync")
+					: origin_of(cfg->path, cfg->hosts[i].lines[k]));
 		json_object_set_new(hosts, cfg->hosts[i].name, host);
 	}
 	return json_pack("{s:o, s:o, s:o, s:o}", "path", text(cfg->path), "mcd", mcd, "defaults",

@@ -9,13 +9,14 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <string.h>
 
 static const char *const netbuf_choices[] = {"auto", "relay", NULL};
 static const char *const dirty_choices[] = {"auto", "pagemap-scan", "soft-dirty", NULL};
 static const char *const failover_choices[] = {"automatic", "manual", NULL};
 static const char *const reprotect_choices[] = {"auto", "manual", NULL};
-static const char *const cluster_choices[] = {"static", NULL};
+static const char *const cluster_choices[] = {"static", "corosync", "auto", NULL};
 
 #define MCD(key, kind, member, ...) CONFIG_KEY("mcd", key, kind, struct config, member, __VA_ARGS__)
 #define DEFAULTS(key, kind, member, ...)                                                           \
@@ -34,7 +35,8 @@ const struct config_key config_main_keys[CONFIG_MAIN_KEYS] = {
 	MCD("keep-alive-misses", CONFIG_UINT, keepalive_misses, 2, 100),
 	MCD("failover", CONFIG_SWITCH, failover_automatic, 0, 0, failover_choices),
 	MCD("reprotect", CONFIG_SWITCH, reprotect_auto, 0, 0, reprotect_choices),
-	{"mcd", "cluster", CONFIG_FIXED, 0, 0, 0, 0, cluster_choices},
+	MCD("port", CONFIG_PORT, port, 0),
+	MCD("cluster", CONFIG_CHOICE, cluster, 0, 0, cluster_choices),
 	DEFAULTS("delay", CONFIG_DURATION, delay, CONFIG_DELAY_MIN, CONFIG_DELAY_MAX),
 	DEFAULTS("max-buffer", CONFIG_SIZE, max_buffer, CONFIG_MAX_BUFFER_MIN, CONFIG_BYTES_MAX),
 	DEFAULTS("hold-limit", CONFIG_SIZE, hold_limit, CONFIG_HOLD_LIMIT_MIN, CONFIG_BYTES_MAX),
@@ -87,6 +89,8 @@ static int set_defaults(const char *path, struct config *c, struct mc_error *err
 	snprintf(c->key_file, sizeof c->key_file, "%.*s/cluster.key", dir, full);
 	snprintf(c->netbuf, sizeof c->netbuf, "auto");
 	snprintf(c->dirty, sizeof c->dirty, "auto");
+	snprintf(c->cluster, sizeof c->cluster, "auto");
+	c->port = 7801;
 	c->keepalive_interval = 50 * MC_MSEC;
 	c->keepalive_misses = 5;
 	c->failover_automatic = true;
@@ -113,7 +117,7 @@ static int add_host(struct config *c, const struct conf_file *f, const struct co
 			CONFIG_HOSTS_MAX);
 	struct config_host *h = &c->hosts[c->n_hosts++];
 	snprintf(h->name, sizeof h->name, "%s", name);
-	h->port = 7801;
+	h->line = it->line;
 	return 0;
 }
 
@@ -136,34 +140,35 @@ static int take_item(struct config *c, const struct conf_file *f, const struct c
 	return config_keys_apply(config_main_keys, CONFIG_MAIN_KEYS, f, it, c, c->lines, err);
 }
 
-static unsigned section_line(const struct conf_file *f, const char *host)
+/* As conf_file_error, long after the file was read. */
+static int host_error(const struct config *c, unsigned line, struct mc_error *err, const char *fmt, ...)
 {
-	for (size_t i = 0; i < f->n; i++) {
-		const char *name = config_section_arg(f->items[i].section, "host");
-		if (name && !strcmp(name, host))
-			return f->items[i].line;
-	}
-	return 0;
+	char text[560];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	if (!line)
+		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG, "%s: %s", c->path, text);
+	return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG, "%s:%u: %s", c->path, line, text);
 }
 
-static int check_hosts(struct config *c, const struct conf_file *f, struct mc_error *err)
+static int check_addresses(const struct config *c, struct mc_error *err)
 {
 	if (c->n_hosts == 0)
-		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"%s: there is no [host NAME] section: add one for every voter, this host "
-			"included",
-			c->path);
+		return host_error(c, 0, err,
+			"there is no [host NAME] section: add one for every voter, this host "
+			"included");
 	for (size_t i = 0; i < c->n_hosts; i++) {
-		struct config_host *h = &c->hosts[i];
-		unsigned line = section_line(f, h->name);
+		const struct config_host *h = &c->hosts[i];
 		if (!h->address[0])
-			return conf_file_error(f, line, err,
+			return host_error(c, h->line, err,
 				"[host %s] has no address: add a line such as \"address = "
 				"10.0.0.1\"",
 				h->name);
 		for (size_t j = 0; j < i; j++)
 			if (!strcmp(h->address, c->hosts[j].address) && h->port == c->hosts[j].port)
-				return conf_file_error(f, line, err,
+				return host_error(c, h->line, err,
 					"[host %s] has the address and port of [host %s]: every "
 					"host needs its own",
 					h->name, c->hosts[j].name);
@@ -172,34 +177,37 @@ static int check_hosts(struct config *c, const struct conf_file *f, struct mc_er
 }
 
 /* Which of the hosts we are: the name given, else the hostname, whole or up to its first dot. */
-static int find_self(struct config *c, const struct conf_file *f, struct mc_error *err)
+static int find_self(struct config *c, struct mc_error *err)
 {
 	bool given = c->name[0] != '\0';
+	char name[sizeof c->name];
+	memcpy(name, c->name, sizeof name);
 	if (!given) {
 		char full[HOST_NAME_MAX + 1] = "";
 		gethostname(full, sizeof full - 1);
-		snprintf(c->name, sizeof c->name, "%.*s", LINK_NAME_MAX, full);
-		if (!config_find_host(c, c->name))
-			c->name[strcspn(c->name, ".")] = '\0';
+		snprintf(name, sizeof name, "%.*s", LINK_NAME_MAX, full);
+		if (!config_find_host(c, name))
+			name[strcspn(name, ".")] = '\0';
 	}
-	if (config_find_host(c, c->name))
+	if (config_find_host(c, name)) {
+		memcpy(c->name, name, sizeof name);
 		return 0;
+	}
 	const char *names[CONFIG_HOSTS_MAX];
 	for (size_t i = 0; i < c->n_hosts; i++)
 		names[i] = c->hosts[i].name;
-	const char *near = mc_nearest(c->name, names, c->n_hosts);
+	const char *near = mc_nearest(name, names, c->n_hosts);
 	char hint[120] = "";
 	if (near)
 		snprintf(hint, sizeof hint, "; did you mean \"%s\"?", near);
 	if (given)
-		return conf_file_error(f, c->lines[0], err,
+		return host_error(c, c->lines[0], err,
 			"name: there is no [host %s], and this host must be one of the voters%s",
-			c->name, hint);
-	return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-		"%s: no [host NAME] section has this host's name, \"%s\": add one, or say which "
-		"one is meant "
-		"by \"name = ...\" in [mcd]%s",
-		c->path, c->name, hint);
+			name, hint);
+	return host_error(c, 0, err,
+		"no [host NAME] section has this host's name, \"%s\": add one, or say which "
+		"one is meant by \"name = ...\" in [mcd]%s",
+		name, hint);
 }
 
 /* sockaddr_un holds 107 bytes; RUN_DIR/NAME/SOCKET is checked for each VM in config-vm.c. */
@@ -225,6 +233,16 @@ static void warn_about_voters(const struct config *c)
 			c->path, c->n_hosts, c->n_hosts - 1);
 }
 
+int config_check_hosts(struct config *c, struct mc_error *err)
+{
+	int r = check_addresses(c, err);
+	if (r == 0)
+		r = find_self(c, err);
+	if (r == 0)
+		warn_about_voters(c);
+	return r;
+}
+
 int config_load(const char *path, struct config *ret, struct mc_error *err)
 {
 	_cleanup_free_ struct config *c = calloc(1, sizeof *c);
@@ -240,16 +258,16 @@ int config_load(const char *path, struct config *ret, struct mc_error *err)
 		return r;
 	for (size_t i = 0; i < f.n && r == 0; i++)
 		r = take_item(c, &f, &f.items[i], err);
-	if (r == 0)
-		r = check_hosts(c, &f, err);
-	if (r == 0)
-		r = find_self(c, &f, err);
+	for (size_t i = 0; i < c->n_hosts; i++)
+		if (!c->hosts[i].port)
+			c->hosts[i].port = c->port;
+	if (r == 0 && !strcmp(c->cluster, "static"))
+		r = config_check_hosts(c, err);
 	if (r == 0)
 		r = check_run_dir(c, &f, err);
 	conf_file_clear(&f);
 	if (r < 0)
 		return r;
-	warn_about_voters(c);
 	*ret = *c;
 	return 0;
 }

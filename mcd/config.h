@@ -22,7 +22,9 @@
 struct config_host { /* [host NAME] */
 	char name[LINK_NAME_MAX + 1];
 	char address[64]; /* numeric IPv4 or IPv6 */
-	uint16_t port;    /* default 7801 */
+	uint16_t port;    /* default [mcd] port */
+	unsigned line;    /* of the section; 0: not from this file */
+	bool from_corosync; /* the address is that of its node list */
 	unsigned lines[2];
 };
 
@@ -37,6 +39,8 @@ struct config {
 	char dirty[16];                /* auto | pagemap-scan | soft-dirty */
 	uint64_t keepalive_interval;   /* default 50 ms; 5 ms .. 10 s */
 	unsigned keepalive_misses;     /* default 5; 2 .. 100 */
+	uint16_t port;                 /* of hosts that say nothing else; default 7801 */
+	char cluster[16];              /* static | corosync | auto; default auto */
 	bool failover_automatic;       /* failover = automatic | manual; default automatic */
 	bool reprotect_auto;           /* reprotect = auto | manual; default auto */
 	size_t n_hosts;                /* the voters, this host included */
@@ -70,8 +74,12 @@ struct config_vm { /* vms.d/NAME.conf */
 	unsigned defaults_lines[3];
 };
 
-/* Reads mcd.conf.  Warns in the log where the number of hosts leaves no majority after a loss. */
+/* Reads mcd.conf.  Only with cluster = static the hosts are final: otherwise corosync may have more
+ * to say, they need no address, and the name may still be empty. */
 int config_load(const char *path, struct config *ret, struct mc_error *err);
+/* That the hosts are a whole list of voters, of which we (c->name, or the hostname) are one.  Warns
+ * in the log where their number leaves no majority after a loss. */
+int config_check_hosts(struct config *c, struct mc_error *err);
 /* Reads one VM's file from cfg->vms_dir; unknown VM: class UnknownVm with the nearest name. */
 int config_load_vm(const struct config *cfg, const char *name, struct config_vm **ret, struct mc_error *err);
 /* Names of all VMs with a file, sorted; a malloc'd array of malloc'd strings. */

@@ -2,6 +2,7 @@
 /* What one mcd process consists of; made by main.c, read-only afterwards except `vms` (locked). */
 #pragma once
 #include "common/link.h"
+#include "failover/cluster.h"
 #include "failover/timing.h"
 #include "failover/vote.h"
 #include "mcd/config.h"
@@ -21,6 +22,7 @@ struct daemon {
 	struct timing timing;
 	sd_event *loop;
 	struct control *control;
+	struct cluster *cluster;
 	struct voter *voter;
 	struct keepalive *keepalive;
 	struct listener *listener;

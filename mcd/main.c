@@ -7,6 +7,7 @@
 #include "mcd/daemon.h"
 #include "mcd/failpoint.h"
 #include "mcd/guest/dirty.h"
+#include "mcd/membership.h"
 #include "mcd/vm.h"
 #include "netbuf/netbuf.h"
 
@@ -116,6 +117,12 @@ static uint64_t on_heard_age(void *ctx, const char *host)
 	return d->keepalive ? keepalive_age(d->keepalive, host) : UINT64_MAX;
 }
 
+static bool on_may_grant(void *ctx)
+{
+	struct daemon *d = ctx;
+	return cluster_quorate(d->cluster);
+}
+
 static void on_learned(void *ctx, const char *name, const struct own_record *rec)
 {
 	struct vm *vm = daemon_known_vm(ctx, name);
@@ -152,6 +159,7 @@ static int open_voter(struct daemon *d, struct mc_error *err)
 		.local_address = d->self->address,
 		.heard_age = on_heard_age,
 		.learned = on_learned,
+		.may_grant = on_may_grant,
 		.ctx = d,
 	};
 	return voter_open(&vc, &d->voter, err);
@@ -224,6 +232,8 @@ static int bring_up(struct daemon *d, struct mc_error *err)
 	if (r < 0 || (r = make_dir(d->cfg.run_dir, err)) < 0 ||
 		(r = make_dir(d->cfg.state_dir, err)) < 0)
 		return r;
+	if ((r = membership_open(d, err)) < 0) /* who we are, and who votes */
+		return r;
 	daemon_timing(d, d->cfg.delay, &d->timing);
 	probe(d);
 	if ((r = control_new(d->loop, path, d->cfg.name, daemon_verbs, d, &d->control, err)) < 0)
@@ -233,6 +243,7 @@ static int bring_up(struct daemon *d, struct mc_error *err)
 	/* VMs before the listener: a peer that connects at once must find its VM. */
 	if ((r = make_vms(d, err)) < 0)
 		return r;
+	cluster_start(d->cluster);
 	return listener_new(d, &d->listener, err);
 }
 
@@ -246,11 +257,14 @@ static void take_down(struct daemon *d)
 	pthread_mutex_unlock(&d->lock);
 	for (size_t i = 0; i < n; i++)
 		vm_free(vms[i]);
+	if (d->cluster)
+		cluster_shutdown(d->cluster);
 	if (d->voter)
 		voter_shutdown(d->voter);
 	listener_free(d->listener); /* its threads use voter and keep-alive */
 	keepalive_free(d->keepalive);
-	voter_close(d->voter);
+	voter_close(d->voter); /* asks the cluster to the last */
+	cluster_close(d->cluster);
 	control_free(d->control);
 }
 
@@ -329,15 +343,18 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	int r = config_load(path, &d.cfg, &err);
 	if (r == 0 && only_check) {
-		printf("%s is good\n", path);
-		return 0;
+		if ((r = membership_open(&d, &err)) < 0)
+			log_error("%s", err.msg);
+		else
+			printf("%s is good\n", path);
+		cluster_close(d.cluster);
+		return r < 0 ? 1 : 0;
 	}
 	if (r == 0 && getrandom(&d.instance, sizeof d.instance, 0) != sizeof d.instance)
 		r = mc_error_set(&err, -EIO, MC_ECLASS_FAILED, "no random numbers");
 	if (r == 0 && sd_event_default(&d.loop) < 0)
 		r = mc_error_set(&err, -ENOMEM, MC_ECLASS_FAILED, "cannot make the event loop");
 	if (r == 0) {
-		d.self = config_find_host(&d.cfg, d.cfg.name);
 		sd_event_add_signal(
 			d.loop, NULL, SIGTERM, NULL, NULL); /* NULL handler: end the loop */
 		sd_event_add_signal(d.loop, NULL, SIGINT, NULL, NULL);
@@ -345,8 +362,9 @@ int main(int argc, char **argv)
 		r = bring_up(&d, &err);
 	}
 	if (r == 0) {
-		log_notice("host %s, %zu voters, network hold: %s, dirty tracking: %s", d.cfg.name,
-			d.cfg.n_hosts, d.netbuf_name, d.dirty_name);
+		log_notice("host %s, %zu voters (%s), network hold: %s, dirty tracking: %s",
+			d.cfg.name, d.cfg.n_hosts, cluster_managed(d.cluster) ? "corosync" : "static",
+			d.netbuf_name, d.dirty_name);
 		sd_notifyf(0, "READY=1\nSTATUS=host %s, %zu voters", d.cfg.name, d.cfg.n_hosts);
 		r = sd_event_loop(d.loop);
 		sd_notify(0, "STOPPING=1");

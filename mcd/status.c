@@ -26,9 +26,23 @@ static json_t *spread(const struct mc_histogram *h)
 	return json_pack("{s:f, s:f}", "p50_ms", pct_ms(h, 50), "p99_ms", pct_ms(h, 99));
 }
 
+static const char *const roles[] = {"none", "primary", "standby"};
+
+void vm_announcement(struct vm *vm, struct cluster_vm *ret)
+{
+	*ret = (struct cluster_vm){0};
+	pthread_mutex_lock(&vm->lock);
+	snprintf(ret->name, sizeof ret->name, "%s", vm->name);
+	snprintf(ret->peer, sizeof ret->peer, "%s", vm->pub.peer);
+	snprintf(ret->role, sizeof ret->role, "%s", roles[vm->pub.role]);
+	snprintf(ret->state, sizeof ret->state, "%s", vm_state_name(vm->pub.state));
+	snprintf(ret->alarm, sizeof ret->alarm, "%s", vm->pub.alarm);
+	ret->generation = vm->learned.generation;
+	pthread_mutex_unlock(&vm->lock);
+}
+
 json_t *vm_status_json(struct vm *vm)
 {
-	static const char *const roles[] = {"none", "primary", "standby"};
 	pthread_mutex_lock(&vm->lock);
 	__typeof__(vm->pub) *p = &vm->pub;
 	if (vm->shown_nb)

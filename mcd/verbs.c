@@ -4,7 +4,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/parse.h"
-#include "mcd/daemon.h"
+#include "mcd/membership.h"
 #include "mcd/vm.h"
 
 #include <errno.h>
@@ -180,20 +180,26 @@ static void verb_status(void *ctx, struct control_request *req, const json_t *ar
 {
 	struct daemon *d = ctx;
 	struct vm *one = NULL;
-	if (text(args, "vm") && !(one = find(d, req, args)))
+	const char *name = text(args, "vm");
+	/* A VM that has no file here may run on other hosts, and they have told us of it. */
+	bool elsewhere = name && !daemon_known_vm(d, name) && membership_knows(d, name);
+	if (name && !elsewhere && !(one = find(d, req, args)))
 		return;
 	size_t connected, total;
 	voter_reachable(d->voter, &connected, &total);
 	json_t *vms = json_array();
 	pthread_mutex_lock(&d->lock);
 	for (size_t i = 0; i < d->n_vms; i++)
-		if (!one || d->vms[i] == one)
+		if (!name || d->vms[i] == one)
 			json_array_append_new(vms, vm_status_json(d->vms[i]));
 	pthread_mutex_unlock(&d->lock);
-	control_answer(req, json_pack("{s:s, s:s, s:o, s:{s:i, s:i}, s:s, s:s, s:o}", "host",
-				    d->cfg.name, "version", MCD_VERSION, "hosts", hosts_json(d),
-				    "voters", "connected", (int)connected, "total", (int)total,
-				    "netbuf", d->netbuf_name, "dirty", d->dirty_name, "vms", vms));
+	json_t *status = json_pack("{s:s, s:s, s:o, s:{s:i, s:i}, s:s, s:s, s:O}", "host",
+		d->cfg.name, "version", MCD_VERSION, "hosts", hosts_json(d), "voters", "connected",
+		(int)connected, "total", (int)total, "netbuf", d->netbuf_name, "dirty",
+		d->dirty_name, "vms", vms);
+	membership_status(d, status, vms, name);
+	json_decref(vms);
+	control_answer(req, status);
 }
 
 /* --- check, dump, wait --------------------------------------------------------------------------

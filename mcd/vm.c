@@ -279,6 +279,7 @@ void vm_set_state(struct vm *vm, enum vm_role role, enum vm_state state, const c
 	if (role == VM_ROLE_NONE || state == VM_UNPROTECTED)
 		vm->pub.peer[0] = 0;
 	pthread_mutex_unlock(&vm->lock);
+	cluster_poke(vm->d->cluster);
 	if (from == state)
 		return;
 	log_notice("%s: %s -> %s: %s", vm->name, vm_state_name(from), vm_state_name(state), reason);
@@ -292,6 +293,7 @@ void vm_set_peer(struct vm *vm, const char *peer)
 	pthread_mutex_lock(&vm->lock);
 	snprintf(vm->pub.peer, sizeof vm->pub.peer, "%s", peer);
 	pthread_mutex_unlock(&vm->lock);
+	cluster_poke(vm->d->cluster);
 }
 
 void vm_set_record(struct vm *vm, const struct own_record *rec)
@@ -317,6 +319,7 @@ void vm_set_alarm(struct vm *vm, const char *fmt, ...)
 	pthread_mutex_unlock(&vm->lock);
 	if (!fresh)
 		return;
+	cluster_poke(vm->d->cluster);
 	log_error("%s: ALARM: %s", vm->name, text);
 	vm_emit(vm, "ALARM", json_pack("{s:s}", "reason", text));
 }
@@ -326,6 +329,7 @@ void vm_clear_alarm(struct vm *vm)
 	pthread_mutex_lock(&vm->lock);
 	vm->pub.alarm[0] = 0;
 	pthread_mutex_unlock(&vm->lock);
+	cluster_poke(vm->d->cluster);
 }
 
 /* --- ownership ------------------------------------------------------------------------------ */

@@ -9,6 +9,7 @@
  */
 #pragma once
 #include "common/histogram.h"
+#include "failover/cluster.h"
 #include "failover/decide.h"
 #include "failover/timing.h"
 #include "failover/vote.h"
@@ -122,6 +123,7 @@ void vm_offer_peer(struct vm *vm, int fd, const struct link_peer *peer);
 void vm_ring(struct vm *vm, unsigned bit);
 void vm_learned(struct vm *vm, const struct own_record *rec);
 json_t *vm_status_json(struct vm *vm);
+void vm_announcement(struct vm *vm, struct cluster_vm *ret); /* what the other hosts are told */
 enum vm_state vm_get_state(struct vm *vm);
 const char *vm_state_name(enum vm_state s);
 int vm_state_parse(const char *name); /* -1: no such state */

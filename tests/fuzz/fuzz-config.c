@@ -74,6 +74,8 @@ static void check_main(void)
 	struct config c;
 	struct mc_error err = MC_ERROR_INIT;
 	int r = config_load(main_path, &c, &err);
+	if (r == 0)
+		r = config_check_hosts(&c, &err);
 	if (r < 0) {
 		check_error(r, &err);
 		return;

@@ -68,7 +68,17 @@ static int load(const char *text)
 	memset(&cfg, 0x55, sizeof cfg);
 	err = MC_ERROR_INIT;
 	write_file(conf_path, text);
-	return config_load(conf_path, &cfg, &err);
+	static struct config c;
+	memset(&c, 0x55, sizeof c);
+	int r = config_load(conf_path, &c, &err);
+	if (r == 0)
+		r = config_check_hosts(&c, &err);
+	else
+		for (size_t i = 0; i < sizeof c; i++)
+			assert_int_equal(((unsigned char *)&c)[i], 0x55);
+	if (r == 0)
+		cfg = c;
+	return r;
 }
 
 static int load_vm(const char *name, const char *text, struct config_vm **ret)
@@ -108,6 +118,7 @@ static void a_minimal_file_gets_the_documented_defaults(void **state)
 	assert_int_equal(cfg.max_buffer, 256 << 20);
 	assert_int_equal(cfg.hold_limit, 64 << 20);
 	assert_int_equal(cfg.n_hosts, 3);
+	assert_string_equal(cfg.cluster, "auto");
 	assert_int_equal(cfg.hosts[0].port, 7801);
 	assert_int_equal(cfg.hosts[2].port, 7900);
 	assert_string_equal(cfg.hosts[2].address, "fd00::3");
@@ -119,7 +130,7 @@ static void every_key_can_be_set(void **state)
 {
 	if (load("# a comment\n[mcd]\nname = hostB\nrun-dir = /run/x\nstate-dir = /s\nvms-dir = /v\n"
 		 "key-file = /k\n; another\nnetbuf = relay\ndirty-tracking = soft-dirty\n"
-		 "keep-alive = 20ms\nkeep-alive-misses = 3\nfailover = manual\ncluster = static\n"
+		 "keep-alive = 20ms\nkeep-alive-misses = 3\nfailover = manual\ncluster = static\nport = 7802\n"
 		 "[defaults]\ndelay = 1.5s\nmax-buffer = 1GB\nhold-limit = 2MiB\n" HOSTS) < 0)
 		fail_msg("%s", err.msg);
 	assert_string_equal(cfg.name, "hostB");
@@ -131,6 +142,9 @@ static void every_key_can_be_set(void **state)
 	assert_string_equal(cfg.dirty, "soft-dirty");
 	assert_int_equal(cfg.keepalive_interval, 20 * MC_MSEC);
 	assert_int_equal(cfg.keepalive_misses, 3);
+	assert_string_equal(cfg.cluster, "static");
+	assert_int_equal(cfg.hosts[0].port, 7802);
+	assert_int_equal(cfg.hosts[2].port, 7900);
 	assert_false(cfg.failover_automatic);
 	assert_int_equal(cfg.delay, 1500 * MC_MSEC);
 	assert_int_equal(cfg.max_buffer, 1000000000);
@@ -145,7 +159,7 @@ static void every_mistake_is_refused_with_its_place_and_a_cure(void **state)
 		{ MCD "nam = x\n", "mcd.conf:3: unknown key \"nam\" in [mcd]: did you mean \"name\"?" },
 		{ MCD "colour = x\n", "mcd.conf:3: unknown key \"colour\"" },
 		{ MCD "delay = 5ms\n", "it belongs in [defaults]" },
-		{ MCD "port = 1\n", "unknown key \"port\" in [mcd]: the keys there are name," },
+		{ MCD "zzzzzz = 1\n", "unknown key \"zzzzzz\" in [mcd]: the keys there are name," },
 		{ "[mdc]\nname = a\n", "mcd.conf:1: unknown section [mdc]: did you mean [mcd]?" },
 		{ "[network]\n", "mcd.conf:1: unknown section [network]" },
 		{ "[defaults x]\n", "unknown section [defaults x]" },
@@ -164,7 +178,7 @@ static void every_mistake_is_refused_with_its_place_and_a_cure(void **state)
 		{ MCD "netbuf = plug\n", "write auto or relay" },
 		{ MCD "dirty-tracking = magic\n", "write auto or pagemap-scan or soft-dirty" },
 		{ MCD "failover = yes\n", "write automatic or manual" },
-		{ MCD "cluster = corosync\n", "mcd.conf:3: cluster: \"corosync\" is not possible in this release: write static" },
+		{ MCD "cluster = pacemaker\n", "mcd.conf:3: cluster: \"pacemaker\" is not possible in this release: write static or corosync or auto" },
 		{ MCD "run-dir = run\n", "write an absolute one" },
 		{ MCD "run-dir =\n", "run-dir has no value" },
 		{ "[mcd]\nname = host/A\n", "\"host/A\" is not a name" },
@@ -237,6 +251,21 @@ static void names_of_full_length_are_told_apart(void **state)
 	if (load(text) < 0)
 		fail_msg("%s", err.msg);
 	assert_string_equal(cfg.hosts[1].name, b);
+}
+
+static void corosync_needs_no_hosts_in_the_file(void **state)
+{
+	write_file(conf_path, "[mcd]\ncluster = corosync\n[host hostB]\nport = 7900\n");
+	err = MC_ERROR_INIT;
+	if (config_load(conf_path, &cfg, &err) < 0)
+		fail_msg("%s", err.msg);
+	assert_string_equal(cfg.name, "");
+	assert_string_equal(cfg.hosts[0].address, "");
+	assert_int_equal(config_check_hosts(&cfg, &err), -EINVAL);
+	must_say("corosync", "mcd.conf:3: [host hostB] has no address");
+	write_file(conf_path, "[mcd]\ncluster = static\n");
+	assert_int_equal(config_load(conf_path, &cfg, &err), -EINVAL);
+	must_say("static", "there is no [host NAME] section");
 }
 
 static void two_voters_are_allowed(void **state)
@@ -460,7 +489,8 @@ static void the_shipped_examples_are_good(void **state)
 	char path[400];
 	struct config_vm *vm;
 	snprintf(path, sizeof path, "%s/mcd.conf", configs);
-	if (config_load(path, &cfg, &err) < 0 || config_load_vm(&cfg, "example", &vm, &err) < 0)
+	if (config_load(path, &cfg, &err) < 0 || config_check_hosts(&cfg, &err) < 0 ||
+		config_load_vm(&cfg, "example", &vm, &err) < 0)
 		fail_msg("%s", err.msg);
 	struct cmdline_plan plan;
 	if (cmdline_plan(vm, &plan, &err) < 0)
@@ -481,6 +511,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_is_not_text_of_a_sane_size_is_refused),
 		cmocka_unit_test(more_hosts_than_there_is_room_for_are_refused),
 		cmocka_unit_test(names_of_full_length_are_told_apart),
+		cmocka_unit_test(corosync_needs_no_hosts_in_the_file),
 		cmocka_unit_test(two_voters_are_allowed),
 		cmocka_unit_test(a_dump_tells_every_value_and_its_origin),
 		cmocka_unit_test(a_vm_takes_what_it_does_not_say_from_the_defaults),

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Between the daemon and the cluster around it (failover/cluster.h). */
+#pragma once
+#include "mcd/daemon.h"
+
+/* Opens d->cluster; afterwards d->cfg holds the final hosts and our name, and d->self is set.
+ * Leaves nothing open on failure. */
+int membership_open(struct daemon *d, struct mc_error *err);
+
+/* For `mcctl status`: adds "cluster", "cluster_alarm" where there is one, and to `vms` those of the
+ * other hosts, each with "host"; only `vm` unless that is NULL. */
+void membership_status(struct daemon *d, json_t *status, json_t *vms, const char *vm);
+/* Whether some other host has announced that VM. */
+bool membership_knows(struct daemon *d, const char *vm);
