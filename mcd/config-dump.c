@@ -90,7 +90,8 @@ json_t *config_vm_dump(const struct config_vm *vm)
 	json_t *keys = json_object(), *nics = json_object();
 	for (size_t i = 0; i < CONFIG_VM_KEYS; i++)
 		add(keys, &config_vm_keys[i], vm,
-			vm->lines[i] || i == 0
+			/* command and on-panic have no row in [defaults] */
+			vm->lines[i] || i == 0 || i == 4
 				? origin_of(vm->path, vm->lines[i])
 				: origin_of(vm->defaults_path, vm->defaults_lines[i - 1]));
 	for (size_t i = 0; i < vm->n_nics; i++) {

@@ -18,11 +18,14 @@
 #define NIC(key, kind, member, ...)                                                                \
 	CONFIG_KEY("nic", key, kind, struct config_nic, member, __VA_ARGS__)
 
+static const char *const panic_policies[] = {"reboot", "stop", "hold", NULL};
+
 const struct config_key config_vm_keys[CONFIG_VM_KEYS] = {
 	VM("command", CONFIG_TEXT, command, 0),
 	VM("delay", CONFIG_DURATION, delay, CONFIG_DELAY_MIN, CONFIG_DELAY_MAX),
 	VM("max-buffer", CONFIG_SIZE, max_buffer, CONFIG_MAX_BUFFER_MIN, CONFIG_BYTES_MAX),
 	VM("hold-limit", CONFIG_SIZE, hold_limit, CONFIG_HOLD_LIMIT_MIN, CONFIG_BYTES_MAX),
+	VM("on-panic", CONFIG_CHOICE, on_panic, 0, 0, panic_policies),
 };
 
 const struct config_key config_nic_keys[CONFIG_NIC_KEYS] = {
@@ -243,6 +246,7 @@ int config_load_vm(
 	vm->delay = cfg->delay;
 	vm->max_buffer = cfg->max_buffer;
 	vm->hold_limit = cfg->hold_limit;
+	snprintf(vm->on_panic, sizeof vm->on_panic, "reboot");
 	snprintf(vm->defaults_path, sizeof vm->defaults_path, "%s", cfg->path);
 	memcpy(vm->defaults_lines, cfg->lines + CONFIG_DEFAULTS_FIRST, sizeof vm->defaults_lines);
 	int r = read_vm(cfg, vm, err);

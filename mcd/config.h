@@ -67,9 +67,10 @@ struct config_vm { /* vms.d/NAME.conf */
 	char path[256];
 	char *command;                /* [vm] command: the user's QEMU command line, shell-like words */
 	uint64_t delay, max_buffer, hold_limit;
+	char on_panic[8];             /* reboot, stop or hold */
 	size_t n_nics;
 	struct config_nic nics[CONFIG_NICS_MAX];
-	unsigned lines[4];
+	unsigned lines[5];
 	char defaults_path[256];   /* mcd.conf, and the lines of its [defaults] */
 	unsigned defaults_lines[3];
 };

@@ -21,6 +21,7 @@
 #include "common/clock.h"
 #include "mcd/daemon.h"
 #include "mcd/failpoint.h"
+#include "mcd/vm-life.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -264,14 +265,20 @@ int epoch_listen(struct epoch *e, struct mc_error *err)
 {
 	struct vm *vm = e->vm;
 	unsigned pending = vm_take_pending(vm);
-	enum guest_event ev;
-	while ((ev = guest_next_event(vm->guest)) != GUEST_EVENT_NONE)
-		if (ev == GUEST_EVENT_GONE || ev == GUEST_EVENT_SHUTDOWN) {
+	enum guest_event ev = vm_guest_events(vm, e->paused);
+	/* A guest that is off has one more epoch, for its last words (protect.c); while its memory
+	 * is first copied nothing of it is held. */
+	if (ev == GUEST_EVENT_SHUTDOWN) {
+		e->guest_event = ev;
+		e->urgent = true;
+		if (!e->n)
+			return mc_error_set(err, -ECHILD, MC_ECLASS_QMP, "the guest powered off");
+	}
+	if (ev == GUEST_EVENT_GONE) {
+		if (e->guest_event == GUEST_EVENT_NONE)
 			e->guest_event = ev;
-			return mc_error_set(err, -ECHILD, MC_ECLASS_QMP, "%s",
-				ev == GUEST_EVENT_GONE ? "QEMU ended by itself"
-						       : "the guest powered off");
-		}
+		return mc_error_set(err, -ECHILD, MC_ECLASS_QMP, "QEMU ended by itself");
+	}
 	if (vm->quit)
 		return mc_error_set(err, -ESHUTDOWN, MC_ECLASS_STATE, "mcd is shutting down");
 	if ((pending & WAKE_RECORD) && vm_newest_record(vm).generation > e->generation)

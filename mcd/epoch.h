@@ -24,7 +24,7 @@ struct epoch {
 	uint64_t tick_at;    /* when the running epoch is due to end */
 	bool paused;         /* the guest is stopped, by us */
 	bool stay_paused;    /* RESUME does nothing: the last checkpoint before a hand-over */
-	enum guest_event guest_event; /* why a step returned -ECHILD */
+	enum guest_event guest_event; /* why a step returned -ECHILD; SHUTDOWN also while epochs go on */
 	const char *step;    /* name of the step that runs, or failed */
 
 	/* the checkpoint in hand */

@@ -266,6 +266,8 @@ static int hand_over(struct epoch *e, struct vm_call *call, struct mc_error *err
 	e->stay_paused = true;
 	e->tick_at = 0;
 	int r = epoch_run(e, err);
+	if (r == 0 && e->guest_event == GUEST_EVENT_SHUTDOWN)
+		r = mc_error_set(err, -ECHILD, MC_ECLASS_QMP, "the guest powered off");
 	if (r == 0)
 		r = vm_propose(vm, e->peer, "", MC_SEC, err);
 	if (r < 0) {
@@ -287,8 +289,14 @@ static struct vm_call *run_epochs(struct epoch *e, struct mc_error *err, int *re
 	struct vm_call *call = NULL;
 	int r;
 	do {
+		/* The one that begins after the power-off was seen contains all the guest ever said. */
+		bool last = e->guest_event == GUEST_EVENT_SHUTDOWN;
+		if (last)
+			e->tick_at = 0;
 		r = epoch_run(e, err);
-	} while (r == 0 && !serve_calls(e, &call));
+		if (r == 0 && last)
+			r = mc_error_set(err, -ECHILD, MC_ECLASS_QMP, "the guest powered off");
+	} while (r == 0 && (e->guest_event == GUEST_EVENT_SHUTDOWN || !serve_calls(e, &call)));
 	*ret_r = r;
 	return call;
 }
@@ -298,22 +306,26 @@ static void guest_ended(struct epoch *e, struct mc_error *why)
 	struct vm *vm = e->vm;
 	if (e->guest_event == GUEST_EVENT_SHUTDOWN) {
 		/* Powering off is the guest's own will, not a failure: nobody takes over. */
+		vm_life_powered_off(vm);
 		tell(e, WIRE_DISCARD, e->n, NULL);
-		vm_life_stopped(vm, "the guest powered off");
+		return;
+	}
+	if (strcmp(vm->rec.standby, e->peer)) {
+		/* Between the first ACK and the vote: the peer is not named yet. */
+		protect_alone(vm, why->msg);
 		return;
 	}
 	/* QEMU crashed: the last acknowledged epoch lives at the standby. */
 	struct mc_error err = MC_ERROR_INIT;
+	vm_watch_guest(vm, false); /* or its pidfd would keep every wait below from waiting */
 	vm_set_state(vm, VM_ROLE_PRIMARY, VM_HOLDING, "%s; handing over to %s", why->msg, e->peer);
 	netbuf_shut(vm->nb, NULL);
 	int r;
-	do {
-		r = vm_propose(vm, e->peer, "", ASK_FOR, &err);
-		if (r == -ENOLINK)
-			vm_set_alarm(
-				vm, "QEMU ended and %s cannot be made owner: %s", e->peer, err.msg);
+	while ((r = vm_propose(vm, e->peer, "", ASK_FOR, &err)) == -ENOLINK && !vm->quit) {
+		vm_set_alarm(vm, "QEMU ended and %s cannot be made owner: %s", e->peer, err.msg);
+		vm_wait(vm, mc_now() + 100 * MC_MSEC);
 		vm_take_pending(vm);
-	} while (r == -ENOLINK && !vm->quit);
+	}
 	if (vm->quit)
 		return;
 	if (r == 0)
@@ -408,6 +420,14 @@ static void after_epochs(struct epoch *e, int r, struct mc_error *why)
 				  is back */
 		vm->paused_by_us = e->paused;
 		return;
+	}
+	/* A step that talks to QEMU may find it dead before its pidfd was looked at. */
+	if (r != -ECHILD && !guest_alive(vm->guest)) {
+		if (e->guest_event == GUEST_EVENT_NONE)
+			e->guest_event = GUEST_EVENT_GONE;
+		r = -ECHILD;
+	} else if (r != -ECHILD && e->guest_event == GUEST_EVENT_SHUTDOWN) {
+		guest_event_back(vm->guest, e->guest_event); /* for whoever has the VM next */
 	}
 	struct decide_facts f = {
 		.role = DECIDE_PRIMARY,

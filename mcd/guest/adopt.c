@@ -117,6 +117,12 @@ static int ask_status(
 	*ret = s && !strcmp(s, "inmigrate") ? GUEST_ADOPTED_WAITING
 	       : s && !strcmp(s, "running") ? GUEST_ADOPTED_RUNNING
 					    : GUEST_ADOPTED_STOPPED;
+	/* What it told nobody while there was no mcd.  It stands, but not because it was stopped. */
+	bool off = s && !strcmp(s, "shutdown"), panicked = s && !strcmp(s, "guest-panicked");
+	if (off || panicked) {
+		guest_event_back(g, off ? GUEST_EVENT_SHUTDOWN : GUEST_EVENT_PANICKED);
+		*ret = GUEST_ADOPTED_RUNNING;
+	}
 	json_decref(status);
 	return 0;
 }

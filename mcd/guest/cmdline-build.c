@@ -121,6 +121,9 @@ int cmdline_build(const struct config_vm *vm, const struct cmdline_plan *plan,
 	pushf(&a, "migration.send-configuration=off");
 	pushf(&a, "-machine");
 	pushf(&a, "suppress-vmdesc=on");
+	/* A guest that powers off or panics leaves its QEMU behind, stopped: its last output is to be
+	 * checkpointed and let out, and what becomes of it is for mcd to say. */
+	pushf(&a, "-no-shutdown");
 	pushf(&a, "-qmp");
 	push_quoted(&a, "unix:", in->qmp_path, ",server=on,wait=off");
 	pushf(&a, "-qmp");

@@ -19,6 +19,12 @@ static void push(struct guest *g, enum guest_event ev)
 	g->events[(g->events_head + g->events_n++) % GUEST_EVENTS_MAX] = ev;
 }
 
+static bool is_action(json_t *event, const char *action)
+{
+	const char *s = json_string_value(json_object_get(json_object_get(event, "data"), "action"));
+	return s && !strcmp(s, action);
+}
+
 static enum guest_event classify(json_t *event)
 {
 	const char *name = json_string_value(json_object_get(event, "event"));
@@ -28,8 +34,9 @@ static enum guest_event classify(json_t *event)
 		return GUEST_EVENT_RESUMED;
 	if (!strcmp(name, "RESET"))
 		return GUEST_EVENT_RESET;
+	/* With -action panic=none in the VM's own command the guest just goes on: nothing happened. */
 	if (!strcmp(name, "GUEST_PANICKED"))
-		return GUEST_EVENT_PANICKED;
+		return is_action(event, "pause") ? GUEST_EVENT_PANICKED : GUEST_EVENT_NONE;
 	/* SHUTDOWN from outside (SIGTERM, quit) is no wish of the guest: it is a QEMU going away.
 	 */
 	if (!strcmp(name, "SHUTDOWN") &&
@@ -79,6 +86,15 @@ enum guest_event guest_next_event(struct guest *g)
 	return ev;
 }
 
+void guest_event_back(struct guest *g, enum guest_event ev)
+{
+	if (g->events_n == GUEST_EVENTS_MAX)
+		g->events_n--; /* the newest goes */
+	g->events_head = (g->events_head + GUEST_EVENTS_MAX - 1) % GUEST_EVENTS_MAX;
+	g->events[g->events_head] = ev;
+	g->events_n++;
+}
+
 int guest_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, struct mc_error *err)
 {
 	guest_absorb(g, GUEST_EVENT_NONE);
@@ -99,4 +115,10 @@ int guest_resume(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 	if (++g->resumes == 64)
 		drain_oob(g);
 	return 0;
+}
+
+int guest_reset(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
+{
+	int r = qmp_command(g->qmp, "system_reset", NULL, timeout_ns, NULL, err);
+	return r < 0 ? guest_explain(g, r, err) : 0;
 }

@@ -49,6 +49,8 @@ int guest_ping(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
  * panic) had stopped it before; then guest_resume must not be called. -ETIMEDOUT: QEMU hangs. */
 int guest_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, struct mc_error *err);
 int guest_resume(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
+/* The reset button. The guest is not resumed by it. */
+int guest_reset(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 
 /* Saves the device state of the paused guest into *buf (malloc'd, grown, reused: *cap) */
 int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size_t *cap, size_t *ret_len,
@@ -60,11 +62,14 @@ int guest_activate(struct guest *g, const uint8_t *state, size_t len, uint64_t t
 	uint64_t *ret_loaded_at, struct mc_error *err);
 
 /* The next thing that happened to the guest by itself, from QMP events (non-blocking); the echoes
- * of guest_pause and guest_resume are none.  GONE comes last, and again whenever asked.  The guest_*
+ * of guest_pause and guest_resume are none.  SHUTDOWN: it powered off, PANICKED: it says that it
+ * crashed (it needs a pvpanic device for that); QEMU is there in both cases, its vCPUs stopped.  GONE comes last, and again whenever asked.  The guest_*
  * functions consume all events of the first session: wait for others on a session of your own. */
 enum guest_event { GUEST_EVENT_NONE, GUEST_EVENT_SHUTDOWN, GUEST_EVENT_RESET, GUEST_EVENT_PANICKED,
 	GUEST_EVENT_GONE, GUEST_EVENT_STOPPED, GUEST_EVENT_RESUMED };
 enum guest_event guest_next_event(struct guest *g);
+/* Puts an event back in front, for a reader who comes later and can act on it. */
+void guest_event_back(struct guest *g, enum guest_event ev);
 
 /* Powers the guest off: asks it (system_powerdown) and waits until the deadline, then kills.  In
  * every case QEMU is gone afterwards; negative says that it had to be killed, and why. */

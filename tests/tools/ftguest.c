@@ -3,6 +3,8 @@
  * ftguest: what runs in the demo's guest.  A TCP service (ftproto.h) over an in-memory log, in one
  * poll loop with a writer that dirties memory at a chosen rate (ftregion.h).
  *
+ * It is the guest's init, and so its REBOOT, POWEROFF and PANIC are the whole machine's.
+ *
  *   ftguest [ft.port=7000] [ft.dirty=BYTES] [ft.period=MS] [ft.region=MB]
  *
  * The arguments stand on the kernel's command line too, which is read when there are none.
@@ -11,6 +13,7 @@
 #include "ftproto.h"
 #include "ftregion.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -20,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/reboot.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,6 +41,7 @@ struct conn {
 
 static struct conn conns[CONNS];
 static struct ftlog requests;
+static enum { STAY, REBOOT, POWEROFF, PANIC } leaving; /* once the answers are with the kernel */
 static struct ftregion region;
 
 static uint64_t now_ns(void)
@@ -139,8 +144,26 @@ static void do_line(struct conn *c, char *line)
 			" %" PRIu64 "\n",
 			requests.last, e ? e->chain : 0, now_ns(), region.written, region.lap,
 			region.cursor, region.bad);
-	else
+	else if (!strcmp(line, "REBOOT") || !strcmp(line, "POWEROFF") || !strcmp(line, "PANIC")) {
+		leaving = *line == 'R' ? REBOOT : line[1] == 'O' ? POWEROFF : PANIC;
+		answer(c, "BYE %" PRIu64 "\n", requests.last);
+	} else
 		answer(c, "ERR unknown request\n");
+}
+
+/* The machine's end as the guest's own wish.  What was sent is on its way to the NIC by then: a
+ * virtio NIC is told of a frame within send(). */
+static void leave(void)
+{
+	int fd;
+
+	if (leaving == REBOOT)
+		reboot(RB_AUTOBOOT);
+	else if (leaving == POWEROFF)
+		reboot(RB_POWER_OFF);
+	else if ((fd = open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC)) >= 0 && write(fd, "c", 1) < 0)
+		perror("ftguest: /proc/sysrq-trigger");
+	leaving = STAY;
 }
 
 static void conn_close(struct conn *c)
@@ -246,6 +269,8 @@ static void serve(int listener)
 			if (conns[i].fd >= 0)
 				conn_serve(&conns[i]);
 		}
+		if (leaving)
+			leave();
 		left = ftregion_write_due(&region, now_ns(), SLICE);
 	}
 }

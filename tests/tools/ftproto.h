@@ -10,6 +10,7 @@
  *   GET n         -> OK n chain        | NONE n
  *   STAT          -> STAT last chain uptime_ns pages_written lap cursor bad
  *   CHECK         -> CHECK OK pages=N laps=M log=K  |  CHECK BAD page=P ... / CHECK BAD log=n ...
+ *   REBOOT, POWEROFF, PANIC -> BYE last   and then does it, to the whole guest
  *   anything else -> ERR sentence
  *
  * n is decimal, chain is 16 hex digits: chain(n) = H(chain(n-1), n, H(payload)), chain(0) = 0, so

@@ -70,7 +70,7 @@ static char *built(const char *text, size_t nics, bool incoming)
 }
 
 #define TAIL                                                                                       \
-	" -global migration.send-configuration=off -machine suppress-vmdesc=on"                    \
+	" -global migration.send-configuration=off -machine suppress-vmdesc=on -no-shutdown"       \
 	" -qmp unix:/run/mcd/vm1/qmp.sock,server=on,wait=off"                                      \
 	" -qmp unix:/run/mcd/vm1/a,,b.sock,server=on,wait=off"
 #define OWN(size, fd)                                                                              \
