@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ANSWER_WAIT (3 * MC_SEC)
 
@@ -45,6 +46,38 @@ static void machine_load(struct vm *vm)
 	if (strcmp(line, vm->plan.digest))
 		log_notice("%s: its configuration was changed since it was started", vm->name);
 	memcpy(vm->plan.digest, line, sizeof vm->plan.digest);
+}
+
+/* With whom it is to be protected again: while it is not, no ownership record says so. */
+static void peer_path(const struct vm *vm, char *buf, size_t cap)
+{
+	snprintf(buf, cap, "%s/%s/protect-with", vm->d->cfg.run_dir, vm->name);
+}
+
+void vm_peer_save(const struct vm *vm)
+{
+	char path[400];
+	peer_path(vm, path, sizeof path);
+	if (!vm->want_peer[0]) {
+		unlink(path);
+		return;
+	}
+	_cleanup_fclose_ FILE *f = fopen(path, "we");
+	if (!f || fprintf(f, "%s\n", vm->want_peer) < 0)
+		log_warn("%s: cannot write %s: %s; a restarted mcd will not protect it again",
+			vm->name, path, strerror(errno));
+}
+
+static void peer_load(struct vm *vm)
+{
+	char path[400], line[LINK_NAME_MAX + 2];
+	peer_path(vm, path, sizeof path);
+	_cleanup_fclose_ FILE *f = fopen(path, "re");
+	if (!f || !fgets(line, sizeof line, f))
+		return;
+	line[strcspn(line, "\n")] = 0;
+	if (config_find_host(&vm->d->cfg, line))
+		vm_want_peer(vm, line);
 }
 
 /* Everything a started VM has, around the process that is there. */
@@ -93,6 +126,8 @@ static void settle(struct vm *vm)
 			protect_alone(vm, "mcd was restarted");
 			if (vm->guest && rec.standby[0])
 				vm_want_peer(vm, rec.standby);
+			else if (vm->guest)
+				peer_load(vm);
 			return;
 		}
 		if (voter_current(vm->d->voter, vm->name, mc_now() + MC_SEC, &rec, &err) == 0 &&

@@ -113,6 +113,7 @@ int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error
 	if (r == 0) {
 		vm_watch_guest(vm, true);
 		vm_machine_save(vm);
+		vm_peer_save(vm); /* or it would be that of an earlier life */
 	}
 	return r;
 }
@@ -144,7 +145,7 @@ void vm_teardown(struct vm *vm)
 	for (size_t i = 0; i < RAMBLOCKS_MAX; i++)
 		if (vm->ram_fds[i] >= 0)
 			close(mc_steal_fd(&vm->ram_fds[i]));
-	vm_want_peer(vm, "");
+	vm->want_peer[0] = 0; /* its file stays: mcd may end, and the VM not */
 	cmdline_plan_clear(&vm->plan);
 	memset(&vm->plan, 0, sizeof vm->plan);
 	config_vm_free(vm->cfg);
@@ -193,7 +194,6 @@ void vm_life_stopped(struct vm *vm, const char *why)
 void vm_life_guest_ended(struct vm *vm, enum guest_event ev)
 {
 	if (ev == GUEST_EVENT_SHUTDOWN) {
-		netbuf_pass(vm->nb, NULL); /* what it said last may still be in the tap */
 		vm_life_stopped(vm, "the guest powered off");
 		return;
 	}
@@ -388,9 +388,12 @@ void vm_run_unprotected(struct vm *vm)
 		reprotect(vm);
 		if (!vm->guest)
 			break;
-		enum guest_event ev = vm_guest_events(vm, vm->paused_by_us);
-		if (ev != GUEST_EVENT_NONE)
-			vm_life_guest_ended(vm, ev);
+		enum guest_event ev;
+		while ((ev = guest_next_event(vm->guest)) != GUEST_EVENT_NONE)
+			if (ev == GUEST_EVENT_GONE || ev == GUEST_EVENT_SHUTDOWN) {
+				vm_life_guest_ended(vm, ev);
+				break;
+			}
 		/* Cannot happen while this host is sole owner; if it does, the record is right. */
 		if (vm->guest && vm_ownership(vm) == OWN_LOST)
 			vm_life_gone(

@@ -6,6 +6,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "mcd/daemon.h"
+#include "mcd/vm-life.h"
 #include "mcd/vm-private.h"
 #include "mcd/wire/transport.h"
 
@@ -169,6 +170,7 @@ void vm_want_peer(struct vm *vm, const char *peer)
 	snprintf(vm->want_peer, sizeof vm->want_peer, "%s", peer);
 	vm->retry_at = mc_now();
 	vm->retry_pause = MC_SEC;
+	vm_peer_save(vm);
 }
 
 void vm_call_wrong_state(struct vm *vm, struct vm_call *c)
