@@ -194,6 +194,7 @@ void vm_life_stopped(struct vm *vm, const char *why)
 void vm_life_guest_ended(struct vm *vm, enum guest_event ev)
 {
 	if (ev == GUEST_EVENT_SHUTDOWN) {
+		netbuf_pass(vm->nb, NULL); /* what it said last may still be in the tap */
 		vm_life_stopped(vm, "the guest powered off");
 		return;
 	}
@@ -388,12 +389,9 @@ void vm_run_unprotected(struct vm *vm)
 		reprotect(vm);
 		if (!vm->guest)
 			break;
-		enum guest_event ev;
-		while ((ev = guest_next_event(vm->guest)) != GUEST_EVENT_NONE)
-			if (ev == GUEST_EVENT_GONE || ev == GUEST_EVENT_SHUTDOWN) {
-				vm_life_guest_ended(vm, ev);
-				break;
-			}
+		enum guest_event ev = vm_guest_events(vm, vm->paused_by_us);
+		if (ev != GUEST_EVENT_NONE)
+			vm_life_guest_ended(vm, ev);
 		/* Cannot happen while this host is sole owner; if it does, the record is right. */
 		if (vm->guest && vm_ownership(vm) == OWN_LOST)
 			vm_life_gone(

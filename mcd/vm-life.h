@@ -10,6 +10,12 @@ void vm_life_gone(struct vm *vm, const char *fmt, ...) __attribute__((format(pri
 void vm_life_stopped(struct vm *vm, const char *why);
 /* QEMU of an unprotected VM ended: powered off, or crashed (state failed). */
 void vm_life_guest_ended(struct vm *vm, enum guest_event ev);
+/* A protected guest powered off, and all it said is out: asks for {none} as long as it takes, so that
+ * the standby lets go before our copy does, and stops. vm-guest.c */
+void vm_life_powered_off(struct vm *vm);
+/* Deals with what the guest did by itself; what is left for the caller: SHUTDOWN (it is off, QEMU
+ * stays), GONE (QEMU ended), NONE. vm-guest.c */
+enum guest_event vm_guest_events(struct vm *vm, bool stopped_by_us);
 /* `mcctl takeover` where no majority answers: with force, the operator's word replaces it (vm_force)
  * and this host is sole owner (true); without, the answer explains what force risks.
  * other: the host that may still have the VM. */
