@@ -398,6 +398,7 @@ static enum decide_ownership ask(struct standby *s, const char *why)
 	struct own_record rec = vm_newest_record(vm);
 	vm_set_record(vm, &rec);
 	vm_set_state(vm, VM_ROLE_STANDBY, VM_TAKING_OVER, "%s; asking for ownership", why);
+	takeover_keep(s, vm->rec.generation + 1); /* before the first word: it may win at once */
 	int r = vm_propose(vm, vm->d->cfg.name, "", ASK_FOR, &err);
 	if (r == 0)
 		return OWN_ALONE;

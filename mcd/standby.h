@@ -29,6 +29,7 @@ struct standby {
 	size_t staged_devices_len;
 	struct wire_epoch_digest digest;
 	struct wire_commit counted;
+	uint64_t kept;     /* the generation whose takeover_keep was done, 0 = none */
 	bool handover;     /* the primary says that the record {us, none} is decided */
 	bool operator;     /* `mcctl takeover`: the operator wants it, failover = manual or not */
 	bool discard;      /* the primary ended the protection in order */
@@ -45,5 +46,7 @@ void standby_refuse(int fd, const struct mc_error *why);
 /* (Re)starts the waiting QEMU. */
 int standby_launch(struct standby *s, struct mc_error *err);
 
+/* Puts the committed device state where a later mcd can finish the takeover by that generation. */
+void takeover_keep(struct standby *s, uint64_t generation);
 /* takeover.c: after {self, none} was won. 0: the VM runs here. */
 int takeover_run(struct standby *s, struct mc_error *err);

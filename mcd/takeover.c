@@ -12,6 +12,7 @@
 #include "mcd/daemon.h"
 #include "mcd/failpoint.h"
 #include "mcd/standby.h"
+#include "mcd/takeover-file.h"
 #include "mcd/vm-life.h"
 
 #include <assert.h>
@@ -30,7 +31,29 @@ static int finish(struct standby *s, struct mc_error *err)
 {
 	assert(!s->staged && s->committed &&
 		s->devices); /* nothing half applied, something to go on from */
+	takeover_keep(s, s->vm->rec.generation);
 	return 0;
+}
+
+void takeover_keep(struct standby *s, uint64_t generation)
+{
+	struct takeover_state t = {
+		.generation = generation,
+		.epoch = s->committed,
+		.devices = s->devices,
+		.len = s->devices_len,
+	};
+	memcpy(t.primary, s->primary, sizeof t.primary);
+	struct mc_error err = MC_ERROR_INIT;
+	char dir[300];
+	if (s->kept == generation)
+		return;
+	vm_run_dir(s->vm, dir, sizeof dir);
+	/* Without the file the takeover is as good, unless mcd dies in the middle of it. */
+	if (takeover_file_save(dir, &t, &err) < 0)
+		log_warn("%s: %s", s->vm->name, err.msg);
+	else
+		s->kept = generation;
 }
 
 /* Before ACTIVATE: the guest's first frames must not meet a closed door, and the announcement sends
@@ -93,6 +116,9 @@ int takeover_run(struct standby *s, struct mc_error *err)
 		if (r < 0)
 			return r;
 	}
+	char dir[300];
+	vm_run_dir(vm, dir, sizeof dir);
+	takeover_file_remove(dir);
 	vm_clear_alarm(vm);
 	vm_want_peer(vm, s->primary);
 	vm_emit(vm, "RUNNING",

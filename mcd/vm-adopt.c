@@ -4,13 +4,15 @@
  *
  * A running VM is taken over closed: nothing it says is heard until this host has asked for
  * ownership anew and won, whatever its own disk remembers, because the record may have moved on
- * while nobody here listened.  A waiting standby QEMU is of no use without the image its mcd held.
+ * while nobody here listened.  A waiting standby QEMU is of no use without the image its mcd held,
+ * unless a takeover had begun (takeover-file.h).
  */
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "mcd/daemon.h"
 #include "mcd/protect.h"
+#include "mcd/takeover-file.h"
 #include "mcd/vm-life.h"
 
 #include <errno.h>
@@ -144,6 +146,78 @@ static void settle(struct vm *vm)
 	}
 }
 
+/* Does the majority make us owner by that generation?  The former mcd may have died before its
+ * question was answered: then it is asked again, for nothing was acknowledged since. Until an
+ * answer. */
+static bool entitled(struct vm *vm, uint64_t generation)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	const char *self = vm->d->cfg.name;
+	struct own_record rec;
+	while (!vm->quit) {
+		int r = voter_current(vm->d->voter, vm->name, mc_now() + MC_SEC, &rec, &err);
+		if (r == 0) {
+			vm_learned(vm, &rec);
+			vm_set_record(vm, &rec);
+			if (rec.generation + 1 != generation || strcmp(rec.standby, self))
+				return rec.generation == generation && !strcmp(rec.owner, self) &&
+				       !rec.standby[0];
+			r = vm_propose(vm, self, "", 500 * MC_MSEC, &err);
+			if (r == 0)
+				return true;
+			if (r == -ESTALE)
+				continue;
+		}
+		vm_set_alarm(vm,
+			"a takeover was under way when mcd ended, and no majority says whether it "
+			"was decided: %s",
+			err.msg);
+		vm_wait(vm, mc_now() + 200 * MC_MSEC);
+		vm_take_pending(vm);
+	}
+	return false;
+}
+
+/* A waiting QEMU: the former mcd was a standby. Its image is whole only if a takeover had begun,
+ * for which the device state was kept; QEMU itself holds the memory. */
+static void finish_takeover(struct vm *vm)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	struct takeover_state t = {0};
+	char dir[300];
+	vm_run_dir(vm, dir, sizeof dir);
+	int r = takeover_file_load(dir, &t, &err);
+	if (r < 0) {
+		log_notice("%s: ending the standby QEMU that a former mcd left%s%s", vm->name,
+			err.code ? ": " : "", err.msg);
+		vm_teardown(vm);
+		return;
+	}
+	vm_set_state(vm, VM_ROLE_STANDBY, VM_TAKING_OVER, "finishing the takeover of a former mcd");
+	if (!entitled(vm, t.generation)) {
+		if (!vm->quit)
+			vm_life_gone(vm,
+				"the takeover that a former mcd had begun was not decided for us");
+	} else if ((r = netbuf_pass(vm->nb, &err)) < 0 || (r = netbuf_announce(vm->nb, &err)) < 0 ||
+		   (r = guest_activate(vm->guest, t.devices, t.len, 10 * MC_SEC, NULL, &err)) < 0) {
+		vm_teardown(vm);
+		vm_set_alarm(vm, "the takeover of %s failed: %s", vm->name, err.msg);
+		vm_set_state(vm, VM_ROLE_NONE, VM_FAILED, "%s", err.msg);
+	} else {
+		takeover_file_remove(dir);
+		vm_clear_alarm(vm);
+		if (config_find_host(&vm->d->cfg, t.primary))
+			vm_want_peer(vm, t.primary);
+		vm_emit(vm, "RUNNING",
+			json_pack("{s:I, s:I}", "epoch", (json_int_t)t.epoch, "generation",
+				(json_int_t)vm->rec.generation));
+		vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED,
+			"finished the takeover of a former mcd, at epoch %llu",
+			(unsigned long long)t.epoch);
+	}
+	free(t.devices);
+}
+
 void vm_adopt(struct vm *vm)
 {
 	while (!vm->quit) {
@@ -155,8 +229,7 @@ void vm_adopt(struct vm *vm)
 			return;
 		}
 		if (r == 0 && how == GUEST_ADOPTED_WAITING) {
-			log_notice("%s: ending the standby QEMU that a former mcd left", vm->name);
-			vm_teardown(vm);
+			finish_takeover(vm);
 			return;
 		}
 		if (r == 0) {

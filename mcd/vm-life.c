@@ -8,6 +8,7 @@
 #include "mcd/daemon.h"
 #include "mcd/protect.h"
 #include "mcd/standby.h"
+#include "mcd/takeover-file.h"
 #include "mcd/vm-private.h"
 
 #include <errno.h>
@@ -22,7 +23,7 @@
 
 /* --- the pieces this host needs for its copy -------------------------------------------------- */
 
-static void run_dir(const struct vm *vm, char *buf, size_t cap)
+void vm_run_dir(const struct vm *vm, char *buf, size_t cap)
 {
 	snprintf(buf, cap, "%s/%s", vm->d->cfg.run_dir, vm->name);
 }
@@ -97,7 +98,7 @@ int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error
 {
 	char dir[300];
 	int taps[CONFIG_NICS_MAX];
-	run_dir(vm, dir, sizeof dir);
+	vm_run_dir(vm, dir, sizeof dir);
 	for (size_t i = 0; i < vm->cfg->n_nics; i++)
 		taps[i] = netbuf_guest_fd(vm->nb, i);
 	struct guest_launch l = {
@@ -146,6 +147,9 @@ void vm_teardown(struct vm *vm)
 		if (vm->ram_fds[i] >= 0)
 			close(mc_steal_fd(&vm->ram_fds[i]));
 	vm->want_peer[0] = 0; /* its file stays: mcd may end, and the VM not */
+	char dir[300];
+	vm_run_dir(vm, dir, sizeof dir);
+	takeover_file_remove(dir); /* it belongs to the QEMU that was here */
 	cmdline_plan_clear(&vm->plan);
 	memset(&vm->plan, 0, sizeof vm->plan);
 	config_vm_free(vm->cfg);

@@ -22,6 +22,7 @@ enum guest_event vm_guest_events(struct vm *vm, bool stopped_by_us);
 bool vm_life_takeover(struct vm *vm, struct vm_call *c, const char *other);
 /* Takes over what a former mcd left running; returns at once if there is nothing. vm-adopt.c */
 void vm_adopt(struct vm *vm);
+void vm_run_dir(const struct vm *vm, char *buf, size_t cap); /* RUN_DIR/NAME */
 void vm_machine_save(const struct vm *vm); /* for the vm_adopt of a later mcd */
 void vm_peer_save(const struct vm *vm);    /* the same for vm->want_peer */
 /* Puts a call back in front, for whoever serves calls next. */

@@ -147,6 +147,10 @@ int guest_adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadli
 		g->devices_number = memory_file_number(g->pid, "mcd-devices");
 		r = bring(g, g->devices_number, "file for its device state", &g->devices_fd, err);
 	}
+	/* A standby's: gone once the state was loaded from it. */
+	g->incoming_number = r == 0 ? memory_file_number(g->pid, "mcd-incoming") : -1;
+	if (g->incoming_number >= 0)
+		r = bring(g, g->incoming_number, "file for its device state", &g->incoming_fd, err);
 	for (; r == 0 && taps < vm->n_nics; taps++) {
 		char what[96];
 		snprintf(what, sizeof what, "tap of NIC %s", vm->nics[taps].id);

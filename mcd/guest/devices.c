@@ -110,7 +110,7 @@ int guest_activate(struct guest *g, const uint8_t *state, size_t len, uint64_t t
 		at += (size_t)n;
 	}
 	char uri[32];
-	snprintf(uri, sizeof uri, "fd:%d", g->incoming_fd);
+	snprintf(uri, sizeof uri, "fd:%d", g->incoming_number);
 	close(mc_steal_fd(&g->incoming_fd)); /* once only, whatever comes of it */
 
 	guest_absorb(g, GUEST_EVENT_NONE);

@@ -18,7 +18,7 @@ struct guest {
 	/* Memory files that QEMU inherited under the same number: it writes its device state to the
 	 * one, and reads it from the other (-1 unless launched with `incoming`, and once used). */
 	int devices_fd, incoming_fd;
-	int devices_number; /* what QEMU knows devices_fd by; ours differs after guest_adopt */
+	int devices_number, incoming_number; /* what QEMU knows them by; ours differ after guest_adopt */
 
 	/* What happened by itself and was not asked for yet: a ring, oldest first. */
 	enum guest_event events[GUEST_EVENTS_MAX];

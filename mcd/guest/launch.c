@@ -125,7 +125,8 @@ int guest_launch(const struct guest_launch *l, struct guest **ret, struct mc_err
 	/* Stale names would make the first connect fail in ways that look like a dying QEMU. */
 	unlink(qmp_path);
 	unlink(oob_path);
-	g->devices_number = g->devices_fd; /* inherited under the same number */
+	g->devices_number = g->devices_fd; /* inherited under the same numbers */
+	g->incoming_number = g->incoming_fd;
 	r = spawn(g, l, qmp_path, oob_path, err);
 	if (r < 0) {
 		guest_free(g);
