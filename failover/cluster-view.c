@@ -55,7 +55,7 @@ const char *cluster_verdict_text(enum cluster_verdict v)
 	case CLUSTER_SUSPENDED:
 		return "quorum of the new ring not known yet";
 	case CLUSTER_STALLED:
-		return "this host stood still, quorum to be confirmed";
+		return "quorum to be confirmed after a standstill";
 	case CLUSTER_LEFT:
 		return "more than half of the nodes have left";
 	}

@@ -285,7 +285,7 @@ static void the_gate_closes_while_its_thread_is_not_seen(void **state)
 	c->stall_limit = 1;
 	assert_false(cluster_quorate(c));
 	cluster_describe(c, text, sizeof text);
-	assert_non_null(strstr(text, "stood still"));
+	assert_non_null(strstr(text, "after a standstill"));
 	c->stall_limit = 3600 * MC_SEC;
 	cluster_view_quorum(&c->view, (struct cluster_ring){1, 12}, false);
 	cluster_alarm(c, text, sizeof text);
