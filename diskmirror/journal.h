@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One epoch's disk writes as a redo log: complete on stable storage before the first of them touches the
+ * replica, so that a power failure in the middle of applying leaves something that can be finished.
+ * The byte layout is at the head of journal.c.
+ */
+#pragma once
+#include "common/error.h"
+#include <stddef.h>
+#include <stdint.h>
+
+struct journal_entry {
+	uint16_t disk;
+	uint16_t type;      /* DISK_WRITE, DISK_ZERO, DISK_TRIM */
+	uint64_t offset, length;
+	const void *data;   /* NULL but for DISK_WRITE */
+};
+
+struct journal;
+/* Creates or opens the file (0600); the directory is fsynced. */
+int journal_open(const char *path, struct journal **ret, struct mc_error *err);
+void journal_close(struct journal *j);
+/* A new epoch replaces the former one, which must have been applied and flushed. */
+int journal_begin(struct journal *j, uint64_t generation, uint64_t epoch, struct mc_error *err);
+int journal_add(struct journal *j, const struct journal_entry *e, struct mc_error *err);
+/* Digest, fdatasync: after 0 the epoch will be found by journal_replay. */
+int journal_seal(struct journal *j, struct mc_error *err);
+/* The epoch is applied and durable in the replica: replaying it again would undo what came later. */
+int journal_clear(struct journal *j, struct mc_error *err);
+
+typedef int (*journal_fn)(void *ctx, const struct journal_entry *e, struct mc_error *err);
+/* Calls fn for each entry of a sealed epoch, after all of it was verified; an unfinished or empty one is none
+ * (*ret_epoch = 0).  Never trusts a length. -EBADMSG is for a file that is no journal at all. */
+int journal_replay(const char *path, journal_fn fn, void *ctx, uint64_t *ret_generation, uint64_t *ret_epoch,
+	struct mc_error *err);
