@@ -128,6 +128,14 @@ static void do_check(struct conn *c)
 	answer(c, "CHECK %s log=%" PRIu64 "\n", text, requests.last);
 }
 
+static void do_rate(struct conn *c, const char *args)
+{
+	uint64_t bytes = strtoull(args, NULL, 10);
+
+	ftregion_set_rate(&region, bytes, now_ns());
+	answer(c, "OK %" PRIu64 "\n", bytes);
+}
+
 static void do_line(struct conn *c, char *line)
 {
 	const struct ftlog_entry *e = ftlog_get(&requests, requests.last);
@@ -138,6 +146,8 @@ static void do_line(struct conn *c, char *line)
 		do_get(c, line + 4);
 	else if (!strcmp(line, "CHECK"))
 		do_check(c);
+	else if (!strncmp(line, "RATE ", 5))
+		do_rate(c, line + 5);
 	else if (!strcmp(line, "STAT"))
 		answer(c,
 			"STAT %" PRIu64 " %016" PRIx64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64

@@ -89,6 +89,13 @@ static void step(struct ftregion *r)
 	}
 }
 
+void ftregion_set_rate(struct ftregion *r, uint64_t dirty_bytes, uint64_t now)
+{
+	r->per_period = (dirty_bytes + PAGE_BYTES - 1) / PAGE_BYTES;
+	r->start = now;
+	r->due = 0;
+}
+
 uint64_t ftregion_write_due(struct ftregion *r, uint64_t now, uint64_t max)
 {
 	uint64_t want;

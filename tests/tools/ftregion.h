@@ -29,6 +29,9 @@ struct ftregion {
 bool ftregion_init(struct ftregion *r, uint64_t bytes, uint64_t dirty_bytes, uint64_t period_ns,
 	uint64_t now);
 
+/* Another rate from now on. */
+void ftregion_set_rate(struct ftregion *r, uint64_t dirty_bytes, uint64_t now);
+
 /* Writes at most `max` of the pages that are due by now. Returns how many are still due. */
 uint64_t ftregion_write_due(struct ftregion *r, uint64_t now, uint64_t max);
 

@@ -105,6 +105,21 @@ static void rate_is_kept_and_arrears_are_dropped(void **state)
 	assert_int_equal(r.written, 64);
 }
 
+static void new_rate_holds_from_now_on(void **state)
+{
+	struct ftregion r;
+
+	assert_true(ftregion_init(&r, 64 * 4096, 0, 100 * MS, 0));
+	assert_int_equal(ftregion_write_due(&r, 50 * MS, 1000), 0);
+	assert_int_equal(r.written, 0);
+	ftregion_set_rate(&r, 32 * 4096, 50 * MS);
+	ftregion_write_due(&r, 100 * MS, 1000);
+	assert_int_equal(r.written, 16); /* what would have been due before is not made up for */
+	ftregion_set_rate(&r, 0, 100 * MS);
+	ftregion_write_due(&r, 200 * MS, 1000);
+	assert_int_equal(r.written, 16);
+}
+
 static void log_keeps_and_checks_its_chain(void **state)
 {
 	static struct ftlog l;
@@ -135,6 +150,7 @@ int main(void)
 		cmocka_unit_test(cursor_from_another_time_is_noticed),
 		cmocka_unit_test(writer_does_not_wipe_out_damage),
 		cmocka_unit_test(rate_is_kept_and_arrears_are_dropped),
+		cmocka_unit_test(new_rate_holds_from_now_on),
 		cmocka_unit_test(log_keeps_and_checks_its_chain),
 	};
 
