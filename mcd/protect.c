@@ -259,6 +259,23 @@ static int serve_calls(struct epoch *e, struct vm_call **ret_call)
 	return 0;
 }
 
+/* Before the vote that makes the peer owner: it keeps its image so that its mcd may die at any moment
+ * from here on.  Acknowledgements of epochs that nobody waits for any more may come first. */
+static int hand_over_offer(struct epoch *e, uint64_t timeout_ns, struct mc_error *err)
+{
+	uint64_t deadline = mc_now() + timeout_ns;
+	struct wire_header h;
+	int r = tell(e, WIRE_HANDOVER, e->acked, err);
+	while (r == 0) {
+		r = transport_recv(e->link, &h, deadline, -1, err);
+		if (r == 0 && h.type == WIRE_KEPT && !h.length)
+			return 0;
+		if (r == 0 && h.type != WIRE_ACK)
+			r = protect_unexpected(e, &h, err);
+	}
+	return r;
+}
+
 /* A planned move: one last checkpoint that the guest does not run past, then {peer, none}. */
 static int hand_over(struct epoch *e, struct vm_call *call, struct mc_error *err)
 {
@@ -269,6 +286,8 @@ static int hand_over(struct epoch *e, struct vm_call *call, struct mc_error *err
 	if (r == 0 && e->guest_event == GUEST_EVENT_SHUTDOWN)
 		r = mc_error_set(err, -ECHILD, MC_ECLASS_QMP, "the guest powered off");
 	if (r == 0)
+		r = hand_over_offer(e, e->timing.ack_overdue, err);
+	if (r == 0)
 		r = vm_propose(vm, e->peer, "", MC_SEC, err);
 	if (r < 0) {
 		mc_error_wrap(err, "%s was not moved", vm->name);
@@ -276,7 +295,6 @@ static int hand_over(struct epoch *e, struct vm_call *call, struct mc_error *err
 		return r;
 	}
 	/* Decided: our copy is history, whether or not the peer hears of it from us first. */
-	tell(e, WIRE_HANDOVER, e->n, NULL);
 	vm_call_ok(call, json_pack("{s:s, s:I}", "host", e->peer, "generation",
 				 (json_int_t)vm->rec.generation));
 	vm_life_gone(vm, "moved to %s by the administrator", e->peer);
@@ -320,6 +338,8 @@ static void guest_ended(struct epoch *e, struct mc_error *why)
 	vm_watch_guest(vm, false); /* or its pidfd would keep every wait below from waiting */
 	vm_set_state(vm, VM_ROLE_PRIMARY, VM_HOLDING, "%s; handing over to %s", why->msg, e->peer);
 	netbuf_shut(vm->nb, NULL);
+	/* Best effort: a standby that cannot answer is no reason not to make it owner. */
+	hand_over_offer(e, 300 * MC_MSEC, NULL);
 	int r;
 	while ((r = vm_propose(vm, e->peer, "", ASK_FOR, &err)) == -ENOLINK && !vm->quit) {
 		vm_set_alarm(vm, "QEMU ended and %s cannot be made owner: %s", e->peer, err.msg);
@@ -328,8 +348,6 @@ static void guest_ended(struct epoch *e, struct mc_error *why)
 	}
 	if (vm->quit)
 		return;
-	if (r == 0)
-		tell(e, WIRE_HANDOVER, e->acked, NULL);
 	vm_life_gone(vm, "QEMU ended by itself; %s goes on from epoch %llu", e->peer,
 		(unsigned long long)e->acked);
 }

@@ -258,6 +258,16 @@ static int peer_error(struct standby *s, const struct wire_header *h, struct mc_
 	return r ? r : mc_error_set(err, -EREMOTEIO, theirs.cls, "%s: %s", s->primary, theirs.msg);
 }
 
+/* From the moment the primary's vote is decided this is the only copy. */
+static int keep_for_handover(struct standby *s)
+{
+	drop_staged(s);
+	if (s->committed)
+		takeover_keep(s, s->generation + 1);
+	answer(s, WIRE_KEPT, s->committed, 0, NULL);
+	return -ECANCELED;
+}
+
 static int wait_message(struct standby *s, struct wire_header *ret, struct mc_error *err)
 {
 	/* While the keep-alives are out, the data itself is the sign of life, and its silence
@@ -320,8 +330,7 @@ static int receive(struct standby *s, struct mc_error *err)
 		s->discard = true;
 		return -ECANCELED;
 	case WIRE_HANDOVER:
-		s->handover = true;
-		return -ECANCELED;
+		return keep_for_handover(s);
 	case WIRE_ERROR:
 		return peer_error(s, &h, err);
 	default:
@@ -460,7 +469,7 @@ static bool after_stream(struct standby *s, const char *why)
 			continue; /* the facts have changed */
 		case ACT_ACTIVATE:
 			vm_set_record(vm, &rec);
-			take_over(s, s->handover ? "handed over by the administrator" : why);
+			take_over(s, why);
 			return false;
 		case ACT_DESTROY:
 			vm_life_gone(
@@ -538,7 +547,7 @@ void standby_run(struct vm *vm, int fd, const struct link_peer *peer)
 		if (r == -ECANCELED)
 			mc_error_set(&err, r, MC_ECLASS_STATE,
 				s.discard ? "the primary ended the protection"
-					  : "the primary handed over");
+					  : "the primary handed it over");
 		link_lost(&s, &err);
 		drop_staged(&s);
 		go_on = after_stream(&s, err.msg);

@@ -30,7 +30,6 @@ struct standby {
 	struct wire_epoch_digest digest;
 	struct wire_commit counted;
 	uint64_t kept;     /* the generation whose takeover_keep was done, 0 = none */
-	bool handover;     /* the primary says that the record {us, none} is decided */
 	bool operator;     /* `mcctl takeover`: the operator wants it, failover = manual or not */
 	bool discard;      /* the primary ended the protection in order */
 	bool superseded;   /* it offers another one before this was decided */

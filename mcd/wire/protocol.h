@@ -23,9 +23,10 @@ enum wire_type {
 	WIRE_ACK = 9,      /* standby: the whole epoch n is here and verified; digest repeated */
 	WIRE_PROTECTED = 10, /* primary: the record naming you standby is decided (generation) */
 	WIRE_DISCARD = 11, /* primary: protection ends in order; drop the copy */
-	WIRE_HANDOVER = 12,/* primary: the record {you, none} is decided; activate epoch n */
+	WIRE_HANDOVER = 12,/* primary: about to propose {you, none}; keep epoch n, acknowledge nothing more */
 	WIRE_ERROR = 13,   /* either: class + message; the connection ends */
-	WIRE_TYPE_MAX = 13,
+	WIRE_KEPT = 14,    /* standby, to HANDOVER: even an mcd that dies now leaves all that a takeover needs */
+	WIRE_TYPE_MAX = 14,
 };
 
 #define WIRE_HEADER_SIZE 64
