@@ -83,10 +83,12 @@ static void check_hosts(struct daemon *d, json_t *checks)
 
 static void check_timing(struct daemon *d, json_t *checks)
 {
-	char text[160];
+	char text[200];
 	snprintf(text, sizeof text,
-		"suspicion after %.0f ms, worst case from power-off to running %.0f ms",
-		(double)d->timing.suspect_after / 1e6, (double)d->timing.worst_takeover / 1e6);
+		"suspicion after %.0f ms, worst case from power-off to running %.0f ms, the guest "
+		"waits for a live standby that acknowledges nothing %.0f ms",
+		(double)d->timing.suspect_after / 1e6, (double)d->timing.worst_takeover / 1e6,
+		(double)d->timing.ack_overdue / 1e6);
 	add(checks, "takeover time", true, text, "");
 }
 
