@@ -8,6 +8,7 @@ import time
 
 import checker
 import faults
+import plan as plans
 from mclab import Lab, LabError
 from mclab.proc import now, wait_for
 
@@ -28,7 +29,7 @@ class Campaign:
         self.args = args
         self.totals = dict.fromkeys(KINDS, 0)
         self.rounds = self.void = self.other = 0
-        self.lab = self.vm = self.bound = None
+        self.lab = self.vm = self.bound = self.stall = None
         self.in_lab = 0
         self.next_request = None
         self.by_fault = {}
@@ -44,9 +45,9 @@ class Campaign:
         self.lab.start_vm(self.vm, "hostA")
         self.lab.protect(self.vm, "hostA", "hostB")
         self.in_lab, self.next_request = 0, 1
-        self.bound = checker.takeover_bound(self.lab.request("hostA", "check")["checks"])
-        if self.bound is None:
-            raise LabError("mcctl check does not state a bound for a takeover")
+        self.bound, self.stall = checker.bounds(self.lab.request("hostA", "check")["checks"])
+        if self.bound is None or self.stall is None:
+            raise LabError("mcctl check does not state the bounds of a takeover and a stall")
 
     def close_lab(self, failed=False):
         lab, self.lab = self.lab, None
@@ -133,16 +134,16 @@ class Campaign:
         return started, now()
 
     def allowed_outage(self, plan, struck, healed):
-        """Seconds: for one fault a majority stays, so it is the stated bound and what the fault takes
-        by itself; two faults may stop everything until the last of them is healed."""
-        if plan.combined:
-            return (healed - struck) / 1e9 + 2 * self.bound + VOTES_BACK
+        """Seconds: while a majority stays, it is the stated bound and what the fault takes by itself;
+        without one, or with two faults, everything may stop until the last of them is healed."""
+        if plan.combined or plan.faults[0].blocks:
+            return (healed - struck) / 1e9 + 2 * self.bound + VOTES_BACK + \
+                (self.stall if any(f.stalls for f in plan.faults) else 0)
         f = plan.faults[0]
-        return f.outage * self.bound + (min(f.own, self.bound) if not isinstance(f, (faults.QemuStop, faults.Failpoint))
-                                        else f.own)
+        return f.outage * self.bound + (self.stall if f.stalls else 0) + (f.own if f.whole else min(f.own, self.bound))
 
     def round(self, number):
-        plan = faults.Plan(self.args.seed, number, self.args.only)
+        plan = plans.Plan(self.args.seed, number, self.args.only)
         primary = wait_for(self.protected, REPROTECT, lambda: "protected before the round: " + self.describe(), 0.05)
         c = self.cluster(primary)
         frames_log = os.path.join(self.lab.dir, "frames-%d.txt" % number)
@@ -263,7 +264,7 @@ class Campaign:
                     print("round %d: void: %s" % (number, e), flush=True)
                 except LabError as e:
                     self.rounds += 1
-                    self.violation(number, faults.Plan(args.seed, number, args.only),
+                    self.violation(number, plans.Plan(args.seed, number, args.only),
                                    [("not_reprotected", "%s" % e)], self.lab)
                     told = True
                 self.in_lab += 1
@@ -276,7 +277,8 @@ class Campaign:
     def announce(self):
         print("mcctl check states %.0f ms from power-off to running (W); a single fault may cost W and the time it "
               "takes by itself (mcd or failpoint: 2 W);" % (self.bound * 1000))
-        print("two faults: from the first to the last heal + 2 W + %.0f s; the client sees at most twice that + %.1f s "
+        print("where only acknowledgements stay out, %.0f ms more;" % (self.stall * 1000))
+        print("two faults, or no majority: from the first to the last heal + 2 W + %.0f s; the client sees at most twice that + %.1f s "
               "(TCP's retransmission); protection is back within %d s." % (VOTES_BACK, checker.RETRANSMIT, REPROTECT), flush=True)
 
     def conclude(self):
@@ -299,11 +301,11 @@ def main():
     p.add_argument("--list", action="store_true", help="print the rounds without running them")
     p.add_argument("--keep", action="store_true", help="keep the logs of good rounds too")
     args = p.parse_args()
-    if args.only and args.only not in faults.names():
-        p.error("--only takes one of: " + " ".join(faults.names()))
+    if args.only and args.only not in plans.names():
+        p.error("--only takes one of: " + " ".join(plans.names()))
     if args.list:
         for n in range(args.first, args.first + args.rounds):
-            print("round %d: %s" % (n, faults.Plan(args.seed, n, args.only)))
+            print("round %d: %s" % (n, plans.Plan(args.seed, n, args.only)))
         return 0
     try:
         return Campaign(args).run()

@@ -7,13 +7,14 @@ RETRANSMIT = 1.5  # seconds, see silence_allowed()
 RARP = "8035"
 
 
-def takeover_bound(checks):
-    """Seconds from power-off to running at worst, as `mcctl check` states it."""
-    for c in checks:
-        m = re.search(r"to running (\d+(?:\.\d+)?) ms", c.get("detail", ""))
-        if m:
-            return float(m[1]) / 1000
-    return None
+def bounds(checks):
+    """As `mcctl check` states them, in seconds: from power-off to running at worst; and how long the
+    guest waits at worst for a standby whose host lives but which acknowledges nothing."""
+    found = []
+    for pattern in (r"to running (\d+(?:\.\d+)?) ms", r"nothing (\d+(?:\.\d+)?) ms"):
+        m = [m for m in (re.search(pattern, c.get("detail", "")) for c in checks) if m]
+        found.append(float(m[0][1]) / 1000 if m else None)
+    return found
 
 
 def silence_allowed(outage):

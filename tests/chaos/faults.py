@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The faults of the campaign, and the generator that draws a round from its seed.
+"""The faults of the campaign.
 
 A fault is struck, lasts, and is healed.  What it may cost decides with which others it may be
 combined: the campaign must never lose the VM legitimately, as two hosts without power would.
 """
 import os
-import random
+import resource
 import signal
+import time
 
 from mclab.proc import LabError, alive, now, wait_for
 
@@ -25,10 +26,14 @@ class Cluster:
 
 class Fault:
     """costs: the part whose copy of the VM does not survive it.  shifts: the part that may be left
-    out of the next ownership record because of it.  lasts: seconds from strike to heal."""
+    out of the next ownership record because of it ("any": either).  lasts: seconds from strike to
+    heal."""
     costs = shifts = ""
-    outage = 1  # how many worst-case takeovers fit into it, beside `own`
-    own = 0.0   # seconds without service that it takes by itself
+    outage = 1      # how many worst-case takeovers fit into it, beside `own`
+    own = 0.0       # seconds without service that it takes by itself
+    whole = False   # `own` counts in full: nobody can do anything about it
+    stalls = False  # the hosts live, and only acknowledgements stay out
+    blocks = False  # no majority until it is healed
 
     def __init__(self, name, lasts=0.0):
         self.name, self.lasts = name, lasts
@@ -73,6 +78,53 @@ class Cut(Fault):
 
     def heal(self, c):
         c.lab.switch._nft("delete element bridge lab pair " + self._ports(c))
+
+
+class Filter(Fault):
+    """A rule at the switch, on what one host sends another: drops or changes some of it."""
+    n = 0
+
+    def __init__(self, name, ways, rule, lasts):
+        super().__init__(name, lasts)
+        self.pair, self.ways, self.rule = ways[0], ways, rule
+        self.shifts = "any"
+
+    def strike(self, c):
+        Filter.n += 1
+        self.chain = "chaos%d" % Filter.n
+        rules = ['iifname "cl-%s" oifname "cl-%s" %s\n' % (c.host[a], c.host[b], self.rule) for a, b in self.ways]
+        c.lab.switch._nft("table bridge lab {\nchain %s {\ntype filter hook forward priority 1\n%s}\n}\n" % (
+            self.chain, "".join(rules)))
+
+    def heal(self, c):
+        c.lab.switch._nft("flush chain bridge lab %s\ndelete chain bridge lab %s" % (self.chain, self.chain))
+
+
+TO_STANDBY, TO_PRIMARY = ("primary", "standby"), ("standby", "primary")
+PAYLOAD = 32  # bytes of a TCP header, with the time stamps that Linux sends
+WAYS = {"": (TO_STANDBY, TO_PRIMARY), "-to-standby": (TO_STANDBY,), "-to-primary": (TO_PRIMARY,)}
+
+
+def one_way(way, lasts):
+    return Filter("cut" + way, WAYS[way], "drop", lasts)
+
+
+def cut_keepalives(way, lasts):
+    """Beats begin with their magic; the checkpoints and the votes pass."""
+    return Filter("cut-keepalives" + way, WAYS[way], "@th,%d,32 0x4d434b41 drop" % (8 * PAYLOAD), lasts)
+
+
+class Stall(Filter):
+    """What is longer than a vote is a piece of a checkpoint; keep-alives and votes pass."""
+    stalls = True
+
+    def __init__(self, name, action, lasts):
+        super().__init__(name, (TO_STANDBY,), "@nh,16,16 > 1000 " + action, lasts)
+
+
+def corrupt(offset, lasts):
+    """TCP does not see it: between namespaces no checksum is looked at."""
+    return Stall("corrupt-checkpoints", "@th,%d,32 set 0x6d63643f" % (8 * (PAYLOAD + offset)), lasts)
 
 
 class Isolate(Fault):
@@ -120,6 +172,54 @@ class Mcd(Fault):
         c.lab.start_mcd(c.host[self.part])
 
 
+class Starve(Fault):
+    """mcd gets no memory from the kernel any more, as if the host had none, just when it must make
+    another replica: as it goes on with what it has, the hosts lose each other for a moment."""
+    outage = 2
+    stalls = True
+
+    def __init__(self, part, lasts):
+        super().__init__("starve-mcd-" + part, lasts)
+        self.part = part
+        self.costs = "standby" if part == "standby" else ""
+        self.shifts = "standby" if part != "voter" else ""
+
+    def strike(self, c):
+        host = c.lab.hosts[c.host[self.part]]
+        self._pid = host.inner(host.mcd)
+        with open("/proc/%d/statm" % self._pid, encoding="ascii") as f:
+            used = int(f.read().split()[0]) * resource.getpagesize()
+        self._old = resource.prlimit(self._pid, resource.RLIMIT_AS, (used, resource.RLIM_INFINITY))
+        cut = Cut("primary", "standby", 0)
+        cut.strike(c)
+        time.sleep(0.4)
+        cut.heal(c)
+
+    def heal(self, c):
+        if alive(self._pid):
+            resource.prlimit(self._pid, resource.RLIMIT_AS, self._old)
+
+
+class Two(Fault):
+    """Two of the three hosts at once: no majority until they are back, all hold."""
+    blocks = True
+
+    def __init__(self, how, parts, lasts):
+        super().__init__("%s-%s-and-%s" % (how, *parts), lasts)
+        self.shifts = "any"
+        self._faults = [{"poweroff": PowerOff, "freeze": Freeze, "isolate": Isolate,
+                         "kill-mcd": lambda p, t: Mcd("kill", p, t)}[how](p, lasts) for p in parts]
+        self.costs = "".join(f.costs for f in self._faults)  # never both
+
+    def strike(self, c):
+        for f in self._faults:
+            f.strike(c)
+
+    def heal(self, c):
+        for f in self._faults:
+            f.heal(c)
+
+
 class QemuKill(Fault):
     def __init__(self, part):
         super().__init__("kill-qemu-" + part)
@@ -133,6 +233,8 @@ class QemuKill(Fault):
 
 
 class QemuStop(Fault):
+    whole = True
+
     def __init__(self, part, lasts):
         super().__init__("stop-qemu-" + part, lasts)
         self.part = part
@@ -164,7 +266,7 @@ class Failover(Fault):
 class Failpoint(Fault):
     """mcd is started anew with a step at which it kills (or stops) itself, and gets there."""
     outage = 2
-    arming = True
+    whole = True
 
     def __init__(self, part, step, count, action, lasts, trigger=None):
         super().__init__("%s-%s%s" % (action, step, "-by-" + trigger.name if trigger else ""), lasts)
@@ -219,105 +321,3 @@ class Failpoint(Fault):
             c.lab.start_mcd(name)
         if self.trigger:
             self.trigger.heal(c)
-
-
-def _simple(rng):
-    """One fault of each kind, with its random time."""
-    away = lambda: rng.choice((rng.uniform(0.02, 0.4), rng.uniform(0.4, 2.5)))
-    kinds = [lambda p=p: PowerOff(p, rng.uniform(0.3, 2.5)) for p in ("primary", "standby", "voter")]
-    kinds += [lambda a=a, b=b: Cut(a, b, rng.uniform(0.1, 3))
-              for a, b in (("primary", "standby"), ("primary", "voter"), ("standby", "voter"))]
-    kinds += [lambda p=p: Isolate(p, rng.uniform(0.1, 3)) for p in ("primary", "standby")]
-    kinds += [lambda p=p: Freeze(p, rng.choice((rng.uniform(0.1, 0.6), rng.uniform(0.6, 5))))
-              for p in ("primary", "standby", "voter")]
-    kinds += [lambda h=h, p=p: Mcd(h, p, away()) for h in ("kill", "term") for p in ("primary", "standby", "voter")]
-    kinds += [lambda p=p: QemuKill(p) for p in ("primary", "standby")]
-    kinds += [lambda p=p: QemuStop(p, rng.uniform(0.1, 3)) for p in ("primary", "standby")]
-    kinds.append(Failover)
-    return kinds
-
-
-def _failpoint(rng, step):
-    lasts = rng.choice((0.0, rng.uniform(0, 0.4), rng.uniform(0.4, 2)))
-    if step in TAKEOVER_STEPS:
-        # Whoever has won has the only copy: mcd is hung there, not killed.
-        trigger = rng.choice((PowerOff("primary", 0.5), Isolate("primary", 0.5), QemuKill("primary"),
-                              Mcd("kill", "primary", 0.5), Failover()))
-        return Failpoint("standby", step, 1, "stop", lasts, trigger)
-    part = "primary" if step in PRIMARY_STEPS else "standby"
-    action = "kill" if rng.random() < 0.75 else "stop"
-    return Failpoint(part, step, rng.choice((1, 2, rng.randint(3, 25))), action, lasts)
-
-
-def compatible(a, b):
-    """Whether no order of these two can leave the cluster without a copy, or touch one thing twice."""
-    parts = [{getattr(f, "part", None), *getattr(f, "pair", ())} - {None} for f in (a, b)]
-    if a.name == b.name or any(isinstance(f, Failover) for f in (a, b)) and (a.costs or b.costs):
-        return False
-    for one, other in ((a, b), (b, a)):
-        # The copy that is destroyed must not be the one that the other fault leaves.
-        if one.costs and other.shifts and one.costs != other.shifts:
-            return False
-        # A host without power or frozen cannot be handled otherwise at the same time.
-        if isinstance(one, (PowerOff, Freeze)) and getattr(other, "part", None) == one.part:
-            return False
-        if isinstance(one, (PowerOff, Freeze)) and one.part == "primary" and isinstance(other, Failover):
-            return False
-    if isinstance(a, Mcd) and isinstance(b, Mcd) and a.part == b.part:
-        return False
-    if isinstance(a, Isolate) and isinstance(b, Isolate) and a.part == b.part:
-        return False
-    return not (isinstance(a, Failover) and getattr(b, "part", "") == "primary" or
-                isinstance(b, Failover) and getattr(a, "part", "") == "primary") and bool(parts)
-
-
-NAMES = None
-
-
-def names():
-    """What --only takes."""
-    global NAMES
-    if NAMES is None:
-        NAMES = sorted({k().name for k in _simple(random.Random(0))} | {"failpoint", "combination"} |
-                       set(PRIMARY_STEPS + STANDBY_STEPS + TAKEOVER_STEPS))
-    return NAMES
-
-
-class Plan:
-    """One round, made of its number and the seed alone."""
-
-    def __init__(self, seed, number, only=None):
-        rng = random.Random("%d:%d" % (seed, number))
-        self.number, self.wait, self.gap = number, rng.uniform(0.1, 1.0), rng.uniform(0, 1.5)
-        draw = rng.random()
-        kinds = _simple(rng)
-        if only in PRIMARY_STEPS + STANDBY_STEPS + TAKEOVER_STEPS:
-            self.faults = [_failpoint(rng, only)]
-        elif only == "failpoint" or not only and draw < 0.35:
-            self.faults = [_failpoint(rng, rng.choice(PRIMARY_STEPS + STANDBY_STEPS + TAKEOVER_STEPS))]
-        elif only == "combination" or not only and draw < 0.5:
-            while True:
-                self.faults = [rng.choice(kinds)(), rng.choice(kinds)()]
-                if compatible(*self.faults):
-                    break
-        else:
-            while True:
-                self.faults = [rng.choice(kinds)()]
-                if not only or self.faults[0].name == only:
-                    break
-
-    @property
-    def combined(self):
-        return len(self.faults) > 1
-
-    def timeline(self):
-        """[(seconds after the first strike, fault, "strike" or "heal")]"""
-        steps = []
-        for i, f in enumerate(self.faults):
-            at = i * self.gap
-            steps.append((at, i, f, "strike"))
-            steps.append((at + f.lasts, i, f, "heal"))
-        return [(at, f, what) for at, i, f, what in sorted(steps, key=lambda s: (s[0], s[1], s[3] == "heal"))]
-
-    def __str__(self):
-        return " + ".join(map(str, self.faults)) + (" %.2f s later" % self.gap if self.combined else "")
