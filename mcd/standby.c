@@ -404,7 +404,12 @@ static enum decide_ownership ask(struct standby *s, const char *why)
 		transport_close(mc_steal_ptr(s->link));
 		s->link_down_at = mc_now();
 	}
+	/* Decided meanwhile, for whomever: that record is looked at like any other.  Acting under
+	 * one that does not name us would mean to wait for ever for an outcome nobody may ask for.
+	 */
 	struct own_record rec = vm_newest_record(vm);
+	if (rec.generation != s->generation || strcmp(rec.standby, vm->d->cfg.name))
+		return vm_ownership(vm);
 	vm_set_record(vm, &rec);
 	vm_set_state(vm, VM_ROLE_STANDBY, VM_TAKING_OVER, "%s; asking for ownership", why);
 	takeover_keep(s, vm->rec.generation + 1); /* before the first word: it may win at once */

@@ -156,7 +156,16 @@ static bool entitled(struct vm *vm, uint64_t generation)
 	struct own_record rec;
 	while (!vm->quit) {
 		int r = voter_current(vm->d->voter, vm->name, mc_now() + MC_SEC, &rec, &err);
-		if (r == 0) {
+		/* The former mcd asked as the standby of a decided record, which may not be on a
+		 * disk of this majority yet: who does not know it cannot say that the image is not
+		 * needed. */
+		if (r == 0 && rec.generation + 1 < generation) {
+			mc_error_set(&err, -EAGAIN, MC_ECLASS_STATE,
+				"the voters that answer know generation %llu, and not %llu, which "
+				"named this host the standby",
+				(unsigned long long)rec.generation,
+				(unsigned long long)generation - 1);
+		} else if (r == 0) {
 			vm_learned(vm, &rec);
 			vm_set_record(vm, &rec);
 			if (rec.generation + 1 != generation || strcmp(rec.standby, self))
