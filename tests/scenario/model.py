@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The protocol's model holds, and each of its mutations is caught (tests/model, failover/README.md)."""
+import os
+import sys
+
+RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../model/run")
+
+if __name__ == "__main__":
+    # It prints a line for each variant, or why it is skipped, and ends with the status of a scenario.
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-B", RUN, "--tap"] + ["--quick"] * bool(os.environ.get("MCD_QUICK")))
