@@ -10,15 +10,17 @@
 #include <stdint.h>
 
 struct journal_entry {
-	uint16_t disk;
+	uint16_t disk;      /* index in the ids given to journal_open or journal_replay */
 	uint16_t type;      /* DISK_WRITE, DISK_ZERO, DISK_TRIM */
 	uint64_t offset, length;
 	const void *data;   /* NULL but for DISK_WRITE */
 };
 
 struct journal;
-/* Creates or opens the file (0600); the directory is fsynced. */
-int journal_open(const char *path, struct journal **ret, struct mc_error *err);
+/* Creates or opens the file (0600); the directory is fsynced.  The file names disks by their ids: between
+ * a crash and the replay an administrator may have reordered them. */
+int journal_open(const char *path, const char *const *ids, size_t n_ids, struct journal **ret,
+	struct mc_error *err);
 void journal_close(struct journal *j);
 /* A new epoch replaces the former one, which must have been applied and flushed. */
 int journal_begin(struct journal *j, uint64_t generation, uint64_t epoch, struct mc_error *err);
@@ -29,7 +31,8 @@ int journal_seal(struct journal *j, struct mc_error *err);
 int journal_clear(struct journal *j, struct mc_error *err);
 
 typedef int (*journal_fn)(void *ctx, const struct journal_entry *e, struct mc_error *err);
-/* Calls fn for each entry of a sealed epoch, after all of it was verified; an unfinished or empty one is none
- * (*ret_epoch = 0).  Never trusts a length. -EBADMSG is for a file that is no journal at all. */
-int journal_replay(const char *path, journal_fn fn, void *ctx, uint64_t *ret_generation, uint64_t *ret_epoch,
-	struct mc_error *err);
+/* Calls fn for each entry of a sealed epoch, after all of it was verified; an unfinished, empty or missing
+ * one is none (*ret_epoch = 0).  Never trusts a length. -EBADMSG is for a file that is no journal at all;
+ * -ENODEV, class ConfigError, for one that has writes of a disk that is not among the ids. */
+int journal_replay(const char *path, const char *const *ids, size_t n_ids, journal_fn fn, void *ctx,
+	uint64_t *ret_generation, uint64_t *ret_epoch, struct mc_error *err);

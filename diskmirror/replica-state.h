@@ -18,9 +18,12 @@ struct replica_state {
 	enum replica_trust trust;
 	uint64_t generation;
 	char primary[64];
+	char boot[40]; /* not empty: WHOLE only until this host starts anew (durability `none`) */
 };
 
 /* A missing file is REPLICA_NONE.  -EBADMSG: damaged; name it and say what to do. */
 int replica_state_load(const char *path, struct replica_state *ret, struct mc_error *err);
 int replica_state_save(const char *path, const struct replica_state *s, struct mc_error *err);
+/* The running kernel's boot id, for replica_state.boot. */
+int replica_state_boot(char ret[40], struct mc_error *err);
 const char *replica_trust_name(enum replica_trust t);

@@ -26,6 +26,7 @@ struct replica_config {
 	uint64_t budget;          /* bytes of held writes in memory */
 	enum disk_durability durability;
 	uint64_t generation;      /* the session's, must be the HELLO's */
+	const char *primary;      /* its name, for the state file; NULL: unknown */
 	void (*broken)(void *ctx); /* once, from the receiving thread: the link or a disk failed */
 	void *ctx;
 };
