@@ -14,6 +14,7 @@
 struct socket_link {
 	struct disklink link;
 	int fd;
+	int send_error; /* the sending thread's: part of a message is out, nothing can follow it */
 };
 
 #define IOV_AT_ONCE 64
@@ -81,18 +82,15 @@ static int send_some(int fd, struct iovec *v, size_t n, uint64_t deadline)
 
 static int socket_send(struct disklink *l, const struct iovec *iov, size_t n, uint64_t deadline)
 {
-	for (size_t at = 0; at < n; at += IOV_AT_ONCE) {
+	struct socket_link *s = of(l);
+	for (size_t at = 0; at < n && !s->send_error; at += IOV_AT_ONCE) {
 		struct iovec v[IOV_AT_ONCE];
 		size_t k = n - at < IOV_AT_ONCE ? n - at : IOV_AT_ONCE;
 		memcpy(v, iov + at, k * sizeof *v);
-		int r = send_some(of(l)->fd, v, k, deadline);
-		if (r < 0) {
-			/* Part of a message may be out: nothing can follow it. */
-			shutdown(of(l)->fd, SHUT_RDWR);
-			return r;
-		}
+		/* No shutdown here: the other thread would report that, and not the cause. */
+		s->send_error = send_some(s->fd, v, k, deadline);
 	}
-	return 0;
+	return s->send_error;
 }
 
 /* A message that has begun gets as long as its bytes keep coming. */
@@ -121,12 +119,8 @@ static int socket_recv(struct disklink *l, void *buf, size_t len, uint64_t deadl
 		int r = wait_ready(fd, POLLIN, got ? grace(deadline) : deadline);
 		if (r < 0)
 			return r;
-		if (r == 0 && !got)
-			return -ETIMEDOUT;
-		if (r == 0) {
-			shutdown(fd, SHUT_RDWR);
-			return -ECONNRESET;
-		}
+		if (r == 0)
+			return got ? -ECONNRESET : -ETIMEDOUT;
 	}
 	return 0;
 }

@@ -14,7 +14,8 @@ struct disklink;
 #define DISKLINK_GRACE (10ull * 1000 * 1000 * 1000) /* ns */
 
 struct disklink_ops {
-	/* All of it, or an error; -ETIMEDOUT at the deadline (the link is broken then). */
+	/* All of it, or an error; -ETIMEDOUT at the deadline (the link is broken then: every later send
+	 * fails, and the caller should shut it). */
 	int (*send)(struct disklink *l, const struct iovec *iov, size_t n, uint64_t deadline);
 	/* Exactly len bytes. -ENODATA: the peer closed before the first; -ECONNRESET; -ETIMEDOUT with nothing
 	 * consumed if not even the first byte came by the deadline.  Once the first came the deadline does not

@@ -88,16 +88,22 @@ static bool take_hello(struct fake_standby *f)
 	return true;
 }
 
+/* The synchronisation is over; the sum so far was its own. */
+static void start_epochs(struct fake_standby *f, uint64_t epoch)
+{
+	f->epoch = epoch;
+	f->sum = (struct disk_epoch_sum){ 0 };
+	disk_digest_init(&f->digest, f->hello.generation, epoch);
+}
+
 static void take_end(struct fake_standby *f, const struct disk_header *h, const uint8_t *payload)
 {
 	struct disk_epoch_sum s;
+	if (f->epoch == 0)
+		start_epochs(f, h->epoch); /* the first one is empty */
 	f->sum.digest = f->digest.h;
 	if (disk_get_sum(payload, h->length, &s, NULL) < 0 || memcmp(&s, &f->sum, sizeof s))
 		complain(f, "the sum of epoch %llu is wrong", (unsigned long long)h->epoch);
-	if (f->epoch == 0) { /* an epoch without a write */
-		disk_digest_init(&f->digest, f->hello.generation, h->epoch);
-		f->epoch = h->epoch;
-	}
 	if (h->epoch != f->epoch || h->epoch >= EPOCHS_MAX) {
 		complain(f, "END of epoch %llu, not %llu", (unsigned long long)h->epoch,
 			(unsigned long long)f->epoch);
@@ -114,11 +120,8 @@ static void take_end(struct fake_standby *f, const struct disk_header *h, const 
 static void take_write(struct fake_standby *f, const struct disk_header *h, const uint8_t *header,
 	const uint8_t *payload)
 {
-	if (h->epoch && !f->epoch) {
-		f->epoch = h->epoch;
-		disk_digest_init(&f->digest, f->hello.generation, f->epoch);
-		f->sum = (struct disk_epoch_sum){ 0 };
-	}
+	if (h->epoch && !f->epoch)
+		start_epochs(f, h->epoch);
 	if (h->epoch != f->epoch)
 		complain(f, "a write of epoch %llu in %llu", (unsigned long long)h->epoch,
 			(unsigned long long)f->epoch);
