@@ -176,7 +176,19 @@ static int check_machine(struct standby *s, struct mc_error *err)
 int standby_launch(struct standby *s, struct mc_error *err)
 {
 	int r = vm_launch(s->vm, true, LAUNCH_WAIT, err);
-	return r < 0 ? r : guest_require(s->vm->guest, err);
+	if (r == 0)
+		r = guest_require(s->vm->guest, err);
+	s->has_roms = false;
+	return r < 0 || !s->roms.n ? r : setup_put_roms(s, err);
+}
+
+int setup_put_roms(struct standby *s, struct mc_error *err)
+{
+	if (s->has_roms)
+		return 0;
+	int r = roms_write(guest_qmp(s->vm->guest), guest_pid(s->vm->guest), &s->roms, err);
+	s->has_roms = r == 0;
+	return r;
 }
 
 int setup_standby(struct standby *s, int fd, const struct link_peer *peer, struct mc_error *err)
@@ -226,6 +238,7 @@ void setup_free(struct standby *s)
 		if (s->replica[i])
 			munmap(s->replica[i], s->sizes[i]);
 	slab_pool_free(s->pool);
+	roms_clear(&s->roms);
 	free(s->devices);
 	free(s->staged_devices);
 }

@@ -19,6 +19,8 @@ void setup_zero(struct standby *s, uint32_t block, uint64_t off, uint64_t len);
 void setup_publish(struct standby *s, uint64_t apply_ns);
 
 /* The record of this session, or a later one, is what we act under: named_standby saw it. */
+/* Gives the waiting QEMU its firmware, once it is all here. */
+int setup_put_roms(struct standby *s, struct mc_error *err);
 bool setup_named(const struct standby *s);
 
 /* Serves what waits on the VM's bell: verbs, QEMU's end (restarted). True: look at the facts of

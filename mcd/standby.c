@@ -230,13 +230,41 @@ static int sync_slab(struct standby *s, const struct wire_header *h, struct mc_e
 	return r;
 }
 
+/* A block of firmware: into the QEMU that waits, and kept for those that may have to replace it. */
+static int receive_rom(struct standby *s, const struct wire_header *h, struct mc_error *err)
+{
+	_cleanup_free_ uint8_t *buf = malloc(h->length + 1);
+	char id[RAMBLOCK_ID_MAX + 1];
+	size_t at;
+	if (!buf)
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for the firmware");
+	int r = setup_recv_payload(s, buf, mc_now() + PAYLOAD_WAIT, err);
+	if (r == 0 && s->committed)
+		r = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL, "firmware after a committed epoch");
+	if (r == 0)
+		r = wire_get_rom(buf, h->length, id, &at, err);
+	if (r < 0)
+		return r;
+	uint8_t *data = malloc(h->length - at);
+	if (!data)
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for the firmware");
+	memcpy(data, buf + at, h->length - at);
+	return roms_add(&s->roms, id, data, h->length - at, err);
+}
+
 static int named_standby(struct standby *s, struct mc_error *err)
 {
 	struct vm *vm = s->vm;
 	struct own_record rec = vm_newest_record(vm);
-	if (rec.generation < s->generation &&
-		voter_current(vm->d->voter, vm->name, mc_now() + MC_SEC, &rec, NULL) == 0)
-		vm_learned(vm, &rec);
+	uint64_t deadline = mc_now() + MC_SEC;
+	/* The primary tells us as soon as it has won: a majority without it may not know yet. */
+	while (rec.generation < s->generation && mc_now() < deadline) {
+		if (voter_current(vm->d->voter, vm->name, deadline, &rec, NULL) == 0)
+			vm_learned(vm, &rec);
+		rec = vm_newest_record(vm);
+		if (rec.generation < s->generation)
+			vm_wait(vm, mc_now() + 5 * MC_MSEC);
+	}
 	if (rec.generation != s->generation || strcmp(rec.standby, vm->d->cfg.name))
 		return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
 			"the primary says that generation %llu names this host its standby, but "
@@ -315,8 +343,11 @@ static int receive(struct standby *s, struct mc_error *err)
 	switch (h.type) {
 	case WIRE_SYNC:
 		return sync_slab(s, &h, err);
+	case WIRE_ROM:
+		return receive_rom(s, &h, err);
 	case WIRE_SYNC_END:
-		return answer(s, WIRE_SYNC_OK, 0, 0, err);
+		r = setup_put_roms(s, err);
+		return r < 0 ? r : answer(s, WIRE_SYNC_OK, 0, 0, err);
 	case WIRE_SLAB:
 		failpoint("STAGE");
 		return stage_slab(s, &h, err);

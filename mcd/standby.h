@@ -2,6 +2,7 @@
 /* The standby's half of a protected VM. Everything belongs to the VM's thread. */
 #pragma once
 #include "failover/timing.h"
+#include "mcd/guest/roms.h"
 #include "mcd/slab.h"
 #include "mcd/vm.h"
 #include "mcd/wire/transport.h"
@@ -16,6 +17,7 @@ struct standby {
 	uint64_t generation;    /* of the record that names us standby */
 	uint8_t *replica[RAMBLOCKS_MAX]; /* our mappings of the memfds QEMU maps as guest RAM */
 	uint64_t sizes[RAMBLOCKS_MAX];
+	struct roms roms; /* for every QEMU that is to wait here */
 
 	/* slot one: the last committed epoch. Its RAM is in the replica. */
 	uint64_t committed; /* 0 = none yet */
@@ -30,6 +32,7 @@ struct standby {
 	struct wire_epoch_digest digest;
 	struct wire_commit counted;
 	uint64_t kept;     /* the generation whose takeover_keep was done, 0 = none */
+	bool has_roms;     /* the waiting QEMU was given them */
 	bool operator;     /* `mcctl takeover`: the operator wants it, failover = manual or not */
 	bool discard;      /* the primary ended the protection in order */
 	bool superseded;   /* it offers another one before this was decided */

@@ -4,8 +4,10 @@
  * until the rest fits one epoch.  The standby applies each slab at once: there is no committed
  * image yet that could be torn.
  */
+#include "common/cleanup.h"
 #include "common/clock.h"
 #include "mcd/epoch.h"
+#include "mcd/guest/roms.h"
 
 #include <errno.h>
 #include <string.h>
@@ -228,11 +230,44 @@ static int collect_stopped(struct epoch *e, struct mc_error *err)
 	return r;
 }
 
+/* The firmware: once, it never changes. */
+static int send_roms(struct epoch *e, struct mc_error *err)
+{
+	struct guest *g = e->vm->guest;
+	struct roms roms = {0};
+	_Static_assert(ROM_BYTES_MAX + WIRE_ROM_FIXED + RAMBLOCK_ID_MAX <= WIRE_ROM_MAX, "a ROM is one message");
+	int r = roms_read(guest_qmp(g), guest_pid(g), &roms, err);
+	for (size_t i = 0; r == 0 && i < roms.n; i++) {
+		const struct rom *rom = &roms.v[i];
+		_cleanup_free_ uint8_t *buf = malloc(WIRE_ROM_FIXED + RAMBLOCK_ID_MAX + rom->size);
+		if (!buf) {
+			r = mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for the firmware");
+			break;
+		}
+		size_t len = wire_put_rom(buf, WIRE_ROM_FIXED + RAMBLOCK_ID_MAX, rom->id);
+		memcpy(buf + len, rom->data, rom->size);
+		len += rom->size;
+		struct wire_header h = {
+			.type = WIRE_ROM,
+			.generation = e->generation,
+			.length = len,
+			.digest = XXH3_64bits(buf, len),
+		};
+		r = transport_post(e->link, &h, buf, err);
+		if (r == 0)
+			r = transport_flush(e->link, mc_now() + e->timing.ack_overdue, err);
+	}
+	roms_clear(&roms);
+	return r;
+}
+
 int sync_rounds(struct epoch *e, struct vm_call *call, struct mc_error *err)
 {
 	struct sync s = {.e = e, .call = call};
 	uint64_t last = UINT64_MAX;
-	int r = slab_get(e->pool, &s.slab, err);
+	int r = send_roms(e, err);
+	if (r == 0)
+		r = slab_get(e->pool, &s.slab, err);
 	for (;;) {
 		if (r == 0)
 			r = collect_stopped(e, err);

@@ -137,7 +137,7 @@ static bool ends_with(const char *s, const char *end)
 bool ramblocks_is_rom(const struct ramblock_line *l)
 {
 	/* "/rom@...": files that QEMU hands to the firmware (ACPI tables), made anew at each reset.
-	 * "*.rom": pc.rom and the option ROMs of PCI cards. */
+	 * "*.rom": pc.rom and the option ROMs of PCI cards.  The firmware itself: roms.c. */
 	return l->read_only || !strncmp(l->id, "/rom@", 5) || ends_with(l->id, ".rom") ||
 	       !strcmp(l->id, "pc.bios") || !strcmp(l->id, "isa-bios") ||
 	       !strcmp(l->id, "pc.isa-bios");

@@ -26,7 +26,7 @@ struct ramblocks {
 };
 
 /* Asks QEMU for its blocks (info ramblock, query-memdev), finds the shared ones in /proc/PID and
- * maps them.  Read-only ROM blocks are left out; any other block that is not shared memory is
+ * maps them.  Read-only ROM blocks are left out (but see roms.h); any other block that is not shared memory is
  * refused (class GuestUnsuitable). */
 int ramblocks_open(struct qmp *q, pid_t pid, struct ramblocks *ret, struct mc_error *err);
 void ramblocks_close(struct ramblocks *b);

@@ -21,7 +21,7 @@
  *
  * Validity of a header, in this order: (1) magic, (2) version, (3) checksum, (4) known type,
  * (5) MBZ fields, (6) length at most SLAB_SIZE for SLAB and SYNC, WIRE_DEVICES_MAX for DEVICES,
- * WIRE_CONTROL_MAX for the rest, (7) no payload in an ACK, the digest of nothing in all
+ * WIRE_ROM_MAX for ROM, WIRE_CONTROL_MAX for the rest, (7) no payload in an ACK, the digest of nothing in all
  * others without one.
  *
  * Payloads:
@@ -52,6 +52,12 @@
  *		 0  4  errno (1..4095)        8  n  class, printable ASCII without blanks
  *		 4  2  length n of the class     m  message, no NUL
  *		 6  2  length m of the message
+ *
+ *	ROM: firmware
+ *		 0  2  length n of the id (1..RAMBLOCK_ID_MAX)
+ *		 2  6  MBZ
+ *		 8  n  id, printable ASCII without blanks
+ *		    m  content, in whole pages, not 0
  *
  *	SYNC_END, SYNC_OK, ACK, PROTECTED, DISCARD, HANDOVER: none
  */
@@ -94,6 +100,8 @@ uint64_t wire_length_max(uint16_t type)
 		return SLAB_SIZE;
 	case WIRE_DEVICES:
 		return WIRE_DEVICES_MAX;
+	case WIRE_ROM:
+		return WIRE_ROM_MAX;
 	case WIRE_ACK:
 		return 0;
 	default:
@@ -295,6 +303,37 @@ int wire_get_commit(const uint8_t *buf, size_t len, struct wire_commit *ret, str
 		return refuse(err, "A COMMIT counts an impossible %llu bytes of device state",
 			(unsigned long long)c.device_bytes);
 	*ret = c;
+	return 0;
+}
+
+size_t wire_put_rom(uint8_t *buf, size_t cap, const char *id)
+{
+	size_t n = strlen(id);
+	assert(n >= 1 && n <= RAMBLOCK_ID_MAX);
+	if (cap < WIRE_ROM_FIXED + n)
+		return 0;
+	memset(buf, 0, WIRE_ROM_FIXED);
+	put_le16(buf, (uint16_t)n);
+	memcpy(buf + WIRE_ROM_FIXED, id, n);
+	return WIRE_ROM_FIXED + n;
+}
+
+int wire_get_rom(const uint8_t *buf, size_t len, char ret_id[RAMBLOCK_ID_MAX + 1], size_t *ret_at,
+	struct mc_error *err)
+{
+	size_t n = len < WIRE_ROM_FIXED ? 0 : get_le16(buf);
+	if (len < WIRE_ROM_FIXED || n > RAMBLOCK_ID_MAX || n > len - WIRE_ROM_FIXED)
+		return refuse(err, "The id of a ROM does not fit");
+	if (get_le16(buf + 2) || get_le32(buf + 4))
+		return refuse(err, "A ROM has unknown flags");
+	if (!is_name(buf + WIRE_ROM_FIXED, n))
+		return refuse(err, "The id of a ROM is not a name");
+	size_t at = WIRE_ROM_FIXED + n;
+	if (len == at || (len - at) % WIRE_PAGE_SIZE)
+		return refuse(err, "A ROM has %zu bytes, not whole pages", len - at);
+	memcpy(ret_id, buf + WIRE_ROM_FIXED, n);
+	ret_id[n] = '\0';
+	*ret_at = at;
 	return 0;
 }
 

@@ -26,7 +26,9 @@ enum wire_type {
 	WIRE_HANDOVER = 12,/* primary: about to propose {you, none}; keep epoch n, acknowledge nothing more */
 	WIRE_ERROR = 13,   /* either: class + message; the connection ends */
 	WIRE_KEPT = 14,    /* standby, to HANDOVER: even an mcd that dies now leaves all that a takeover needs */
-	WIRE_TYPE_MAX = 14,
+	WIRE_ROM = 15,     /* primary, before the first SYNC: a block of firmware, which no reset of a
+	                    * standby's QEMU would bring back */
+	WIRE_TYPE_MAX = 15,
 };
 
 #define WIRE_HEADER_SIZE 64
@@ -51,7 +53,9 @@ struct wire_range {
 #define WIRE_RANGE_ZERO 1u
 
 #define WIRE_DEVICES_MAX (64u << 20) /* bytes of device state */
-#define WIRE_CONTROL_MAX (64u << 10) /* payload of every other message than SLAB, SYNC, DEVICES */
+#define WIRE_ROM_MAX     (16u << 20) /* payload of a ROM */
+#define WIRE_ROM_FIXED   8           /* bytes before its id */
+#define WIRE_CONTROL_MAX (64u << 10) /* payload of every other message than SLAB, SYNC, DEVICES, ROM */
 
 #define WIRE_PAGE_SIZE 4096u          /* sizes, offsets and lengths of RAM are multiples of it */
 #define WIRE_DELAY_MIN 1000000ull     /* 1 ms, as in the configuration */
@@ -84,6 +88,11 @@ size_t wire_put_hello(uint8_t *buf, size_t cap, const struct wire_hello *h);
 int wire_get_hello(const uint8_t *buf, size_t len, struct wire_hello *ret, struct mc_error *err);
 size_t wire_put_commit(uint8_t *buf, size_t cap, const struct wire_commit *c);
 int wire_get_commit(const uint8_t *buf, size_t len, struct wire_commit *ret, struct mc_error *err);
+/* What stands before the content of a ROM; returns its length. */
+size_t wire_put_rom(uint8_t *buf, size_t cap, const char *id);
+/* Where the content begins, which is the rest. */
+int wire_get_rom(const uint8_t *buf, size_t len, char ret_id[RAMBLOCK_ID_MAX + 1], size_t *ret_at,
+	struct mc_error *err);
 size_t wire_put_error(uint8_t *buf, size_t cap, const struct mc_error *e);
 /* Fills `ret` with the peer's class and message. */
 int wire_get_error(const uint8_t *buf, size_t len, struct mc_error *ret, struct mc_error *err);

@@ -123,7 +123,8 @@ static void each_type_has_its_length_limit(void **state)
 {
 	for (uint16_t type = 1; type <= WIRE_TYPE_MAX; type++) {
 		uint64_t max = type == WIRE_SLAB || type == WIRE_SYNC ? SLAB_SIZE
-			: type == WIRE_DEVICES ? WIRE_DEVICES_MAX : type == WIRE_ACK ? 0 : WIRE_CONTROL_MAX;
+			: type == WIRE_DEVICES ? WIRE_DEVICES_MAX
+			: type == WIRE_ROM ? WIRE_ROM_MAX : type == WIRE_ACK ? 0 : WIRE_CONTROL_MAX;
 		struct wire_header in = { .type = type, .length = max }, out;
 		struct mc_error err = MC_ERROR_INIT;
 		uint8_t buf[WIRE_HEADER_SIZE];
@@ -366,6 +367,47 @@ static void epoch_digest_depends_on_everything(void **state)
 	assert_int_not_equal(d, digest_of(1, 5, length, 2));
 }
 
+static void rom_comes_back_as_it_went(void **state)
+{
+	uint8_t buf[8 + 7 + 4096];
+	char id[RAMBLOCK_ID_MAX + 1] = "";
+	size_t at = 0;
+
+	memset(buf, 'x', sizeof buf);
+	assert_int_equal(wire_put_rom(buf, 14, "pc.bios"), 0);
+	assert_int_equal(wire_put_rom(buf, sizeof buf, "pc.bios"), 15);
+	assert_int_equal(wire_get_rom(buf, sizeof buf, id, &at, NULL), 0);
+	assert_string_equal(id, "pc.bios");
+	assert_int_equal(at, 15);
+}
+
+static void impossible_roms_are_refused(void **state)
+{
+	static const struct { size_t len; int at; uint8_t byte; const char *word; } bad[] = {
+		{ 0, 0, 7, "does not fit" },
+		{ 7, 0, 7, "does not fit" },
+		{ 14, 0, 7, "does not fit" },
+		{ 15, 0, 7, "whole pages" },
+		{ 15 + 4095, 0, 7, "whole pages" },
+		{ 15 + 4096, 1, 2, "does not fit" },
+		{ 15 + 4096, 0, 0, "not a name" },
+		{ 15 + 4096, 9, ' ', "not a name" },
+		{ 15 + 4096, 2, 1, "flags" },
+		{ 15 + 4096, 7, 1, "flags" },
+	};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		uint8_t buf[15 + 4096] = { 0 };
+		char id[RAMBLOCK_ID_MAX + 1] = "same";
+		size_t at = 99;
+		struct mc_error err = MC_ERROR_INIT;
+		wire_put_rom(buf, sizeof buf, "pc.bios");
+		buf[bad[i].at] = bad[i].byte;
+		assert_refused(wire_get_rom(buf, bad[i].len, id, &at, &err), &err, bad[i].word);
+		assert_string_equal(id, "same");
+		assert_int_equal(at, 99);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -375,6 +417,8 @@ int main(void)
 		cmocka_unit_test(header_of_another_version_names_the_cure),
 		cmocka_unit_test(header_fields_out_of_range_are_refused),
 		cmocka_unit_test(each_type_has_its_length_limit),
+		cmocka_unit_test(rom_comes_back_as_it_went),
+		cmocka_unit_test(impossible_roms_are_refused),
 		cmocka_unit_test(hello_round_trips),
 		cmocka_unit_test(hello_cut_or_stretched_anywhere_is_refused),
 		cmocka_unit_test(hello_fields_out_of_range_are_refused),
