@@ -28,10 +28,8 @@ static bool panicked(struct vm *vm, bool stopped_by_us)
 	if (!strcmp(policy, "stop"))
 		return true;
 	if (!strcmp(policy, "hold")) {
-		vm_set_alarm(vm,
-			"the guest of %s panicked and is kept, stopped, for you to look at; then "
-			"'mcctl stop %s --force'",
-			vm->name, vm->name);
+		vm->panicked = true;
+		vm_clear_alarm(vm);
 		return false;
 	}
 	int r = guest_reset(vm->guest, COMMAND_WAIT, &err);
@@ -49,6 +47,10 @@ enum guest_event vm_guest_events(struct vm *vm, bool stopped_by_us)
 	while ((ev = guest_next_event(vm->guest)) != GUEST_EVENT_NONE) {
 		if (ev == GUEST_EVENT_PANICKED && panicked(vm, stopped_by_us))
 			ev = GUEST_EVENT_SHUTDOWN;
+		if (vm->panicked && (ev == GUEST_EVENT_RESET || ev == GUEST_EVENT_RESUMED)) {
+			vm->panicked = false; /* its administrator has seen it */
+			vm_clear_alarm(vm);
+		}
 		if (ev == GUEST_EVENT_RESET) {
 			log_notice("%s: the guest was reset", vm->name);
 			vm_emit(vm, "GUEST_RESET", NULL);

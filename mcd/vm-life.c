@@ -154,7 +154,7 @@ void vm_teardown(struct vm *vm)
 	memset(&vm->plan, 0, sizeof vm->plan);
 	config_vm_free(vm->cfg);
 	vm->cfg = NULL;
-	vm->paused_by_us = false;
+	vm->paused_by_us = vm->panicked = false;
 }
 
 enum dirty_backend vm_dirty_backend(const struct vm *vm)
@@ -305,6 +305,10 @@ static int start(struct vm *vm, bool force, struct mc_error *err)
 		r = vm_launch(vm, false, LAUNCH_WAIT, err);
 		if (r == 0)
 			r = netbuf_pass(vm->nb, err);
+		/* It may have run on another host: the switches still send its frames there, and a
+		 * guest with a fixed address says nothing before it is spoken to. */
+		if (r == 0)
+			r = netbuf_announce(vm->nb, err);
 		if (r < 0) {
 			vm_life_stopped(vm, "QEMU could not be started");
 			return r;

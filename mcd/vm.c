@@ -328,6 +328,13 @@ void vm_set_alarm(struct vm *vm, const char *fmt, ...)
 
 void vm_clear_alarm(struct vm *vm)
 {
+	if (vm->panicked) {
+		vm_set_alarm(vm,
+			"the guest of %s panicked and is kept, stopped, for you to look at; then "
+			"'mcctl stop %s --force'",
+			vm->name, vm->name);
+		return;
+	}
 	pthread_mutex_lock(&vm->lock);
 	vm->pub.alarm[0] = 0;
 	pthread_mutex_unlock(&vm->lock);

@@ -111,6 +111,7 @@ struct vm {
 	char want_peer[LINK_NAME_MAX + 1]; /* protect again with this host once it is back; "" = not wanted */
 	uint64_t retry_at, retry_pause;    /* when, and how long to wait after the next failure */
 	bool paused_by_us; /* the guest is stopped and it was us */
+	bool panicked;     /* it panicked and is kept stopped: no good news ends that alarm */
 	bool quit;         /* WAKE_QUIT was taken: return from everything */
 };
 
@@ -147,7 +148,7 @@ void vm_set_state(struct vm *vm, enum vm_role role, enum vm_state state, const c
 void vm_set_peer(struct vm *vm, const char *peer);
 void vm_set_record(struct vm *vm, const struct own_record *rec);
 void vm_set_alarm(struct vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void vm_clear_alarm(struct vm *vm);
+void vm_clear_alarm(struct vm *vm); /* to the one of a panicked guest, while there is such a guest */
 void vm_emit(struct vm *vm, const char *event, json_t *data); /* adds "vm"; steals data (may be NULL) */
 
 /* The record we act under against the newest one we have been told of. */
