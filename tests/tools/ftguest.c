@@ -161,12 +161,13 @@ static void do_line(struct conn *c, char *line)
 		answer(c, "ERR unknown request\n");
 }
 
-/* The machine's end as the guest's own wish.  What was sent is on its way to the NIC by then: a
- * virtio NIC is told of a frame within send(). */
+/* The machine's end as the guest's own wish.  A virtio NIC is told of a frame within send(), but
+ * QEMU takes it a moment later, and a reset throws away what it has not taken. */
 static void leave(void)
 {
 	int fd;
 
+	usleep(10000);
 	if (leaving == REBOOT)
 		reboot(RB_AUTOBOOT);
 	else if (leaving == POWEROFF)

@@ -22,11 +22,11 @@ class Vm:
     """dirty: bytes written each 100 ms, in turn over `region` MB."""
 
     def __init__(self, name, image, number=1, dirty=0, region=64, memory=256, delay=None, options=(),
-                 accel="tcg", max_buffer=None):
+                 accel="tcg", max_buffer=None, on_panic=None):
         self.name, self.image, self.dirty, self.region, self.memory = name, image, dirty, region, memory
         self.mac = "52:54:00:77:01:%02x" % number
         self.address = "10.77.1.%d" % number
-        self.delay, self.max_buffer = delay, max_buffer
+        self.delay, self.max_buffer, self.on_panic = delay, max_buffer, on_panic
         self.options, self.accel = list(options), accel
 
     def command(self):
@@ -34,13 +34,16 @@ class Vm:
         kernel, initrd = self.image
         append = "console=ttyS0 quiet panic=-1 ft.ip=%s/16 ft.dirty=%d ft.period=100 ft.region=%d" % (
             self.address, self.dirty, self.region)
+        panic = ["-device pvpanic"] if self.on_panic else []
+        if panic:
+            append += " ft.pvpanic"
         return ["qemu-system-x86_64", "-accel %s" % self.accel, "-machine q35", "-m %dM" % self.memory,
                 "-nodefaults -no-user-config -vga none -display none",
                 "-kernel %s" % kernel, "-initrd %s" % initrd, '-append "%s"' % append,
                 "-serial file:/run/lab/log/%s.serial" % self.name,
                 # a socket of the administrator's own, beside those that mcd adds
                 "-qmp unix:/run/lab/run/%s-user.qmp,server=on,wait=off" % self.name,
-                "-device virtio-net-pci,netdev=net0,mac=%s" % self.mac] + self.options
+                "-device virtio-net-pci,netdev=net0,mac=%s" % self.mac] + panic + self.options
 
     def config(self):
         # One group a line: INI readers have a longest line.
@@ -49,6 +52,8 @@ class Vm:
             lines.append("delay = " + self.delay)
         if self.max_buffer:
             lines.append("max-buffer = " + self.max_buffer)
+        if self.on_panic:
+            lines.append("on-panic = " + self.on_panic)
         return "\n".join(lines + ["", "[nic net0]", "bridge = br0", ""])
 
     def serial(self, host):
