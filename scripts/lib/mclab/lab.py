@@ -128,11 +128,14 @@ class Lab:
     def start_mcd(self, *names, wait=True, env=None):
         """Starts mcd on these hosts (default: all) and subscribes to its events."""
         more = env or {}
+        asan = "detect_leaks=1:abort_on_error=0"
+        if "LD_PRELOAD" in more:
+            asan += ":verify_asan_link_order=0"
         program = self.tool("mcd/mcd")
         self.make_key()
         for name in names or self.hosts:
             h = self.hosts[name]
-            env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:abort_on_error=0", UBSAN_OPTIONS="print_stacktrace=1", **more)
+            env = dict(os.environ, ASAN_OPTIONS=asan, UBSAN_OPTIONS="print_stacktrace=1", **more)
             with open(h.path("log/mcd.log"), "a", encoding="ascii") as log:
                 h.mcd = h.spawn([program, "--config", "/run/lab/etc/mcd.conf", "--foreground",
                                  "--log-level", self.log_level], stdout=log, stderr=log, env=env)
