@@ -183,9 +183,9 @@ inline crash(h)
 		:: else -> adopt(h); st[h] = ALONE
 #endif
 		fi
-	/* mcd only, in the middle of a takeover: QEMU has the memory, a file the device state, and
+	/* mcd only, asking or told of a hand-over: QEMU has the memory, a file the device state, and
 	 * the next mcd asks again (takeover-file.h). */
-	:: st[h] == ASK ->
+	:: st[h] == ASK || (st[h] == AFTER && n[h] > 0) ->
 #ifdef W_RESUMED
 		resumed[h] = true;
 #endif
