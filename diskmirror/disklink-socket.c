@@ -28,7 +28,7 @@ static struct socket_link *of(struct disklink *l)
 static int wait_ready(int fd, short events, uint64_t deadline)
 {
 	for (;;) {
-		struct pollfd p = { .fd = fd, .events = events };
+		struct pollfd p = {.fd = fd, .events = events};
 		int left = mc_ms_left(deadline);
 		int r = poll(&p, 1, left);
 		if (r < 0 && errno != EINTR)
@@ -58,7 +58,7 @@ static int send_some(int fd, struct iovec *v, size_t n, uint64_t deadline)
 {
 	size_t at = 0;
 	while (at < n) {
-		struct msghdr m = { .msg_iov = v + at, .msg_iovlen = n - at };
+		struct msghdr m = {.msg_iov = v + at, .msg_iovlen = n - at};
 		ssize_t put = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (put >= 0) {
 			at += advance(v + at, n - at, (size_t)put);
@@ -151,7 +151,7 @@ int disklink_socket_new(int fd, struct disklink **ret, struct mc_error *err)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
 			"There is no memory left to mirror disks; free some on this host");
 	}
-	*s = (struct socket_link){ .link = { &socket_ops }, .fd = fd };
+	*s = (struct socket_link){.link = {&socket_ops}, .fd = fd};
 	*ret = &s->link;
 	return 0;
 }

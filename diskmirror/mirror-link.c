@@ -14,7 +14,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define BATCH      64          /* messages that leave the queue together */
+#define BATCH      64 /* messages that leave the queue together */
 #define SEND_PIECE (256u << 10)
 
 static int unexpected(const struct disk_header *h, struct mc_error *err)
@@ -27,7 +27,8 @@ static int link_failed(int r, struct mc_error *err)
 {
 	if (r == -ETIMEDOUT)
 		return mc_error_set(err, r, MC_ECLASS_TIMEOUT,
-			"The standby took nothing of the disks' writes for too long; is the network "
+			"The standby took nothing of the disks' writes for too long; is the "
+			"network "
 			"between the hosts in order, and mcd running there?");
 	return mc_error_set(err, r, MC_ECLASS_UNREACHABLE,
 		"The connection for the disks' writes to the standby ended: %s",
@@ -46,8 +47,8 @@ static int recv_payload(struct mirror *m, const struct disk_header *h, void *buf
 	return 0;
 }
 
-static int recv_header(struct mirror *m, struct disk_header *ret, uint64_t deadline,
-	struct mc_error *err)
+static int recv_header(
+	struct mirror *m, struct disk_header *ret, uint64_t deadline, struct mc_error *err)
 {
 	uint8_t buf[DISK_HEADER_SIZE];
 	int r = m->link->ops->recv(m->link, buf, sizeof buf, deadline);
@@ -55,8 +56,8 @@ static int recv_header(struct mirror *m, struct disk_header *ret, uint64_t deadl
 }
 
 /* The standby says why it gives up. Always negative. */
-static int take_error(struct mirror *m, const struct disk_header *h, uint64_t deadline,
-	struct mc_error *err)
+static int take_error(
+	struct mirror *m, const struct disk_header *h, uint64_t deadline, struct mc_error *err)
 {
 	uint8_t buf[DISK_TEXT_MAX];
 	char text[DISK_TEXT_MAX + 1];
@@ -72,10 +73,10 @@ int mirror_say_hello(struct mirror *m, uint64_t deadline, struct mc_error *err)
 {
 	uint8_t payload[DISK_HELLO_MAX], header[DISK_HEADER_SIZE];
 	size_t len = disk_put_hello(payload, sizeof payload, &m->hello);
-	struct disk_header h = { .type = DISK_HELLO, .length = len,
-		.digest = XXH3_64bits(payload, len) };
+	struct disk_header h = {
+		.type = DISK_HELLO, .length = len, .digest = XXH3_64bits(payload, len)};
 	disk_put_header(header, &h);
-	struct iovec v[] = { { header, sizeof header }, { payload, len } };
+	struct iovec v[] = {{header, sizeof header}, {payload, len}};
 	int r = m->link->ops->send(m->link, v, 2, deadline);
 	if (r < 0)
 		return link_failed(r, err);
@@ -97,7 +98,7 @@ static int send_pieces(struct mirror *m, struct iovec *v, size_t n)
 			size_t take = SEND_PIECE - bytes;
 			if (take > v[at].iov_len)
 				take = v[at].iov_len;
-			piece[k++] = (struct iovec){ v[at].iov_base, take };
+			piece[k++] = (struct iovec){v[at].iov_base, take};
 			bytes += take;
 			v[at].iov_base = (char *)v[at].iov_base + take;
 			v[at].iov_len -= take;
@@ -111,8 +112,8 @@ static int send_pieces(struct mirror *m, struct iovec *v, size_t n)
 	return 0;
 }
 
-/* Waits for messages that may be sent, and lists them; 0 = it is over.  They stay in the queue: their
- * memory counts until they are sent. */
+/* Waits for messages that may be sent, and lists them; 0 = it is over.  They stay in the queue:
+ * their memory counts until they are sent. */
 static size_t next_batch(struct mirror *m, struct iovec v[2 * BATCH], size_t *ret_n)
 {
 	size_t items = 0, n = 0, bytes = 0;
@@ -122,9 +123,9 @@ static size_t next_batch(struct mirror *m, struct iovec v[2 * BATCH], size_t *re
 	bool over = m->broken || m->closing;
 	for (struct mirror_item *i = over ? NULL : m->head;
 		i && !i->waits && items < BATCH && bytes < SEND_PIECE; i = i->next) {
-		v[n++] = (struct iovec){ i->header, sizeof i->header };
+		v[n++] = (struct iovec){i->header, sizeof i->header};
 		if (i->data)
-			v[n++] = (struct iovec){ (void *)i->data, i->h.length };
+			v[n++] = (struct iovec){(void *)i->data, i->h.length};
 		bytes += sizeof i->header + (i->data ? i->h.length : 0);
 		items++;
 	}
@@ -195,8 +196,8 @@ static int take_table(struct mirror *m, const struct disk_header *h, struct mc_e
 		size_t part = n - i < 256 ? (size_t)(n - i) : 256;
 		pthread_mutex_lock(&m->lock);
 		if (m->tables[h->disk])
-			mirror_table_store(m->tables[h->disk], first + i, part,
-				buf + i * DISK_DIGEST_SIZE);
+			mirror_table_store(
+				m->tables[h->disk], first + i, part, buf + i * DISK_DIGEST_SIZE);
 		pthread_mutex_unlock(&m->lock);
 	}
 	return 0;

@@ -17,7 +17,7 @@
 #include <string.h>
 
 #define BLOCKS_MAX (DISK_DATA_MAX / DISK_BLOCK + 1) /* that a WRITE can touch */
-#define ZERO_PIECE (64ull << 20)                    /* of a WRITE_ZEROES under one hold of the lock */
+#define ZERO_PIECE (64ull << 20) /* of a WRITE_ZEROES under one hold of the lock */
 
 /* A range of one disk, seen as blocks: the i-th covers [start(i), end(i)) of the range. */
 struct range {
@@ -66,8 +66,8 @@ static bool block_whole(const struct range *r, uint64_t i)
 static int no_memory(struct mirror *m)
 {
 	mirror_fail(m, -ENOMEM, MC_ECLASS_MEMORY,
-		"There is no memory left on this host to mirror the VM's disks; free some, and protect "
-		"the VM again");
+		"There is no memory left on this host to mirror the VM's disks; free some, and "
+		"protect the VM again");
 	return -ESHUTDOWN;
 }
 
@@ -83,11 +83,12 @@ static int make_plan(const struct range *r, const uint8_t *data, struct plan *p)
 	uint8_t wanted[BLOCKS_MAX][DISK_DIGEST_SIZE];
 	uint64_t n = n_blocks(r);
 
-	*p = (struct plan){ 0 };
+	*p = (struct plan){0};
 	pthread_mutex_lock(&m->lock);
 	const struct mirror_table *t = m->tables[r->disk];
 	for (uint64_t i = 0; t && i < n; i++) {
-		const uint8_t *d = block_whole(r, i) ? mirror_table_get(t, first_block(r) + i) : NULL;
+		const uint8_t *d =
+			block_whole(r, i) ? mirror_table_get(t, first_block(r) + i) : NULL;
 		if (!d)
 			continue;
 		memcpy(wanted[i], d, DISK_DIGEST_SIZE);
@@ -131,8 +132,10 @@ static int make_items(const struct range *r, const struct plan *p, const uint8_t
 		if (p->skip[i])
 			continue;
 		uint64_t at = block_start(r, i);
-		struct disk_header h = { .type = DISK_WRITE, .disk = r->disk, .offset = at,
-			.length = block_end(r, k - 1) - at };
+		struct disk_header h = {.type = DISK_WRITE,
+			.disk = r->disk,
+			.offset = at,
+			.length = block_end(r, k - 1) - at};
 		struct mirror_item *item = mirror_item_new(&h, data + (at - r->offset));
 		if (!item) {
 			mirror_items_free(first);
@@ -203,7 +206,7 @@ static int do_write(void *ctx, unsigned export, uint64_t offset, uint32_t length
 {
 	struct mirror *m = ctx;
 	_cleanup_free_ void *data = d;
-	struct range r = { m, (uint16_t)export, offset, length };
+	struct range r = {m, (uint16_t)export, offset, length};
 	uint64_t position = 0;
 	bool pressed = false;
 	int e;
@@ -244,8 +247,8 @@ static int zero_piece(const struct range *r, uint16_t type, uint64_t *position)
 			m->stats.skipped_bytes += end - at;
 			continue;
 		}
-		struct disk_header h = { .type = type, .disk = r->disk, .offset = at,
-			.length = end - at };
+		struct disk_header h = {
+			.type = type, .disk = r->disk, .offset = at, .length = end - at};
 		struct mirror_item *item = mirror_item_new(&h, NULL);
 		if (!item)
 			return -ENOMEM;
@@ -263,8 +266,8 @@ static int do_zero(void *ctx, unsigned export, uint64_t offset, uint32_t length,
 	while (e == 0 && offset < end) {
 		uint64_t stop = (offset / ZERO_PIECE + 1) * ZERO_PIECE;
 		pthread_mutex_lock(&m->lock);
-		struct range r = { m, (uint16_t)export, offset,
-			(stop < end && m->tables[export] ? stop : end) - offset };
+		struct range r = {m, (uint16_t)export, offset,
+			(stop < end && m->tables[export] ? stop : end) - offset};
 		e = over(m) ? -ESHUTDOWN : zero_piece(&r, trim ? DISK_TRIM : DISK_ZERO, &position);
 		pressed |= mirror_queue_presses(m);
 		m->stats.requests += offset + r.length == end;
@@ -290,7 +293,8 @@ static bool wait_read(struct mirror *m, struct mirror_read *q)
 		pthread_mutex_unlock(&m->lock);
 		mirror_fail(m, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
 			"The standby has not said within %.1f s what its copy of a disk holds; the "
-			"disks are not mirrored any more. Is the network between the hosts in order?",
+			"disks are not mirrored any more. Is the network between the hosts in "
+			"order?",
 			(double)m->stall_after / MC_SEC);
 		pthread_mutex_lock(&m->lock);
 	}
@@ -311,8 +315,11 @@ static bool wait_read(struct mirror *m, struct mirror_read *q)
 static int do_read(void *ctx, unsigned export, uint64_t offset, uint32_t length, void *buf)
 {
 	struct mirror *m = ctx;
-	struct mirror_read q = { .buf = buf, .h = { .type = DISK_READ, .disk = (uint16_t)export,
-		.offset = offset, .length = length } };
+	struct mirror_read q = {.buf = buf,
+		.h = {.type = DISK_READ,
+			.disk = (uint16_t)export,
+			.offset = offset,
+			.length = length}};
 	struct mirror_item *item = mirror_item_new(&q.h, NULL);
 	if (!item)
 		return no_memory(m);
@@ -335,7 +342,8 @@ static void lost(void *ctx, unsigned export)
 {
 	struct mirror *m = ctx;
 	mirror_fail(m, -ECONNRESET, MC_ECLASS_QMP,
-		"QEMU's connection for disk %s ended, or a write of it failed, and the standby's copy "
+		"QEMU's connection for disk %s ended, or a write of it failed, and the standby's "
+		"copy "
 		"may lack something; protect the VM again",
 		m->hello.disks[export].id);
 }

@@ -72,13 +72,13 @@ bool mirror_queue_presses(struct mirror *m)
 
 struct timespec mirror_timespec(uint64_t at)
 {
-	return (struct timespec){ (time_t)(at / MC_SEC), (long)(at % MC_SEC) };
+	return (struct timespec){(time_t)(at / MC_SEC), (long)(at % MC_SEC)};
 }
 
 int mirror_queue_wait(struct mirror *m, uint64_t position)
 {
 	bool late = false;
-	struct timespec until = { 0 };
+	struct timespec until = {0};
 
 	pthread_mutex_lock(&m->lock);
 	while (!m->broken && !m->closing && !late && position > m->out_total + m->budget) {
@@ -91,8 +91,10 @@ int mirror_queue_wait(struct mirror *m, uint64_t position)
 	pthread_mutex_unlock(&m->lock);
 	if (late)
 		mirror_fail(m, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
-			"A write of the guest to its disk has waited %.1f s for the standby; the disks "
-			"are not mirrored any more, so that the guest can go on. Is the network between "
+			"A write of the guest to its disk has waited %.1f s for the standby; the "
+			"disks "
+			"are not mirrored any more, so that the guest can go on. Is the network "
+			"between "
 			"the hosts fast enough for what the guest writes?",
 			(double)m->stall_after / MC_SEC);
 	return over ? -ESHUTDOWN : 0;

@@ -17,7 +17,7 @@ void mirror_fail(struct mirror *m, int code, const char *cls, const char *fmt, .
 	bool first = !m->broken && !m->closing;
 	if (first) {
 		m->broken = true;
-		m->error = (struct mc_error){ .code = code, .cls = cls };
+		m->error = (struct mc_error){.code = code, .cls = cls};
 		va_start(ap, fmt);
 		vsnprintf(m->error.msg, sizeof m->error.msg, fmt, ap);
 		va_end(ap);
@@ -58,7 +58,8 @@ static int init(struct mirror *m, const struct mirror_config *c, struct mc_error
 	for (size_t i = 0; i < m->hello.n_disks; i++) {
 		m->tables[i] = mirror_table_new(m->hello.disks[i].size, m->hash);
 		if (!m->tables[i])
-			log_warn("No memory to compare disk %s with the standby's copy; sending all of it",
+			log_warn("No memory to compare disk %s with the standby's copy; sending "
+				 "all of it",
 				m->hello.disks[i].id);
 	}
 	return 0;
@@ -94,7 +95,7 @@ int mirror_open(const struct mirror_config *c, struct disklink *link, uint64_t d
 		r = mirror_say_hello(m, deadline, err);
 	/* Only now: what connects to the socket can be sure that there is a standby. */
 	for (size_t i = 0; i < m->hello.n_disks; i++)
-		exports[i] = (struct nbd_export){ m->hello.disks[i].id, m->hello.disks[i].size };
+		exports[i] = (struct nbd_export){m->hello.disks[i].id, m->hello.disks[i].size};
 	if (r == 0)
 		r = nbd_server_new(c->socket_path, exports, m->hello.n_disks, &mirror_nbd_ops, m,
 			&m->server, err);
@@ -129,8 +130,8 @@ void mirror_close(struct mirror *m)
 	pthread_cond_broadcast(&m->done);
 	pthread_mutex_unlock(&m->lock);
 
-	/* The link before the server: a connection's thread may wait for the receiver to let go of its
-	 * buffer. */
+	/* The link before the server: a connection's thread may wait for the receiver to let go of
+	 * its buffer. */
 	m->link->ops->shutdown(m->link);
 	if (m->sender_runs)
 		pthread_join(m->sender, NULL);
@@ -151,7 +152,7 @@ void mirror_close(struct mirror *m)
 static void start_epoch(struct mirror *m, uint64_t epoch)
 {
 	m->epoch = epoch;
-	m->sum = (struct disk_epoch_sum){ 0 };
+	m->sum = (struct disk_epoch_sum){0};
 	disk_digest_init(&m->digest, m->hello.generation, epoch);
 	m->pressed = false;
 	m->stats.epoch_bytes = 0;
@@ -170,7 +171,7 @@ void mirror_begin(struct mirror *m, uint64_t epoch)
 void mirror_barrier(struct mirror *m, uint64_t n, struct disk_epoch_sum *ret)
 {
 	/* Before the lock: it may take more than the few microseconds that all the rest does. */
-	struct disk_header h = { .type = DISK_END };
+	struct disk_header h = {.type = DISK_END};
 	struct mirror_item *end = mirror_item_new(&h, NULL);
 	uint8_t *payload = malloc(sizeof(struct disk_epoch_sum));
 
@@ -180,7 +181,8 @@ void mirror_barrier(struct mirror *m, uint64_t n, struct disk_epoch_sum *ret)
 	*ret = m->sum;
 	bool enough = end && payload;
 	if (enough && !m->broken) {
-		/* The former one's mirror_end must have been called, or the standby would not get this. */
+		/* The former one's mirror_end must have been called, or the standby would not get
+		 * this. */
 		assert(!m->open_end);
 		end->h.length = disk_put_sum(payload, sizeof(struct disk_epoch_sum), ret);
 		end->h.digest = XXH3_64bits(payload, end->h.length);
@@ -195,7 +197,8 @@ void mirror_barrier(struct mirror *m, uint64_t n, struct disk_epoch_sum *ret)
 	free(end);
 	if (!enough)
 		mirror_fail(m, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left on this host to mirror the VM's disks; free some, and "
+			"There is no memory left on this host to mirror the VM's disks; free some, "
+			"and "
 			"protect the VM again");
 }
 

@@ -13,7 +13,7 @@
 
 static int send_buf(int fd, const void *buf, size_t len)
 {
-	struct iovec v = { (void *)buf, len };
+	struct iovec v = {(void *)buf, len};
 	return nbd_send(fd, &v, 1);
 }
 
@@ -21,7 +21,7 @@ static int reply(int fd, uint32_t option, uint32_t type, const void *payload, si
 {
 	uint8_t head[NBD_REPLY_SIZE];
 	nbd_put_reply(head, option, type, (uint32_t)len);
-	struct iovec v[] = { { head, sizeof head }, { (void *)payload, len } };
+	struct iovec v[] = {{head, sizeof head}, {(void *)payload, len}};
 	return nbd_send(fd, v, len ? 2 : 1);
 }
 

@@ -2,8 +2,8 @@
 /*
  * The socket and the threads of the NBD server.
  *
- * The connections' descriptors are shut down under the lock and closed, also under it, only by their
- * own threads: a number that is in the list is never somebody else's descriptor.
+ * The connections' descriptors are shut down under the lock and closed, also under it, only by
+ * their own threads: a number that is in the list is never somebody else's descriptor.
  */
 #include "diskmirror/nbd-server.h"
 
@@ -31,7 +31,7 @@ struct nbd_server {
 	void *ctx;
 	struct nbd_export *exports;
 	size_t n_exports;
-	char path[sizeof ((struct sockaddr_un *)0)->sun_path];
+	char path[sizeof((struct sockaddr_un *)0)->sun_path];
 	bool bound, started;
 	int listener;
 	pthread_t acceptor;
@@ -80,7 +80,7 @@ static void add_connection(struct nbd_server *s, int fd)
 	pthread_mutex_lock(&s->lock);
 	struct connection *c = s->shut ? NULL : free_place(s);
 	if (c) {
-		*c = (struct connection){ .server = s, .fd = fd, .used = true };
+		*c = (struct connection){.server = s, .fd = fd, .used = true};
 		int r = pthread_create(&c->thread, NULL, serve_connection, c);
 		if (r) {
 			log_warn("No thread for another NBD connection to %s (%s), closing it",
@@ -108,8 +108,8 @@ static void *accept_all(void *arg)
 		}
 		if (errno == EINTR || errno == ECONNABORTED)
 			continue;
-		/* EINVAL after nbd_server_shut.  Without descriptors or memory accept would fail at once
-		 * and forever: better that QEMU fails to connect, and says so. */
+		/* EINVAL after nbd_server_shut.  Without descriptors or memory accept would fail at
+		 * once and forever: better that QEMU fails to connect, and says so. */
 		if (errno != EINVAL)
 			log_warn("No more NBD connections to %s: %m", s->path);
 		shutdown(s->listener, SHUT_RDWR);
@@ -119,7 +119,7 @@ static void *accept_all(void *arg)
 
 static int bind_socket(struct nbd_server *s, struct mc_error *err)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	struct stat st;
 	memcpy(a.sun_path, s->path, sizeof a.sun_path);
 
@@ -127,8 +127,8 @@ static int bind_socket(struct nbd_server *s, struct mc_error *err)
 	if (s->listener < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
 			"Cannot make a socket for QEMU's disk writes: %m");
-	/* bind(2) gives the file the socket's own mode, so that there is no moment when others could
-	 * connect. */
+	/* bind(2) gives the file the socket's own mode, so that there is no moment when others
+	 * could connect. */
 	fchmod(s->listener, 0600);
 	if (lstat(s->path, &st) == 0 && S_ISSOCK(st.st_mode))
 		unlink(s->path);
@@ -160,7 +160,8 @@ int nbd_server_new(const char *path, const struct nbd_export *exports, size_t n_
 	int r = 0;
 	if (strlen(path) >= sizeof s->path)
 		r = mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
-			"The path %s is longer than the %zu bytes a socket's may have; choose a shorter "
+			"The path %s is longer than the %zu bytes a socket's may have; choose a "
+			"shorter "
 			"run directory",
 			path, sizeof s->path - 1);
 	else

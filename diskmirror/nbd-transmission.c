@@ -8,7 +8,8 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-/* No deadlines here: a client of ours may be idle for days.  What ends a wait is nbd_server_shut. */
+/* No deadlines here: a client of ours may be idle for days.  What ends a wait is nbd_server_shut.
+ */
 int nbd_recv(int fd, void *buf, size_t len)
 {
 	size_t got = 0;
@@ -26,7 +27,7 @@ int nbd_recv(int fd, void *buf, size_t len)
 
 int nbd_send(int fd, struct iovec *iov, size_t n)
 {
-	struct msghdr m = { .msg_iov = iov, .msg_iovlen = n };
+	struct msghdr m = {.msg_iov = iov, .msg_iovlen = n};
 	while (m.msg_iovlen) {
 		ssize_t put = sendmsg(fd, &m, MSG_NOSIGNAL);
 		if (put < 0 && errno != EINTR)
@@ -63,7 +64,7 @@ static int answer(int fd, const struct nbd_request *q, enum nbd_errno error, con
 {
 	uint8_t head[NBD_ANSWER_SIZE];
 	nbd_put_answer(head, error, q->cookie);
-	struct iovec v[] = { { head, sizeof head }, { (void *)data, q->length } };
+	struct iovec v[] = {{head, sizeof head}, {(void *)data, q->length}};
 	return nbd_send(fd, v, data ? 2 : 1);
 }
 
@@ -81,8 +82,8 @@ static int do_write(int fd, const struct nbd_ops *ops, void *ctx, unsigned expor
 	return ops->write(ctx, export, q->offset, q->length, mc_steal_ptr(data));
 }
 
-static int do_read(int fd, const struct nbd_ops *ops, void *ctx, unsigned export,
-	const struct nbd_request *q)
+static int do_read(
+	int fd, const struct nbd_ops *ops, void *ctx, unsigned export, const struct nbd_request *q)
 {
 	_cleanup_free_ void *data = malloc(q->length);
 	int r = data ? ops->read(ctx, export, q->offset, q->length, data) : -ENOMEM;
@@ -127,14 +128,15 @@ static int serve(int fd, const struct nbd_ops *ops, void *ctx, unsigned export, 
 		r = do_write(fd, ops, ctx, export, q, &gone);
 		break;
 	case NBD_CMD_WRITE_ZEROES:
-		r = ops->zero(ctx, export, q->offset, q->length, !(q->flags & NBD_CMD_FLAG_NO_HOLE));
+		r = ops->zero(
+			ctx, export, q->offset, q->length, !(q->flags & NBD_CMD_FLAG_NO_HOLE));
 		break;
 	case NBD_CMD_TRIM:
 		r = ops->zero(ctx, export, q->offset, q->length, true);
 		break;
 	}
-	/* FLUSH and FUA need nothing: what is answered is in the stream's queue, and how durable the
-	 * standby's copy is when an epoch is committed is not QEMU's to say. */
+	/* FLUSH and FUA need nothing: what is answered is in the stream's queue, and how durable
+	 * the standby's copy is when an epoch is committed is not QEMU's to say. */
 	if (gone || r == -ESHUTDOWN)
 		return r;
 	if (r == 0)

@@ -22,12 +22,12 @@
  *	16  4  length of its payload
  *
  *	EXPORT_NAME  payload: the name.  Answered by size (8), transmission flags (2), and 124 zero
- *	             bytes unless both sides said NO_ZEROES.  There is no way to say no but to close.
- *	LIST         no payload; a REP_SERVER (length of the name (4), name) for each export, REP_ACK
- *	INFO, GO     payload: length of the name (4), name, number of infos wanted (2), those (2 each);
- *	             REP_INFO for EXPORT: 0 (2), size (8), transmission flags (2);
- *	             REP_INFO for BLOCK_SIZE: 3 (2), minimum (4), preferred (4), maximum (4); REP_ACK
- *	ABORT        REP_ACK, and the connection ends
+ *	             bytes unless both sides said NO_ZEROES.  There is no way to say no but to
+ *close. LIST         no payload; a REP_SERVER (length of the name (4), name) for each export,
+ *REP_ACK INFO, GO     payload: length of the name (4), name, number of infos wanted (2), those (2
+ *each); REP_INFO for EXPORT: 0 (2), size (8), transmission flags (2); REP_INFO for BLOCK_SIZE: 3
+ *(2), minimum (4), preferred (4), maximum (4); REP_ACK ABORT        REP_ACK, and the connection
+ *ends
  *
  * Transmission.  A request:
  *
@@ -79,8 +79,8 @@ void nbd_put_greeting(uint8_t buf[NBD_GREETING_SIZE])
 	mc_put16(buf + 16, FIXED_NEWSTYLE | NO_ZEROES);
 }
 
-int nbd_get_client_flags(const uint8_t buf[NBD_CLIENT_FLAGS_SIZE], bool *ret_no_zeroes,
-	struct mc_error *err)
+int nbd_get_client_flags(
+	const uint8_t buf[NBD_CLIENT_FLAGS_SIZE], bool *ret_no_zeroes, struct mc_error *err)
 {
 	uint32_t flags = mc_get32(buf);
 	if (flags & ~(FIXED_NEWSTYLE | NO_ZEROES))
@@ -96,7 +96,7 @@ int nbd_get_option(const uint8_t buf[NBD_OPTION_SIZE], struct nbd_option *ret, s
 	uint32_t length = mc_get32(buf + 12);
 	if (length > NBD_MAX_OPTION)
 		return refuse(err, -EBADMSG, "sent an option of %u bytes", length);
-	*ret = (struct nbd_option){ .type = mc_get32(buf + 8), .length = length };
+	*ret = (struct nbd_option){.type = mc_get32(buf + 8), .length = length};
 	return 0;
 }
 
@@ -106,12 +106,14 @@ int nbd_get_query(const uint8_t *payload, size_t len, struct nbd_query *ret, str
 		return refuse(err, -EINVAL, "asked for an export with %zu bytes", len);
 	uint32_t name_len = mc_get32(payload);
 	if (name_len > NBD_MAX_NAME || name_len > len - 6)
-		return refuse(err, -EINVAL, "asked for an export with a name of %u bytes", name_len);
+		return refuse(
+			err, -EINVAL, "asked for an export with a name of %u bytes", name_len);
 	const uint8_t *infos = payload + 4 + name_len;
 	size_t n = mc_get16(infos);
 	if (len != 6 + (size_t)name_len + 2 * n)
-		return refuse(err, -EINVAL, "asked for %zu infos in an option of %zu bytes", n, len);
-	struct nbd_query q = { .name = (const char *)payload + 4, .name_len = name_len };
+		return refuse(
+			err, -EINVAL, "asked for %zu infos in an option of %zu bytes", n, len);
+	struct nbd_query q = {.name = (const char *)payload + 4, .name_len = name_len};
 	for (size_t i = 0; i < n; i++)
 		if (mc_get16(infos + 2 + 2 * i) == NBD_INFO_BLOCK_SIZE)
 			q.block_size = true;
@@ -150,8 +152,8 @@ void nbd_put_info_blocks(uint8_t buf[NBD_INFO_BLOCKS_SIZE])
 	mc_put32(buf + 10, NBD_MAX_REQUEST);
 }
 
-int nbd_get_request(const uint8_t buf[NBD_REQUEST_SIZE], struct nbd_request *ret,
-	struct mc_error *err)
+int nbd_get_request(
+	const uint8_t buf[NBD_REQUEST_SIZE], struct nbd_request *ret, struct mc_error *err)
 {
 	if (mc_get32(buf) != MAGIC_REQUEST)
 		return refuse(err, -EBADMSG, "sent what is not a request");
