@@ -69,3 +69,8 @@ void replica_get_stats(struct replica *r, struct replica_stats *ret);
 
 /* Before anything opens the files: finishes from the journal what a crash interrupted.  Fine without one. */
 int replica_recover(const char *journal_path, const struct replica_disk *disks, size_t n_disks, struct mc_error *err);
+
+/* replica_take without a struct replica: for an mcd that was restarted, and for starting the VM on what a
+ * standby held.  The journal must have been applied, or replica_recover called. */
+int replica_claim(const char *state_path, const char *journal_path, const struct replica_disk *disks,
+	size_t n_disks, enum disk_durability durability, uint64_t generation, struct mc_error *err);
