@@ -19,7 +19,7 @@
  *       24    8  instance
  *       32   32  nonce: random, new for every connection
  *       64   64  name of the sender; this and the next two NUL-terminated and NUL-padded
- *      128   64  subject: the connector's VM name for LINK_DATA, else ""
+ *      128   64  subject: the connector's VM name for LINK_DATA and LINK_DISK, else ""
  *      192   64  name that the connector expects of the acceptor, "" = any; acceptor's: ""
  *
  * PROOF (type 2) and WELCOME (type 3) go on with a MAC of 32 bytes, 48 in all:
@@ -129,12 +129,12 @@ static bool get_hello(struct hello *ret, const uint8_t p[HELLO_SIZE], uint8_t ro
 	static const uint8_t zero[6];
 	if (h.role != role || memcmp(p + 18, zero, 6) || p[11] || memcmp(p + 12, zero, 4))
 		return false;
-	if (h.purpose < LINK_KEEPALIVE || h.purpose > LINK_DATA)
+	if (h.purpose < LINK_KEEPALIVE || h.purpose > LINK_DISK)
 		return false;
 	if (!get_name(h.name, p + 64) || !get_name(h.subject, p + 128) ||
 		!get_name(h.expect, p + 192) || !h.name[0])
 		return false;
-	bool has_subject = role == ROLE_CONNECTOR && h.purpose == LINK_DATA;
+	bool has_subject = role == ROLE_CONNECTOR && h.purpose >= LINK_DATA;
 	if (has_subject != (h.subject[0] != 0) || (role == ROLE_ACCEPTOR && h.expect[0]))
 		return false;
 	*ret = h;

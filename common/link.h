@@ -20,6 +20,7 @@ enum link_purpose {
 	LINK_KEEPALIVE = 1, /* one-way beats, connector -> acceptor */
 	LINK_VOTE = 2,      /* requests of a proposer, answers of a voter */
 	LINK_DATA = 3,      /* the checkpoint stream of one VM; subject = its name */
+	LINK_DISK = 4,      /* its disk writes, beside that stream; subject = its name */
 };
 
 struct link_key {
@@ -30,7 +31,7 @@ struct link_key {
 /* What the other side proved or claimed in the handshake. */
 struct link_peer {
 	char name[LINK_NAME_MAX + 1];    /* its host name, from its mcd.conf */
-	char subject[LINK_NAME_MAX + 1]; /* VM name for LINK_DATA, else "" */
+	char subject[LINK_NAME_MAX + 1]; /* VM name for LINK_DATA and LINK_DISK, else "" */
 	enum link_purpose purpose;
 	uint64_t instance; /* random per mcd process: tells a restart */
 };

@@ -47,6 +47,8 @@
  *	COMMIT: struct wire_commit
  *		 0  8  number of slabs       16  8  bytes of device state
  *		 8  8  bytes in the slabs    24  8  digest of the epoch (wire_epoch_digest)
+ *		32  8  disk writes           40  8  bytes of them        48  8  digest of them
+ *		       (what DISK_END says on the disk stream; 0 for a VM without disks)
  *
  *	ERROR: struct mc_error
  *		 0  4  errno (1..4095)        8  n  class, printable ASCII without blanks
@@ -77,7 +79,7 @@
 
 #define HELLO_FIXED 48
 #define HELLO_BLOCK 16
-#define COMMIT_SIZE 32
+#define COMMIT_SIZE 56
 #define ERROR_FIXED 8
 
 #define CLASS_MAX      64
@@ -280,6 +282,9 @@ size_t wire_put_commit(uint8_t *buf, size_t cap, const struct wire_commit *c)
 	put_le64(buf + 8, c->bytes);
 	put_le64(buf + 16, c->device_bytes);
 	put_le64(buf + 24, c->digest);
+	put_le64(buf + 32, c->disk_writes);
+	put_le64(buf + 40, c->disk_bytes);
+	put_le64(buf + 48, c->disk_digest);
 	return COMMIT_SIZE;
 }
 
@@ -292,6 +297,9 @@ int wire_get_commit(const uint8_t *buf, size_t len, struct wire_commit *ret, str
 		.bytes = get_le64(buf + 8),
 		.device_bytes = get_le64(buf + 16),
 		.digest = get_le64(buf + 24),
+		.disk_writes = get_le64(buf + 32),
+		.disk_bytes = get_le64(buf + 40),
+		.disk_digest = get_le64(buf + 48),
 	};
 	if (c.slabs > SLABS_MAX)
 		return refuse(err, "A COMMIT counts an impossible %llu slabs", (unsigned long long)c.slabs);

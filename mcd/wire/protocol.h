@@ -75,7 +75,9 @@ struct wire_commit {
 	uint64_t slabs;        /* how many WIRE_SLAB */
 	uint64_t bytes;        /* their lengths summed */
 	uint64_t device_bytes;
-	uint64_t digest;       /* wire_epoch_digest over all of it */
+	uint64_t digest;       /* wire_epoch_digest over all of it, the disks' digest last */
+	/* Of the disk stream (diskmirror/stream.h); all 0 for a VM without disks. */
+	uint64_t disk_writes, disk_bytes, disk_digest;
 };
 
 /* Pure encoders and decoders.  Encoders return the bytes written, 0 if cap is too small

@@ -133,7 +133,7 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 		empty = { .type = WIRE_SYNC_END, .generation = 3 };
 	const struct wire_hello hello = { 3, 100 * MC_MSEC, 256u << 20, "0123456789abcdef", 2,
 		{ { "pc.ram", 256u << 20 }, { "vga.vram", 16u << 20 } } };
-	const struct wire_commit c = { 2, SLAB_SIZE + 4120, 80000, 42 };
+	const struct wire_commit c = { 2, SLAB_SIZE + 4120, 80000, 42, 3, 12288, 43 };
 	struct mc_error e = MC_ERROR_INIT;
 	mc_error_set(&e, -ENOSPC, MC_ECLASS_MEMORY, "No room for the replica; add memory");
 	switch (i) {

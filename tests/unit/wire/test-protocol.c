@@ -244,29 +244,29 @@ static void hello_with_two_blocks_of_one_name_is_refused(void **state)
 
 static void commit_round_trips(void **state)
 {
-	struct wire_commit in = { 3, 2 * SLAB_SIZE + 4120, 80000, 42 }, out;
-	uint8_t buf[32];
-	assert_int_equal(wire_put_commit(buf, 31, &in), 0);
-	assert_int_equal(wire_put_commit(buf, sizeof buf, &in), 32);
-	assert_int_equal(wire_get_commit(buf, 32, &out, NULL), 0);
+	struct wire_commit in = { 3, 2 * SLAB_SIZE + 4120, 80000, 42, 7, 28672, 43 }, out;
+	uint8_t buf[56];
+	assert_int_equal(wire_put_commit(buf, 55, &in), 0);
+	assert_int_equal(wire_put_commit(buf, sizeof buf, &in), 56);
+	assert_int_equal(wire_get_commit(buf, 56, &out, NULL), 0);
 	assert_memory_equal(&in, &out, sizeof in);
 }
 
 static void impossible_commits_are_refused(void **state)
 {
 	static const struct { struct wire_commit c; size_t len; const char *word; } bad[] = {
-		{ { 1, 4120, 1, 1 }, 31, "bytes" },
+		{ { 1, 4120, 1, 1 }, 55, "bytes" },
 		{ { 1, 4120, 1, 1 }, 0, "bytes" },
-		{ { 1, SLAB_SIZE + 1, 1, 1 }, 32, "slabs have" },
-		{ { 0, 1, 1, 1 }, 32, "slabs have" },
-		{ { 2, WIRE_RANGE_SIZE, 1, 1 }, 32, "slabs have" },
-		{ { UINT64_MAX, 4120, 1, 1 }, 32, "impossible" },
-		{ { 1, 4120, WIRE_DEVICES_MAX + 1, 1 }, 32, "device state" },
+		{ { 1, SLAB_SIZE + 1, 1, 1 }, 56, "slabs have" },
+		{ { 0, 1, 1, 1 }, 56, "slabs have" },
+		{ { 2, WIRE_RANGE_SIZE, 1, 1 }, 56, "slabs have" },
+		{ { UINT64_MAX, 4120, 1, 1 }, 56, "impossible" },
+		{ { 1, 4120, WIRE_DEVICES_MAX + 1, 1 }, 56, "device state" },
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		struct wire_commit out = { .slabs = 99 };
 		struct mc_error err = MC_ERROR_INIT;
-		uint8_t buf[32];
+		uint8_t buf[56];
 		wire_put_commit(buf, sizeof buf, &bad[i].c);
 		assert_refused(wire_get_commit(buf, bad[i].len, &out, &err), &err, bad[i].word);
 		assert_int_equal(out.slabs, 99);
