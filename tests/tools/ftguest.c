@@ -5,10 +5,14 @@
  *
  * It is the guest's init, and so its REBOOT, POWEROFF and PANIC are the whole machine's.
  *
+ * With ft.disk=DEVICE, which /init has mounted on /log, every request is in a file there, and that on
+ * stable storage, before it is answered.
+ *
  *   ftguest [ft.port=7000] [ft.dirty=BYTES] [ft.period=MS] [ft.region=MB]
  *
  * The arguments stand on the kernel's command line too, which is read when there are none.
  */
+#include "ftdisk.h"
 #include "ftlog.h"
 #include "ftproto.h"
 #include "ftregion.h"
@@ -41,6 +45,7 @@ struct conn {
 
 static struct conn conns[CONNS];
 static struct ftlog requests;
+static struct ftdisk disk = {.fd = -1};
 static enum { STAY, REBOOT, POWEROFF, PANIC } leaving; /* once the answers are with the kernel */
 static struct ftregion region;
 
@@ -97,9 +102,12 @@ static void do_put(struct conn *c, char *args)
 		answer(c, "ERR request %" PRIu64 " does not follow %" PRIu64 "\n", n, requests.last);
 		return;
 	}
-	if (!e && !(e = ftlog_append(&requests, hash))) {
-		answer(c, "ERR the log is full\n");
-		return;
+	if (!e) {
+		if (!(e = ftlog_append(&requests, hash))) {
+			answer(c, "ERR the log is full\n");
+			return;
+		}
+		ftdisk_add(&disk, &requests, n);
 	}
 	answer(c, "OK %" PRIu64 " %016" PRIx64 "\n", n, e->chain);
 }
@@ -216,6 +224,12 @@ static void conn_serve(struct conn *c)
 		conn_close(c); /* a line too long for us */
 		return;
 	}
+	if (!ftdisk_sync(&disk)) { /* not on the disk, so not answered */
+		printf("ftguest: the log cannot be written: %m\n");
+		c->out_len = 0;
+		conn_close(c);
+		return;
+	}
 	if (c->out_len)
 		conn_write(c);
 }
@@ -329,6 +343,8 @@ int main(int argc, char **argv)
 		printf("NOMEM: give the guest more memory than ft.region\n");
 		return 1;
 	}
+	if (strstr(line, "ft.disk=") && !ftdisk_open(&disk, "/log/requests", &requests))
+		return 1;
 	listener = listen_on((uint16_t)option(line, "ft.port=", FT_PORT));
 	if (listener < 0) {
 		printf("ftguest: cannot listen: %s\n", strerror(errno));

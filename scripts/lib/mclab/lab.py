@@ -242,6 +242,11 @@ class Lab:
 
     def start_vm(self, vm, host, boot_timeout=60):
         """Starts it and waits until the guest's service is there."""
+        if vm.disk:
+            for name, h in self.hosts.items():
+                os.makedirs(h.path("disks"), exist_ok=True)
+            if not os.path.exists(vm.disk.path(self.hosts[host])) and not os.path.exists(vm.disk.replica(self.hosts[host])):
+                vm.disk.make(self.hosts[host])
         result = self.mcctl(host, "start", vm.name)
         proc.wait_for(lambda: "READY" in vm.serial(self.hosts[host]), boot_timeout,
                       lambda: "the guest boots: " + vm.serial(self.hosts[host])[-200:], 0.05)

@@ -4,6 +4,7 @@ import json
 import mmap
 import os
 import socket
+import subprocess
 
 from .proc import LabError, run
 
@@ -18,22 +19,89 @@ def make_image(build):
     return found["KERNEL"], found["INITRD"]
 
 
+class Disk:
+    """A disk with an ext4 on it, where the guest keeps its requests.  kind: virtio-blk (dedicated iothread with
+    iothread=True) or virtio-scsi."""
+
+    def __init__(self, megabytes=64, fmt="raw", kind="virtio-blk", iothread=False, durability=None, name="vm1-disk0"):
+        self.bytes, self.format, self.kind, self.durability, self.name = megabytes << 20, fmt, kind, durability, name
+        self.device = "/dev/vda" if kind == "virtio-blk" else "/dev/sda"
+        thread = ",iothread=io0" if iothread else ""
+        self.options = ["-object iothread,id=io0"] if iothread else []
+        if kind == "virtio-blk":
+            self.options.append("-device virtio-blk-pci,drive=disk0" + thread)
+        else:
+            self.options += ["-device virtio-scsi-pci,id=scsi0" + thread, "-device scsi-hd,bus=scsi0.0,drive=disk0"]
+
+    def path(self, host):
+        return host.path("disks", self.name + ".img")
+
+    def replica(self, host):
+        return self.path(host) if self.format == "raw" else self.path(host) + ".replica"
+
+    def make(self, host):
+        """An empty file system, on the host that the VM is first started on."""
+        os.makedirs(host.path("disks"), exist_ok=True)
+        raw = self.path(host) + (".raw" if self.format != "raw" else "")
+        with open(raw, "wb") as f:
+            f.truncate(self.bytes)
+        run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", raw], timeout=60)
+        if self.format != "raw":
+            run(["qemu-img", "convert", "-f", "raw", "-O", self.format, raw, self.path(host)], timeout=60)
+            os.unlink(raw)
+
+    def config(self):
+        lines = ["[disk disk0]", "image = /run/lab/disks/%s.img" % self.name]
+        if self.format != "raw":
+            lines.append("format = " + self.format)
+        return lines + [""]
+
+
+class DiskLog:
+    """What is on a raw image, looked at from outside on a copy: the file system's state and the requests."""
+
+    def __init__(self, image, scratch):
+        self.copy = os.path.join(scratch, "disk-copy.img")
+        self.requests = os.path.join(scratch, "disk-requests")
+        run(["cp", "--sparse=always", image, self.copy], timeout=120)
+        # The journal first, as a mount would; then nothing may be left to repair.
+        run(["e2fsck", "-p", self.copy], check=False, timeout=120)
+        check = subprocess.run(["e2fsck", "-fn", self.copy], capture_output=True, text=True, timeout=120, check=False)
+        self.clean, self.report = check.returncode == 0, check.stdout + check.stderr
+        run(["debugfs", "-R", "dump /requests %s" % self.requests, self.copy], timeout=60)
+        self.chains = {}
+        with open(self.requests, encoding="ascii") as f:
+            for line in f:
+                if line.endswith("\n"):
+                    n, _, chain = line.split()
+                    self.chains[int(n)] = chain
+        for path in (self.copy, self.requests):
+            os.unlink(path)
+
+    @property
+    def last(self):
+        return max(self.chains, default=0)
+
+
 class Vm:
     """dirty: bytes written each 100 ms, in turn over `region` MB."""
 
     def __init__(self, name, image, number=1, dirty=0, region=64, memory=256, delay=None, options=(),
-                 accel="tcg", max_buffer=None, on_panic=None):
+                 accel="tcg", max_buffer=None, on_panic=None, disk=None):
         self.name, self.image, self.dirty, self.region, self.memory = name, image, dirty, region, memory
         self.mac = "52:54:00:77:01:%02x" % number
         self.address = "10.77.1.%d" % number
         self.delay, self.max_buffer, self.on_panic = delay, max_buffer, on_panic
         self.options, self.accel = list(options), accel
+        self.disk = disk
 
     def command(self):
         """The command line that a user would have, a list of option groups; no netdev: that is mcd's."""
         kernel, initrd = self.image
         append = "console=ttyS0 quiet panic=-1 ft.ip=%s/16 ft.dirty=%d ft.period=100 ft.region=%d" % (
             self.address, self.dirty, self.region)
+        if self.disk:
+            append += " ft.disk=" + self.disk.device
         panic = ["-device pvpanic"] if self.on_panic else []
         if panic:
             append += " ft.pvpanic"
@@ -43,7 +111,8 @@ class Vm:
                 "-serial file:/run/lab/log/%s.serial" % self.name,
                 # a socket of the administrator's own, beside those that mcd adds
                 "-qmp unix:/run/lab/run/%s-user.qmp,server=on,wait=off" % self.name,
-                "-device virtio-net-pci,netdev=net0,mac=%s" % self.mac] + panic + self.options
+                "-device virtio-net-pci,netdev=net0,mac=%s" % self.mac] + panic + self.options + \
+            (self.disk.options if self.disk else [])
 
     def config(self):
         # One group a line: INI readers have a longest line.
@@ -54,7 +123,10 @@ class Vm:
             lines.append("max-buffer = " + self.max_buffer)
         if self.on_panic:
             lines.append("on-panic = " + self.on_panic)
-        return "\n".join(lines + ["", "[nic net0]", "bridge = br0", ""])
+        if self.disk and self.disk.durability:
+            lines.append("disk-durability = " + self.disk.durability)
+        lines += ["", "[nic net0]", "bridge = br0", ""]
+        return "\n".join(lines + (self.disk.config() if self.disk else []))
 
     def serial(self, host):
         """What the guest has printed on that host's copy."""
