@@ -105,8 +105,8 @@ static void check_vm(struct daemon *d, struct vm *vm, json_t *checks)
 	}
 	if (cmdline_plan(cfg, &plan, &err) < 0)
 		add(checks, name, false, err.msg, "");
-	else if (plan.has_disks)
-		add(checks, name, false, "it has a writable disk and cannot be protected",
+	else if (plan.foreign_disks)
+		add(checks, name, false, "it has a writable disk that is in no [disk] section, and cannot be protected",
 			plan.disk_option);
 	else
 		add(checks, name, true, "its command line can be protected", "");

@@ -90,8 +90,8 @@ json_t *config_vm_dump(const struct config_vm *vm)
 	json_t *keys = json_object(), *nics = json_object();
 	for (size_t i = 0; i < CONFIG_VM_KEYS; i++)
 		add(keys, &config_vm_keys[i], vm,
-			/* command and on-panic have no row in [defaults] */
-			vm->lines[i] || i == 0 || i == 4
+			/* command, on-panic and disk-durability have no row in [defaults] */
+			vm->lines[i] || i == 0 || i > 3
 				? origin_of(vm->path, vm->lines[i])
 				: origin_of(vm->defaults_path, vm->defaults_lines[i - 1]));
 	for (size_t i = 0; i < vm->n_nics; i++) {
@@ -105,6 +105,14 @@ json_t *config_vm_dump(const struct config_vm *vm)
 		add(nic, &config_nic_keys[1], n, mac);
 		json_object_set_new(nics, n->id, nic);
 	}
-	return json_pack("{s:o, s:s, s:o, s:o}", "path", text(vm->path), "vm", vm->name, "keys",
-		keys, "nics", nics);
+	json_t *disks = json_object();
+	for (size_t i = 0; i < vm->n_disks; i++) {
+		const struct config_disk *d = &vm->disks[i];
+		json_t *disk = json_object();
+		for (size_t k = 0; k < CONFIG_DISK_KEYS; k++)
+			add(disk, &config_disk_keys[k], d, origin_of(vm->path, d->lines[k]));
+		json_object_set_new(disks, d->id, disk);
+	}
+	return json_pack("{s:o, s:s, s:o, s:o, s:o}", "path", text(vm->path), "vm", vm->name,
+		"keys", keys, "nics", nics, "disks", disks);
 }

@@ -7,11 +7,19 @@ enum {
 	CONFIG_MAIN_KEYS = 16,
 	CONFIG_DEFAULTS_FIRST = 13,
 	CONFIG_HOST_KEYS = 2,
-	CONFIG_VM_KEYS = 5,
-	CONFIG_NIC_KEYS = 2
+	CONFIG_VM_KEYS = 6,
+	CONFIG_NIC_KEYS = 2,
+	CONFIG_DISK_KEYS = 3
 };
 
 extern const struct config_key config_main_keys[CONFIG_MAIN_KEYS];
 extern const struct config_key config_host_keys[CONFIG_HOST_KEYS];
 extern const struct config_key config_vm_keys[CONFIG_VM_KEYS];
 extern const struct config_key config_nic_keys[CONFIG_NIC_KEYS];
+extern const struct config_key config_disk_keys[CONFIG_DISK_KEYS];
+
+/* config-disk.c: a new [disk ID], and the defaults of all of them at the end. */
+int config_add_disk(struct config_vm *vm, const struct conf_file *f, const struct conf_item *it,
+	const char *id, struct mc_error *err);
+int config_check_disks(struct config_vm *vm, const struct conf_file *f, struct mc_error *err);
+

@@ -19,6 +19,7 @@
 	CONFIG_KEY("nic", key, kind, struct config_nic, member, __VA_ARGS__)
 
 static const char *const panic_policies[] = {"reboot", "stop", "hold", NULL};
+static const char *const durabilities[] = {"flush", "commit", "none", NULL};
 
 const struct config_key config_vm_keys[CONFIG_VM_KEYS] = {
 	VM("command", CONFIG_TEXT, command, 0),
@@ -26,6 +27,7 @@ const struct config_key config_vm_keys[CONFIG_VM_KEYS] = {
 	VM("max-buffer", CONFIG_SIZE, max_buffer, CONFIG_MAX_BUFFER_MIN, CONFIG_BYTES_MAX),
 	VM("hold-limit", CONFIG_SIZE, hold_limit, CONFIG_HOLD_LIMIT_MIN, CONFIG_BYTES_MAX),
 	VM("on-panic", CONFIG_CHOICE, on_panic, 0, 0, panic_policies),
+	VM("disk-durability", CONFIG_CHOICE, durability, 0, 0, durabilities),
 };
 
 const struct config_key config_nic_keys[CONFIG_NIC_KEYS] = {
@@ -54,8 +56,16 @@ static int add_nic(struct config_vm *vm, const struct conf_file *f, const struct
 static int take_item(struct config_vm *vm, const struct conf_file *f, const struct conf_item *it,
 	struct mc_error *err)
 {
-	static const char *const sections[] = {"vm", "nic"};
+	static const char *const sections[] = {"vm", "nic", "disk"};
 	const char *nic = config_section_arg(it->section, "nic");
+	const char *disk = config_section_arg(it->section, "disk");
+	if (disk && !it->key)
+		return config_add_disk(vm, f, it, disk, err);
+	if (disk) {
+		struct config_disk *d = &vm->disks[vm->n_disks - 1];
+		return config_keys_apply(
+			config_disk_keys, CONFIG_DISK_KEYS, f, it, d, d->lines, err);
+	}
 	if (nic && !it->key)
 		return add_nic(vm, f, it, nic, err);
 	if (nic) {
@@ -63,7 +73,7 @@ static int take_item(struct config_vm *vm, const struct conf_file *f, const stru
 		return config_keys_apply(config_nic_keys, CONFIG_NIC_KEYS, f, it, n, n->lines, err);
 	}
 	if (strcmp(it->section, "vm"))
-		return config_unknown_section(f, it, sections, 2, err);
+		return config_unknown_section(f, it, sections, 3, err);
 	if (!it->key)
 		return 0;
 	return config_keys_apply(config_vm_keys, CONFIG_VM_KEYS, f, it, vm, vm->lines, err);
@@ -209,6 +219,8 @@ static int read_vm(const struct config *cfg, struct config_vm *vm, struct mc_err
 			vm->path);
 	if (r == 0)
 		r = check_nics(vm, &f, err);
+	if (r == 0)
+		r = config_check_disks(vm, &f, err);
 	/* Unix socket addresses hold 107 bytes: RUN_DIR/NAME/SOCKET, with room for the socket's
 	 * name. */
 	if (r == 0 && strlen(cfg->run_dir) + strlen(vm->name) + 22 > 107)
@@ -247,6 +259,7 @@ int config_load_vm(
 	vm->max_buffer = cfg->max_buffer;
 	vm->hold_limit = cfg->hold_limit;
 	snprintf(vm->on_panic, sizeof vm->on_panic, "reboot");
+	snprintf(vm->durability, sizeof vm->durability, "flush");
 	snprintf(vm->defaults_path, sizeof vm->defaults_path, "%s", cfg->path);
 	memcpy(vm->defaults_lines, cfg->lines + CONFIG_DEFAULTS_FIRST, sizeof vm->defaults_lines);
 	int r = read_vm(cfg, vm, err);

@@ -14,6 +14,7 @@
 #define CONFIG_HOSTS_MAX 16
 #define CONFIG_VMS_MAX   64
 #define CONFIG_NICS_MAX  16
+#define CONFIG_DISKS_MAX 16
 #define CONFIG_KEYS_MAX  16
 
 /* `lines` members: the line of the file that gave each key, 0 for a default, in the order of the
@@ -62,15 +63,26 @@ struct config_nic { /* [nic ID]: ID is QEMU's netdev id */
 	unsigned lines[2];
 };
 
+struct config_disk { /* [disk ID]: ID is QEMU's block node */
+	char id[64];
+	char image[256];   /* where the VM's disk is before mcd first makes a replica here */
+	char format[16];   /* of the image, a QEMU driver such as raw or qcow2; default raw */
+	char replica[256]; /* raw, written by mcd on a standby; default: a raw image itself, else IMAGE.replica */
+	unsigned lines[3];
+};
+
 struct config_vm { /* vms.d/NAME.conf */
 	char name[LINK_NAME_MAX + 1]; /* the file's name without .conf */
 	char path[256];
 	char *command;                /* [vm] command: the user's QEMU command line, shell-like words */
 	uint64_t delay, max_buffer, hold_limit;
 	char on_panic[8];             /* reboot, stop or hold */
+	char durability[8];           /* disk-durability = flush, commit or none */
 	size_t n_nics;
 	struct config_nic nics[CONFIG_NICS_MAX];
-	unsigned lines[5];
+	size_t n_disks;
+	struct config_disk disks[CONFIG_DISKS_MAX];
+	unsigned lines[6];
 	char defaults_path[256];   /* mcd.conf, and the lines of its [defaults] */
 	unsigned defaults_lines[3];
 };

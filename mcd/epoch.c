@@ -4,11 +4,12 @@
  *
  *   TICK     delay elapsed, or earlier: byte budget reached, output piling up, a command waiting
  *   PAUSE    vCPUs stopped, disk I/O drained
- *   BARRIER  what the guest sent so far belongs to epoch n
+ *   BARRIER  what the guest sent and wrote to disk so far belongs to epoch n
  *   SAVE     device state saved
  *   SCAN     dirty pages found, and tracking armed again
  *   COPY     dirty pages copied into slabs
  *   RESUME   vCPUs run; the pause ends here
+ *   INSPECT  nothing was plugged, did the guest flush; the epoch's disk writes, streamed already, end
  *   SEND     slabs, device state and COMMIT go to the standby
  *   ACKED    the standby holds ALL of epoch n, verified by digest, and says so
  *   RELEASE  the output of epoch n leaves the host: reachable only from ACKED(n)
@@ -20,6 +21,7 @@
 
 #include "common/clock.h"
 #include "mcd/daemon.h"
+#include "mcd/disks.h"
 #include "mcd/failpoint.h"
 #include "mcd/vm-life.h"
 
@@ -63,6 +65,8 @@ static int pause_guest(struct epoch *e, struct mc_error *err)
 	if (e->paused) /* stopped since the last epoch, because its output piled up */
 		return 0;
 	int r = guest_pause(e->vm->guest, e->timing.command, &running, err);
+	if (r == -ETIMEDOUT && e->mirror) /* QEMU drains disk I/O that waits for us, and we do not know why */
+		guest_mirror_yank(e->vm->guest, e->vm->cfg, MC_SEC, NULL);
 	if (r < 0) {
 		e->paused = true; /* perhaps; better to resume a running guest than to leave one
 				     stopped */
@@ -76,6 +80,8 @@ static int pause_guest(struct epoch *e, struct mc_error *err)
 
 static int barrier(struct epoch *e, struct mc_error *err)
 {
+	if (e->mirror) /* PAUSE returned, so every write that the guest saw completed is here */
+		mirror_barrier(e->mirror, e->n, &e->disk_sum);
 	return netbuf_barrier(e->vm->nb, e->n, err);
 }
 
@@ -116,6 +122,12 @@ static int send_all(struct epoch *e, struct mc_error *err)
 	};
 	wire_epoch_digest_add(&e->digest, dev.digest, dev.length);
 	e->commit.device_bytes = dev.length;
+	if (e->mirror) {
+		wire_epoch_digest_add(&e->digest, e->disk_sum.digest, e->disk_sum.bytes);
+		e->commit.disk_writes = e->disk_sum.writes;
+		e->commit.disk_bytes = e->disk_sum.bytes;
+		e->commit.disk_digest = e->disk_sum.digest;
+	}
 	e->commit.digest = e->digest.h;
 	size_t len = wire_put_commit(e->commit_buf, sizeof e->commit_buf, &e->commit);
 	struct wire_header commit = {
@@ -194,6 +206,8 @@ static int done(struct epoch *e, struct mc_error *err)
 	vm->pub.buffer_in_use = slabs.total * SLAB_SIZE;
 	vm->pub.buffer_peak = slabs.peak * SLAB_SIZE;
 	netbuf_get_stats(vm->nb, &vm->pub.netbuf);
+	if (e->mirror)
+		mirror_get_stats(e->mirror, &vm->pub.mirror);
 	pthread_mutex_unlock(&vm->lock);
 	return 0;
 }
@@ -210,6 +224,7 @@ static const struct {
 	{"SCAN", scan, STEP_SCAN},
 	{"COPY", capture_copy, STEP_COPY},
 	{"RESUME", resume, STEP_RESUME},
+	{"INSPECT", disks_inspect, STEP_INSPECT},
 	{"SEND", send_all, STEP_SEND},
 	{"ACKED", wait_ack, STEP_ACK},
 	{"RELEASE", release, STEP_RELEASE},
@@ -287,6 +302,11 @@ int epoch_listen(struct epoch *e, struct mc_error *err)
 	if ((pending & WAKE_SUSPECT) && keepalive_suspected(vm->d->keepalive, e->peer))
 		return mc_error_set(err, -EHOSTDOWN, MC_ECLASS_UNREACHABLE,
 			"the keep-alives of %s stopped", e->peer);
+	if ((pending & WAKE_DISK) && e->mirror) {
+		int r = mirror_error(e->mirror, err);
+		if (r < 0)
+			return r == -ETIMEDOUT || r == -ECHILD ? -EIO : r; /* not one of epoch_run's */
+	}
 	if (pending & (WAKE_CALL | WAKE_PRESSURE))
 		e->urgent = true;
 	/* Output piles up while its epoch is not acknowledged yet: the guest waits. RESUME comes

@@ -6,6 +6,7 @@
 #include "mcd/guest/dirty.h"
 #include "mcd/guest/ramblocks.h"
 #include "mcd/slab.h"
+#include "diskmirror/mirror.h"
 #include "mcd/vm.h"
 #include "mcd/wire/transport.h"
 #include <stdbool.h>
@@ -16,6 +17,7 @@ struct epoch {
 	struct transport *link;
 	struct ramblocks ram;
 	struct dirty *dirty;
+	struct mirror *mirror; /* of the VM's disks; NULL if it has none */
 	struct slab_pool *pool;
 	struct timing timing;
 	uint64_t generation; /* of the record {self, peer} that this session runs under */
@@ -35,6 +37,8 @@ struct epoch {
 	uint8_t commit_buf[64];
 	uint8_t *devices;
 	size_t devices_cap, devices_len;
+	struct disk_epoch_sum disk_sum;
+	uint64_t flushes;    /* of the guest, up to the last epoch */
 	bool urgent;         /* the running epoch is to end now: a call waits, or held output piles up */
 	uint64_t pause_began;
 	uint64_t step_ns[STEP_MAX];
@@ -63,6 +67,8 @@ int capture_copy(struct epoch *e, struct mc_error *err);
 void capture_reset(struct epoch *e); /* gives all slabs back */
 int capture_post(struct epoch *e, uint16_t type, struct mc_error *err); /* seals and posts e->slabs */
 
+/* A message without a payload. */
+int protect_tell(struct epoch *e, uint16_t type, uint64_t epoch, struct mc_error *err);
 /* A message that does not belong here: the peer's WIRE_ERROR turned into ours, or a protocol error. */
 int protect_unexpected(struct epoch *e, const struct wire_header *h, struct mc_error *err);
 

@@ -62,6 +62,8 @@ static void serve_data(struct daemon *d, int fd, const struct link_peer *peer)
 	struct vm *vm;
 	if (daemon_find_vm(d, peer->subject, &vm, &err) < 0)
 		refuse_data(d, fd, peer, &err);
+	else if (peer->purpose == LINK_DISK)
+		vm_offer_disk(vm, fd, peer);
 	else
 		vm_offer_peer(vm, fd, peer);
 }
@@ -82,7 +84,7 @@ static void *serve(void *arg)
 		log_warn("a connection was refused: %s", err.msg);
 		control_emit(d->control, "PROTOCOL_ERROR",
 			json_pack("{s:s, s:s}", "peer", "unauthenticated", "reason", err.msg));
-	} else if (peer.purpose == LINK_DATA) {
+	} else if (peer.purpose == LINK_DATA || peer.purpose == LINK_DISK) {
 		/* The VM's thread owns it now: out of our table before it can be closed and its
 		 * number reused. */
 		leave(c.l, c.slot);

@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "mcd/daemon.h"
+#include "mcd/disks.h"
 #include "mcd/epoch.h"
 #include "mcd/vm-life.h"
 
@@ -104,7 +105,18 @@ static int say_hello(struct epoch *e, struct mc_error *err)
 	int r = transport_post(e->link, &h, buf, err);
 	if (r == 0)
 		r = transport_flush(e->link, mc_now() + MC_SEC, err);
-	return r < 0 ? r : wait_hello_ok(e, err);
+	if (r < 0)
+		return r;
+	r = disks_connect(e, err);
+	if (r < 0) { /* the standby's own word says more than the end of a connection */
+		struct mc_error theirs = MC_ERROR_INIT;
+		struct wire_header no;
+		if (transport_recv(e->link, &no, mc_now() + MC_SEC, -1, NULL) == 0 &&
+			protect_unexpected(e, &no, &theirs) == -EREMOTEIO)
+			*err = theirs;
+		return r;
+	}
+	return wait_hello_ok(e, err);
 }
 
 int protect_unexpected(struct epoch *e, const struct wire_header *h, struct mc_error *err)
@@ -126,14 +138,32 @@ int protect_unexpected(struct epoch *e, const struct wire_header *h, struct mc_e
 		(unsigned long long)h->length);
 }
 
+static uint64_t memory_share(const struct vm *vm)
+{
+	return vm->max_buffer - disks_share(vm, vm->max_buffer);
+}
+
+/* A standby's QEMU has the machine that this one was started with. */
+static int check_inventory(struct vm *vm, struct mc_error *err)
+{
+	uint64_t now;
+	int r = guest_inventory(vm->guest, PING_WAIT, &now, err);
+	if (r < 0 || now == vm->inventory)
+		return r;
+	return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST,
+		"devices of %s were plugged or unplugged since it was started, which a standby would not have: undo "
+		"it, or change the VM's file on both hosts and restart the VM",
+		vm->name);
+}
+
 static int prepare(struct epoch *e, struct mc_error *err)
 {
 	struct vm *vm = e->vm;
 	int r;
-	if (vm->plan.has_disks)
+	if (vm->plan.foreign_disks)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-			"%s has a writable disk (%s), which this version cannot mirror yet: make "
-			"it readonly=on, or run it from memory",
+			"%s has a writable disk that mcd does not mirror (%s): describe it in a section [disk "
+			"ID] of its file instead, or make it readonly=on",
 			vm->name, vm->plan.disk_option);
 	/* Connecting first: of a wrong key or version it says more than the silence of the
 	 * keep-alives. */
@@ -145,14 +175,14 @@ static int prepare(struct epoch *e, struct mc_error *err)
 			"'mcctl status' shows the hosts",
 			e->peer);
 	if ((r = check_majority(vm, err)) < 0 || (r = guest_ping(vm->guest, PING_WAIT, err)) < 0 ||
-		(r = guest_require(vm->guest, err)) < 0)
+		(r = guest_require(vm->guest, err)) < 0 || (r = check_inventory(vm, err)) < 0)
 		return r;
 	if ((r = ramblocks_open(guest_qmp(vm->guest), guest_pid(vm->guest), &e->ram, err)) < 0)
 		return r;
 	struct dirty_region regions[RAMBLOCKS_MAX];
 	for (size_t i = 0; i < e->ram.n; i++)
 		regions[i] = (struct dirty_region){e->ram.v[i].qemu_addr, e->ram.v[i].size};
-	if ((r = slab_pool_new(vm->max_buffer, NULL, &e->pool, err)) < 0)
+	if ((r = slab_pool_new(memory_share(vm), NULL, &e->pool, err)) < 0)
 		return r;
 	if ((r = say_hello(e, err)) < 0)
 		return r;
@@ -162,6 +192,7 @@ static int prepare(struct epoch *e, struct mc_error *err)
 
 static void session_free(struct epoch *e)
 {
+	disks_drop(e);
 	if (e->pool)
 		capture_reset(e);
 	transport_close(e->link);
@@ -181,7 +212,7 @@ static void set_knobs(struct epoch *e, struct vm_call *c)
 	struct vm *vm = e->vm;
 	vm_call_set(vm, c);
 	daemon_timing(vm->d, vm->delay, &e->timing);
-	slab_pool_set_budget(e->pool, vm->max_buffer);
+	slab_pool_set_budget(e->pool, memory_share(vm));
 	e->tick_at = e->pause_began + vm->delay; /* a shorter delay does not wait for the longer */
 }
 
@@ -203,7 +234,7 @@ int sync_calls(struct epoch *e, struct mc_error *err)
 	return 0;
 }
 
-static int tell(struct epoch *e, uint16_t type, uint64_t epoch, struct mc_error *err)
+int protect_tell(struct epoch *e, uint16_t type, uint64_t epoch, struct mc_error *err)
 {
 	struct wire_header h = {
 		.type = type,
@@ -225,6 +256,8 @@ static int begin_protection(struct epoch *e, struct mc_error *err)
 {
 	struct vm *vm = e->vm;
 	int r = netbuf_hold(vm->nb, 1, err);
+	if (r == 0 && e->mirror)
+		mirror_begin(e->mirror, 1);
 	if (r == 0)
 		r = epoch_run_until_acked(e, err);
 	if (r < 0)
@@ -234,7 +267,7 @@ static int begin_protection(struct epoch *e, struct mc_error *err)
 		r = vm_propose(vm, vm->d->cfg.name, e->peer, ASK_FOR, err);
 	} while (r == -ENOLINK && mc_now() < patience);
 	if (r == 0)
-		r = tell(e, WIRE_PROTECTED, e->n, err);
+		r = protect_tell(e, WIRE_PROTECTED, e->n, err);
 	return r < 0 ? r : epoch_release(e, err);
 }
 
@@ -265,7 +298,7 @@ static int hand_over_offer(struct epoch *e, uint64_t timeout_ns, struct mc_error
 {
 	uint64_t deadline = mc_now() + timeout_ns;
 	struct wire_header h;
-	int r = tell(e, WIRE_HANDOVER, e->acked, err);
+	int r = protect_tell(e, WIRE_HANDOVER, e->acked, err);
 	while (r == 0) {
 		r = transport_recv(e->link, &h, deadline, -1, err);
 		if (r == 0 && h.type == WIRE_KEPT && !h.length)
@@ -325,7 +358,7 @@ static void guest_ended(struct epoch *e, struct mc_error *why)
 	if (e->guest_event == GUEST_EVENT_SHUTDOWN) {
 		/* Powering off is the guest's own will, not a failure: nobody takes over. */
 		vm_life_powered_off(vm);
-		tell(e, WIRE_DISCARD, e->n, NULL);
+		protect_tell(e, WIRE_DISCARD, e->n, NULL);
 		return;
 	}
 	if (strcmp(vm->rec.standby, e->peer)) {
@@ -469,6 +502,7 @@ static void after_epochs(struct epoch *e, int r, struct mc_error *why)
 		struct own_record rec = vm_newest_record(vm);
 		vm_life_gone(vm, "%s owns it now: %s", rec.owner, d.reason);
 	} else {
+		disks_drop(e);
 		/* Whatever ended the epochs, going on without the standby takes the vote. */
 		vm->paused_by_us = e->paused;
 		transport_close(mc_steal_ptr(e->link)); /* tells a living standby at once */
@@ -490,7 +524,7 @@ static void end_by_call(struct epoch *e, struct vm_call *call)
 	vm_want_peer(vm, "");
 	protect_alone(vm, call->verb == VM_STOP ? "stopped by the administrator"
 						: "unprotected by the administrator");
-	tell(e, WIRE_DISCARD, e->n, NULL);
+	protect_tell(e, WIRE_DISCARD, e->n, NULL);
 	if (vm_get_state(vm) != VM_UNPROTECTED)
 		vm_call_wrong_state(vm, call); /* it was lost to another host meanwhile */
 	else if (call->verb == VM_STOP)
@@ -520,7 +554,9 @@ void protect_run(struct vm *vm, struct vm_call *call)
 		vm_set_state(vm, VM_ROLE_PRIMARY, VM_SYNCING, "copying memory to %s", e.peer);
 		if (!call->wait)
 			vm_call_ok(mc_steal_ptr(call), json_pack("{s:s}", "state", "syncing"));
-		r = sync_rounds(&e, call, &err);
+		r = disks_sync(&e, call, &err);
+		if (r == 0)
+			r = sync_rounds(&e, call, &err);
 		if (r == 0)
 			r = check_majority(vm, &err);
 	}

@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "mcd/daemon.h"
+#include "mcd/disks.h"
 #include "mcd/vm-life.h"
 
 #include <errno.h>
@@ -206,7 +207,7 @@ int setup_standby(struct standby *s, int fd, const struct link_peer *peer, struc
 	if (r == 0)
 		r = check_memory(s, err);
 	if (r == 0)
-		r = slab_pool_new(s->hello.max_buffer, NULL, &s->pool, err);
+		r = slab_pool_new(s->hello.max_buffer - disks_share(vm, s->hello.max_buffer), NULL, &s->pool, err);
 	if (r == 0)
 		r = map_replica(s, err);
 	if (r < 0)
@@ -221,7 +222,8 @@ int setup_standby(struct standby *s, int fd, const struct link_peer *peer, struc
 	vm_set_peer(vm, s->primary);
 	vm_set_state(
 		vm, VM_ROLE_STANDBY, VM_STANDBY_SYNCING, "%s copies the memory here", s->primary);
-	if ((r = standby_launch(s, err)) < 0)
+	/* The replica's files before the QEMU that opens them. */
+	if ((r = disks_receive(s, err)) < 0 || (r = standby_launch(s, err)) < 0)
 		return r;
 	struct wire_header ok = {
 		.type = WIRE_HELLO_OK, .generation = s->generation, .digest = XXH3_64bits("", 0)};
@@ -237,6 +239,7 @@ void setup_free(struct standby *s)
 	for (size_t i = 0; i < RAMBLOCKS_MAX; i++)
 		if (s->replica[i])
 			munmap(s->replica[i], s->sizes[i]);
+	replica_close(s->disks);
 	slab_pool_free(s->pool);
 	roms_clear(&s->roms);
 	free(s->devices);
@@ -314,6 +317,8 @@ void setup_publish(struct standby *s, uint64_t apply_ns)
 	vm->pub.buffer_in_use = st.total * SLAB_SIZE;
 	vm->pub.buffer_peak = st.peak * SLAB_SIZE;
 	mc_histogram_add(&vm->pub.apply, apply_ns);
+	if (s->disks)
+		replica_get_stats(s->disks, &vm->pub.replica);
 	pthread_mutex_unlock(&vm->lock);
 }
 

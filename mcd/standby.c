@@ -17,6 +17,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "mcd/daemon.h"
+#include "mcd/disks.h"
 #include "mcd/failpoint.h"
 #include "mcd/standby-setup.h"
 #include "mcd/vm-life.h"
@@ -163,6 +164,8 @@ static int verify(struct standby *s, const struct wire_header *h, struct mc_erro
 		r = wire_get_commit(buf, h->length, &c, err);
 	if (r < 0)
 		return r;
+	if (s->disks)
+		wire_epoch_digest_add(&s->digest, c.disk_digest, c.disk_bytes);
 	s->counted.digest = s->digest.h;
 	if (!s->staged_devices || c.slabs != s->counted.slabs || c.bytes != s->counted.bytes ||
 		c.device_bytes != s->counted.device_bytes || c.digest != s->counted.digest)
@@ -172,7 +175,7 @@ static int verify(struct standby *s, const struct wire_header *h, struct mc_erro
 			(unsigned long long)h->epoch, (unsigned long long)s->counted.slabs,
 			(unsigned long long)s->counted.bytes, (unsigned long long)c.slabs,
 			(unsigned long long)c.bytes);
-	return 0;
+	return disks_verify(s, h->epoch, &c, err);
 }
 
 static void apply_range(void *ctx, uint32_t block, uint64_t off, const uint8_t *mem, uint64_t len)
@@ -210,6 +213,17 @@ static int commit(struct standby *s, const struct wire_header *h, struct mc_erro
 	uint64_t began = mc_now();
 	apply(s);
 	drop_staged(s);
+	if (s->disks) {
+		struct mc_error failed = MC_ERROR_INIT;
+		if (replica_apply(s->disks, h->epoch, &failed) < 0) {
+			/* Acknowledged, and cannot be had: this copy must never be gone on from. */
+			s->committed = 0;
+			vm_set_alarm(s->vm, "the disks of %s here are at no epoch any more: %s", s->vm->name,
+				failed.msg);
+			*err = failed;
+			r = failed.code;
+		}
+	}
 	setup_publish(s, mc_now() - began);
 	return r;
 }
@@ -270,6 +284,10 @@ static int named_standby(struct standby *s, struct mc_error *err)
 			"the primary says that generation %llu names this host its standby, but "
 			"the voters do not",
 			(unsigned long long)s->generation);
+	/* Before the first epoch after the vote is acknowledged: from here on the replica is worth something. */
+	int r = s->disks ? replica_trusted(s->disks, err) : 0;
+	if (r < 0)
+		return r;
 	vm_set_record(vm, &rec);
 	vm_set_state(vm, VM_ROLE_STANDBY, VM_STANDBY, "holds the image of epoch %llu of %s",
 		(unsigned long long)s->committed, s->primary);
@@ -551,6 +569,8 @@ static void link_lost(struct standby *s, const struct mc_error *why)
 		setup_send_error(s, why);
 	vm_emit(vm, "LINK_LOST", json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
 	transport_close(mc_steal_ptr(s->link));
+	if (s->disks)
+		replica_cut(s->disks);
 	s->link_down_at = mc_now();
 }
 
@@ -576,6 +596,12 @@ void standby_run(struct vm *vm, int fd, const struct link_peer *peer)
 			continue;
 		if (r == -EINTR || r == -ETIMEDOUT || r == -EHOSTDOWN) {
 			bool look = setup_listen(&s) || r != -EINTR;
+			if (s.disks && (r = replica_error(s.disks, &err)) < 0) {
+				link_lost(&s, &err);
+				drop_staged(&s);
+				go_on = after_stream(&s, err.msg);
+				continue;
+			}
 			go_on = look ? after_stream(&s, "the keep-alives of the primary stopped")
 				     : true;
 			continue;

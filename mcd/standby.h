@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The standby's half of a protected VM. Everything belongs to the VM's thread. */
 #pragma once
+#include "diskmirror/replica.h"
 #include "failover/timing.h"
 #include "mcd/guest/roms.h"
 #include "mcd/slab.h"
@@ -17,6 +18,7 @@ struct standby {
 	uint64_t generation;    /* of the record that names us standby */
 	uint8_t *replica[RAMBLOCKS_MAX]; /* our mappings of the memfds QEMU maps as guest RAM */
 	uint64_t sizes[RAMBLOCKS_MAX];
+	struct replica *disks; /* NULL: the VM has none */
 	struct roms roms; /* for every QEMU that is to wait here */
 
 	/* slot one: the last committed epoch. Its RAM is in the replica. */

@@ -10,6 +10,7 @@ static const char *const step_names[STEP_MAX] = {
 	[STEP_SCAN] = "scan",
 	[STEP_COPY] = "copy",
 	[STEP_RESUME] = "resume",
+	[STEP_INSPECT] = "inspect",
 	[STEP_SEND] = "send",
 	[STEP_ACK] = "ack",
 	[STEP_RELEASE] = "release",
@@ -80,6 +81,23 @@ json_t *vm_status_json(struct vm *vm)
 	json_object_set_new(j, "buffer",
 		json_pack("{s:I, s:I, s:I}", "budget", (json_int_t)p->buffer_budget, "in_use",
 			(json_int_t)p->buffer_in_use, "peak", (json_int_t)p->buffer_peak));
+	if (p->role == VM_ROLE_PRIMARY && p->mirror.connections)
+		json_object_set_new(j, "disks",
+			json_pack("{s:I, s:I, s:I, s:I, s:I}", "written_bytes",
+				(json_int_t)p->mirror.written_bytes, "sent_bytes",
+				(json_int_t)p->mirror.sent_bytes, "skipped_bytes",
+				(json_int_t)p->mirror.skipped_bytes, "queued_bytes",
+				(json_int_t)p->mirror.queued_bytes, "queued_peak",
+				(json_int_t)p->mirror.queued_peak));
+	else if (p->role == VM_ROLE_STANDBY && p->replica.received_bytes)
+		json_object_set_new(j, "disks",
+			json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "received_bytes",
+				(json_int_t)p->replica.received_bytes, "applied_bytes",
+				(json_int_t)p->replica.applied_bytes, "held_bytes",
+				(json_int_t)p->replica.held_bytes, "held_peak",
+				(json_int_t)p->replica.held_peak, "spilled_bytes",
+				(json_int_t)p->replica.spilled_bytes, "hardened",
+				(json_int_t)p->replica.hardened));
 	pthread_mutex_unlock(&vm->lock);
 	return j;
 }

@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "mcd/daemon.h"
+#include "mcd/disks.h"
 #include "mcd/failpoint.h"
 #include "mcd/standby.h"
 #include "mcd/takeover-file.h"
@@ -32,7 +33,9 @@ static int finish(struct standby *s, struct mc_error *err)
 	assert(!s->staged && s->committed &&
 		s->devices); /* nothing half applied, something to go on from */
 	takeover_keep(s, s->vm->rec.generation);
-	return 0;
+	if (!s->disks)
+		return 0;
+	return replica_take(s->disks, s->vm->rec.generation, err);
 }
 
 void takeover_keep(struct standby *s, uint64_t generation)

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "mcd/daemon.h"
+#include "mcd/disks.h"
 #include "mcd/protect.h"
 #include "mcd/takeover-file.h"
 #include "mcd/vm-life.h"
@@ -32,22 +33,26 @@ void vm_machine_save(const struct vm *vm)
 	char path[400];
 	machine_path(vm, path, sizeof path);
 	_cleanup_fclose_ FILE *f = fopen(path, "we");
-	if (!f || fprintf(f, "%s\n", vm->plan.digest) < 0)
+	if (!f || fprintf(f, "%s %016llx\n", vm->plan.digest, (unsigned long long)vm->inventory) < 0)
 		log_warn("%s: cannot write %s: %s; a restarted mcd will believe the configuration",
 			vm->name, path, strerror(errno));
 }
 
 static void machine_load(struct vm *vm)
 {
-	char path[400], line[32];
+	char path[400], digest[sizeof vm->plan.digest];
+	unsigned long long inventory;
 	machine_path(vm, path, sizeof path);
 	_cleanup_fclose_ FILE *f = fopen(path, "re");
-	if (!f || !fgets(line, sizeof line, f) || strcspn(line, "\n") != sizeof vm->plan.digest - 1)
+	if (!f || fscanf(f, "%16s %16llx", digest, &inventory) != 2 ||
+		strlen(digest) != sizeof digest - 1) {
+		guest_inventory(vm->guest, ANSWER_WAIT, &vm->inventory, NULL);
 		return;
-	line[sizeof vm->plan.digest - 1] = 0;
-	if (strcmp(line, vm->plan.digest))
+	}
+	if (strcmp(digest, vm->plan.digest))
 		log_notice("%s: its configuration was changed since it was started", vm->name);
-	memcpy(vm->plan.digest, line, sizeof vm->plan.digest);
+	memcpy(vm->plan.digest, digest, sizeof digest);
+	vm->inventory = inventory;
 }
 
 /* With whom it is to be protected again: while it is not, no ownership record says so. */
@@ -207,7 +212,8 @@ static void finish_takeover(struct vm *vm)
 		if (!vm->quit)
 			vm_life_gone(vm,
 				"the takeover that a former mcd had begun was not decided for us");
-	} else if ((r = netbuf_pass(vm->nb, &err)) < 0 || (r = netbuf_announce(vm->nb, &err)) < 0 ||
+	} else if ((r = disks_claim(vm, t.generation, true, &err)) < 0 ||
+		   (r = netbuf_pass(vm->nb, &err)) < 0 || (r = netbuf_announce(vm->nb, &err)) < 0 ||
 		   (r = guest_activate(vm->guest, t.devices, t.len, 10 * MC_SEC, NULL, &err)) < 0) {
 		vm_teardown(vm);
 		vm_set_alarm(vm, "the takeover of %s failed: %s", vm->name, err.msg);

@@ -6,6 +6,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "mcd/daemon.h"
+#include "mcd/disks.h"
 #include "mcd/protect.h"
 #include "mcd/standby.h"
 #include "mcd/takeover-file.h"
@@ -98,6 +99,10 @@ int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error
 {
 	char dir[300];
 	int taps[CONFIG_NICS_MAX];
+	struct cmdline_disk disks[CONFIG_DISKS_MAX];
+	int r = disks_locate(vm, incoming, disks, err);
+	if (r < 0)
+		return r;
 	vm_run_dir(vm, dir, sizeof dir);
 	for (size_t i = 0; i < vm->cfg->n_nics; i++)
 		taps[i] = netbuf_guest_fd(vm->nb, i);
@@ -107,10 +112,13 @@ int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error
 		.run_dir = dir,
 		.ram_fds = vm->ram_fds,
 		.tap_fds = taps,
+		.disks = disks,
 		.incoming = incoming,
 		.deadline = mc_now() + timeout_ns,
 	};
-	int r = guest_launch(&l, &vm->guest, err);
+	r = guest_launch(&l, &vm->guest, err);
+	if (r == 0)
+		r = guest_inventory(vm->guest, timeout_ns, &vm->inventory, err);
 	if (r == 0) {
 		vm_watch_guest(vm, true);
 		vm_machine_save(vm);
@@ -182,15 +190,23 @@ void vm_life_gone(struct vm *vm, const char *fmt, ...)
 	vm_set_state(vm, VM_ROLE_NONE, VM_STOPPED, "%s", why);
 }
 
-void vm_life_stopped(struct vm *vm, const char *why)
+/* Best effort: an owner that does not run it may start it again under its own record. */
+static void give_up_record(struct vm *vm)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	vm_teardown(vm);
-	/* Best effort: an owner that does not run it may start it again under its own record. */
 	int r = vm_propose(vm, "", "", MC_SEC, &err);
 	if (r < 0 && r != -ESTALE)
 		log_warn(
 			"%s: stopped, but its record still names this host: %s", vm->name, err.msg);
+}
+
+void vm_life_stopped(struct vm *vm, const char *why)
+{
+	/* The newest disks are here: no other host may start it from older ones. */
+	bool keep = vm->cfg && vm->cfg->n_disks;
+	vm_teardown(vm);
+	if (!keep)
+		give_up_record(vm);
 	vm_clear_alarm(vm);
 	vm_set_state(vm, VM_ROLE_NONE, VM_STOPPED, "%s", why);
 }
@@ -273,11 +289,17 @@ void vm_life_reset_figures(struct vm *vm)
 static int may_start(struct vm *vm, bool force, struct mc_error *err)
 {
 	struct own_record rec;
+	const char *self = vm->d->cfg.name;
 	int r = voter_current(vm->d->voter, vm->name, mc_now() + MC_SEC, &rec, err);
 	if (r < 0)
 		return r;
 	vm_set_record(vm, &rec);
-	if (rec.owner[0] && strcmp(rec.owner, vm->d->cfg.name))
+	/* Its owner is lost for good, and so is the image that this host had in memory; what the replica
+	 * holds is as good as after a power failure.  As the named standby it may ask for the record. */
+	if (force && rec.owner[0] && strcmp(rec.owner, self) && !strcmp(rec.standby, self) &&
+		keepalive_suspected(vm->d->keepalive, rec.owner))
+		return 0;
+	if (rec.owner[0] && strcmp(rec.owner, self))
 		return mc_error_set(err, -EBUSY, MC_ECLASS_NOT_OWNER,
 			"%s belongs to host %s (generation %llu): start it there, or stop it there "
 			"first",
@@ -298,11 +320,19 @@ static int start(struct vm *vm, bool force, struct mc_error *err)
 		r = vm_prepare(vm, err);
 	if (r < 0)
 		return r;
+	bool nobodys = !vm->rec.owner[0];
+	r = disks_may_start(vm, !strcmp(vm->rec.owner, vm->d->cfg.name), force, err);
+	if (r < 0) {
+		vm_teardown(vm);
+		return r;
+	}
 	vm_set_state(vm, VM_ROLE_NONE, VM_STARTING, "asking for ownership");
 	/* The record first: a VM that runs without one could run twice. */
 	r = vm_propose(vm, vm->d->cfg.name, "", 1500 * MC_MSEC, err);
 	if (r == 0) {
-		r = vm_launch(vm, false, LAUNCH_WAIT, err);
+		r = disks_claim(vm, vm->rec.generation, false, err);
+		if (r == 0)
+			r = vm_launch(vm, false, LAUNCH_WAIT, err);
 		if (r == 0)
 			r = netbuf_pass(vm->nb, err);
 		/* It may have run on another host: the switches still send its frames there, and a
@@ -310,7 +340,10 @@ static int start(struct vm *vm, bool force, struct mc_error *err)
 		if (r == 0)
 			r = netbuf_announce(vm->nb, err);
 		if (r < 0) {
+			bool disks = vm->cfg->n_disks;
 			vm_life_stopped(vm, "QEMU could not be started");
+			if (disks && nobodys) /* nothing was written yet: it may as well be started elsewhere */
+				give_up_record(vm);
 			return r;
 		}
 		vm_clear_alarm(vm);

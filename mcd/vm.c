@@ -52,7 +52,7 @@ int vm_new(struct daemon *d, const char *name, struct vm **ret, struct mc_error 
 	vm->d = d;
 	snprintf(vm->name, sizeof vm->name, "%s", name);
 	pthread_mutex_init(&vm->lock, NULL);
-	vm->offered_fd = -1;
+	vm->offered_fd = vm->offered_disk_fd = -1;
 	for (size_t i = 0; i < RAMBLOCKS_MAX; i++)
 		vm->ram_fds[i] = -1;
 	vm->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -91,6 +91,8 @@ void vm_free(struct vm *vm)
 		vm_call_fail(c, &quit);
 	if (vm->offered_fd >= 0)
 		close(vm->offered_fd);
+	if (vm->offered_disk_fd >= 0)
+		close(vm->offered_disk_fd);
 	if (vm->bell >= 0)
 		close(vm->bell);
 	if (vm->wake >= 0)
@@ -232,6 +234,18 @@ void vm_offer_peer(struct vm *vm, int fd, const struct link_peer *peer)
 	if (old >= 0) /* a newer offer replaces one not yet looked at */
 		close(old);
 	vm_ring(vm, WAKE_PEER);
+}
+
+void vm_offer_disk(struct vm *vm, int fd, const struct link_peer *peer)
+{
+	pthread_mutex_lock(&vm->lock);
+	int old = vm->offered_disk_fd;
+	vm->offered_disk_fd = fd;
+	vm->offered_disk = *peer;
+	pthread_mutex_unlock(&vm->lock);
+	if (old >= 0)
+		close(old);
+	vm_ring(vm, WAKE_DISK);
 }
 
 void vm_learned(struct vm *vm, const struct own_record *rec)

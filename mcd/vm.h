@@ -10,6 +10,8 @@
 #pragma once
 #include "common/histogram.h"
 #include "failover/cluster.h"
+#include "diskmirror/mirror.h"
+#include "diskmirror/replica.h"
 #include "failover/decide.h"
 #include "failover/timing.h"
 #include "failover/vote.h"
@@ -41,7 +43,7 @@ enum vm_state {
 /* The barometer: what each step of an epoch costs. */
 enum vm_step {
 	STEP_STOP, STEP_BARRIER, STEP_SAVE, STEP_SCAN, STEP_COPY, STEP_RESUME, /* inside the pause */
-	STEP_SEND, STEP_ACK, STEP_RELEASE,
+	STEP_INSPECT, STEP_SEND, STEP_ACK, STEP_RELEASE,
 	STEP_PAUSE, /* from before stop to after resume */
 	STEP_MAX,
 };
@@ -54,6 +56,7 @@ enum {
 	WAKE_RECORD = 8,   /* a newer ownership record was learned */
 	WAKE_PRESSURE = 16,/* held output nears its limit */
 	WAKE_QUIT = 32,    /* mcd ends */
+	WAKE_DISK = 64,    /* the disk stream broke, or (standby) a primary connects for it */
 };
 
 enum vm_verb { VM_START, VM_STOP, VM_PROTECT, VM_UNPROTECT, VM_SET, VM_FAILOVER, VM_TAKEOVER };
@@ -82,6 +85,8 @@ struct vm {
 	struct vm_call *calls;
 	int offered_fd; /* a connection that offers to make us standby, -1 = none */
 	struct link_peer offered;
+	int offered_disk_fd; /* and for its disks beside it */
+	struct link_peer offered_disk;
 	struct own_record learned; /* the newest record anybody told us of */
 	struct netbuf *shown_nb;   /* = nb while it exists, for its counters */
 	struct {
@@ -97,6 +102,8 @@ struct vm {
 		struct mc_histogram apply;          /* ns per epoch, on a standby */
 		uint64_t buffer_budget, buffer_in_use, buffer_peak;
 		struct netbuf_stats netbuf;
+		struct mirror_stats mirror;         /* the disks, on a primary */
+		struct replica_stats replica;       /* on a standby */
 		pid_t qemu;
 	} pub;
 
@@ -108,6 +115,7 @@ struct vm {
 	struct netbuf *nb;
 	struct own_record rec; /* the record we act under */
 	uint64_t delay, max_buffer;
+	uint64_t inventory; /* guest_inventory when it was started: what a standby's QEMU has too */
 	char want_peer[LINK_NAME_MAX + 1]; /* protect again with this host once it is back; "" = not wanted */
 	uint64_t retry_at, retry_pause;    /* when, and how long to wait after the next failure */
 	bool paused_by_us; /* the guest is stopped and it was us */
@@ -121,6 +129,8 @@ void vm_free(struct vm *vm); /* rings WAKE_QUIT, joins the thread; a primary's Q
 void vm_call(struct vm *vm, struct vm_call *c); /* takes c over */
 /* Hands over an authenticated LINK_DATA connection (closed with an error if the VM cannot take it). */
 void vm_offer_peer(struct vm *vm, int fd, const struct link_peer *peer);
+/* The same for a LINK_DISK connection. */
+void vm_offer_disk(struct vm *vm, int fd, const struct link_peer *peer);
 void vm_ring(struct vm *vm, unsigned bit);
 void vm_learned(struct vm *vm, const struct own_record *rec);
 json_t *vm_status_json(struct vm *vm);

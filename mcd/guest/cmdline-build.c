@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,10 +100,30 @@ static void push_nics(
 	}
 }
 
+static void push_disks(struct argv *a, const struct config_vm *vm, const struct cmdline_plan *plan,
+	const struct cmdline_disk *disks)
+{
+	for (size_t i = 0; i < vm->n_disks; i++) {
+		const char *id = vm->disks[i].id;
+		/* locking=auto, QEMU's default: the waiting QEMU of a standby opens the replica that we write,
+		 * and takes its locks when it goes on from there. */
+		json_t *node = json_pack("{s:s, s:s, s:s, s:{s:s, s:s}}", "driver", disks[i].format,
+			"node-name", id, "discard", "unmap", "file", "driver",
+			disks[i].host_device ? "host_device" : "file", "filename", disks[i].path);
+		push(a, strdup("-blockdev"));
+		push(a, node ? json_dumps(node, JSON_COMPACT) : NULL);
+		json_decref(node);
+		if (plan->disk_device[i])
+			continue;
+		pushf(a, "-device");
+		pushf(a, "virtio-blk-pci,drive=%s", id);
+	}
+}
+
 int cmdline_build(const struct config_vm *vm, const struct cmdline_plan *plan,
 	const struct cmdline_inputs *in, char ***ret_argv, struct mc_error *err)
 {
-	struct argv a = {.room = plan->argc + 2 * plan->n_ram + 4 * vm->n_nics + 24};
+	struct argv a = {.room = plan->argc + 2 * plan->n_ram + 4 * vm->n_nics + 4 * vm->n_disks + 24};
 	a.v = calloc(a.room, sizeof *a.v);
 	if (!a.v)
 		return mc_error_set(
@@ -116,6 +137,7 @@ int cmdline_build(const struct config_vm *vm, const struct cmdline_plan *plan,
 	}
 	push_ram(&a, plan, in->ram_fds);
 	push_nics(&a, vm, plan, in->tap_fds);
+	push_disks(&a, vm, plan, in->disks);
 	/* Without these two the device state starts with sections that only a migration expects. */
 	pushf(&a, "-global");
 	pushf(&a, "migration.send-configuration=off");

@@ -64,6 +64,14 @@ int cmdline_take_device(struct planner *p, const char *arg, char **replace, stru
 	const char *advice = option_device_advice(driver);
 	if (advice)
 		return cmdline_refuse(err, "device", arg, "%s", advice);
+	const char *drive = qemu_opts_get(&o, "drive");
+	for (size_t d = 0; drive && d < p->vm->n_disks; d++)
+		if (!strcmp(p->vm->disks[d].id, drive)) {
+			if (p->plan->disk_device[d])
+				return cmdline_refuse(err, "device", arg,
+					"drive=%.64s is already another device's", drive);
+			p->plan->disk_device[d] = true;
+		}
 	if (!netdev)
 		return 0;
 	int i = nic_index(p->vm, netdev);
@@ -85,9 +93,23 @@ int cmdline_take_device(struct planner *p, const char *arg, char **replace, stru
 void cmdline_note_disk(struct planner *p, const char *option, const char *arg)
 {
 	struct cmdline_plan *plan = p->plan;
-	if (!plan->has_disks)
+	if (!plan->foreign_disks)
 		snprintf(plan->disk_option, sizeof plan->disk_option, "-%s %s", option, arg);
-	plan->has_disks = true;
+	plan->foreign_disks = true;
+}
+
+void cmdline_find_firmware(struct planner *p)
+{
+	const struct cmdline_plan *plan = p->plan;
+	for (size_t d = 0; d < p->vm->n_disks; d++)
+		for (size_t i = 0; i < plan->argc; i++)
+			for (int unit = 0; unit < 2; unit++) {
+				char text[80];
+				int len = snprintf(text, sizeof text, "pflash%d=%s", unit, p->vm->disks[d].id);
+				const char *at = strstr(plan->argv[i], text);
+				if (at && (at[len] == ',' || !at[len]))
+					p->plan->disk_device[d] = true;
+			}
 }
 
 int cmdline_take_drive(struct planner *p, const char *arg, struct mc_error *err)

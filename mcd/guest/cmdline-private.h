@@ -36,5 +36,7 @@ int cmdline_take_netdev(struct planner *p, const char *arg, bool *keep, struct m
 int cmdline_take_device(struct planner *p, const char *arg, char **replace, struct mc_error *err);
 int cmdline_take_drive(struct planner *p, const char *arg, struct mc_error *err);
 int cmdline_take_blockdev(struct planner *p, const char *arg, struct mc_error *err);
-/* Notes a writable disk. */
+/* A [disk] that -machine pflash0= or pflash1= uses needs no device. */
+void cmdline_find_firmware(struct planner *p);
+/* Notes a writable disk that is in no [disk]. */
 void cmdline_note_disk(struct planner *p, const char *option, const char *arg);

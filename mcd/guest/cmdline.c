@@ -75,6 +75,10 @@ static void digest_rest(XXH3_state_t *digest, const struct planner *p)
 		digest_word(digest, p->vm->nics[i].id);
 		XXH3_64bits_update(digest, p->vm->nics[i].mac, sizeof p->vm->nics[i].mac);
 	}
+	for (size_t i = 0; i < p->vm->n_disks; i++) { /* not their files, which are each host's own */
+		digest_word(digest, "disk");
+		digest_word(digest, p->vm->disks[i].id);
+	}
 }
 
 static int take_option(struct planner *p, const struct option_rule *rule, const char *name,
@@ -198,6 +202,8 @@ static int plan_words(struct planner *p, char **words, size_t n, struct mc_error
 		r = take_words(p, words, n, &i, digest, err);
 	if (r == 0)
 		r = cmdline_settle_ram(p, err);
+	if (r == 0)
+		cmdline_find_firmware(p);
 	if (r == 0) {
 		plan->no_nic = p->vm->n_nics == 0 && !p->nodefaults && !p->nic_none;
 		digest_rest(digest, p);

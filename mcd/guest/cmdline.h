@@ -23,7 +23,8 @@ struct cmdline_plan {
 	bool named;     /* the user gave -name */
 	bool no_nic;    /* QEMU would add a NIC of its own: it gets -nic none */
 	bool nic_device[CONFIG_NICS_MAX]; /* the user's -device for vm->nics[i] is in argv */
-	bool has_disks; /* a writable disk: the VM runs, but must not be protected (later release) */
+	bool disk_device[CONFIG_DISKS_MAX]; /* the user's -device for vm->disks[i] is in argv */
+	bool foreign_disks; /* a writable disk that is in no [disk]: the VM runs, but must not be protected */
 	char disk_option[64]; /* the first of them, for that message */
 	char digest[17]; /* hex XXH3 of everything that must be equal on both hosts (not bridges, not
 	                    -name/-serial/-qmp/-display/-vnc/-D/-pidfile style host-side options) */
@@ -36,9 +37,15 @@ struct cmdline_plan {
 int cmdline_plan(const struct config_vm *vm, struct cmdline_plan *ret, struct mc_error *err);
 void cmdline_plan_clear(struct cmdline_plan *p);
 
+struct cmdline_disk { /* what QEMU is to open on this host, one per vm->disks */
+	const char *path, *format;
+	bool host_device; /* the path is a block device */
+};
+
 struct cmdline_inputs {
 	const int *ram_fds;  /* as QEMU will see them, one per plan->ram */
 	const int *tap_fds;  /* one per vm->nics */
+	const struct cmdline_disk *disks;
 	const char *qmp_path, *qmp_oob_path;
 	const char *name;    /* guest name for -name */
 	bool incoming;       /* -incoming defer */

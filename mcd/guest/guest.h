@@ -19,6 +19,7 @@ struct guest_launch {
 	const char *run_dir;   /* RUN_DIR/NAME: sockets, pid file, device state, qemu.log; made if missing */
 	const int *ram_fds;    /* plan->n_ram memfds of the right size; stay the caller's */
 	const int *tap_fds;    /* vm->n_nics */
+	const struct cmdline_disk *disks; /* vm->n_disks */
 	bool incoming;         /* a standby, waiting with -incoming defer */
 	uint64_t deadline;     /* for QEMU to answer QMP */
 };
@@ -80,6 +81,25 @@ void guest_kill(struct guest *g);
  * what they tell the reader: a running VM is left behind (mcd stops), or it was killed before. */
 void guest_detach(struct guest *g);
 void guest_free(struct guest *g);
+
+/* Disks (mirror-job.c).  A disk is named by its block node, the id of its [disk]. */
+int guest_disk_size(struct guest *g, const char *disk, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err);
+/* Has QEMU copy the disk, and then every write, to that export of the NBD server on the socket.  What a
+ * former mcd's mirror left behind is taken away first. */
+int guest_mirror_begin(struct guest *g, const char *disk, const char *socket, uint64_t timeout_ns,
+	struct mc_error *err);
+struct guest_mirror { uint64_t done, total; bool ready; };
+/* -ENOENT: the job ended by itself, after an error. */
+int guest_mirror_look(struct guest *g, const char *disk, uint64_t timeout_ns, struct guest_mirror *ret,
+	struct mc_error *err);
+/* The NBD server must have closed its connections, or this waits for it in vain. */
+int guest_mirror_end(struct guest *g, const char *disk, uint64_t timeout_ns, struct mc_error *err);
+/* On the second session, also while the first one hangs: cuts the mirrors' connections. */
+int guest_mirror_yank(struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err);
+/* Flushes of the guest that were completed so far, of all disks.  Counted from QEMU's start. */
+int guest_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err);
+/* A digest of the devices and the block nodes they use: changes when something is plugged or unplugged. */
+int guest_inventory(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err);
 
 /* Checks this QEMU has every command the product needs. */
 int guest_require(struct guest *g, struct mc_error *err);

@@ -59,6 +59,7 @@ static int spawn(struct guest *g, const struct guest_launch *l, const char *qmp_
 	struct cmdline_inputs in = {
 		.ram_fds = l->ram_fds,
 		.tap_fds = l->tap_fds,
+		.disks = l->disks,
 		.qmp_path = qmp_path,
 		.qmp_oob_path = oob_path,
 		.name = l->vm->name,
@@ -157,6 +158,12 @@ int guest_require(struct guest *g, struct mc_error *err)
 		"migrate-incoming",
 		"migrate-set-capabilities",
 		"yank",
+		"blockdev-add",
+		"blockdev-del",
+		"blockdev-mirror",
+		"query-block-jobs",
+		"query-blockstats",
+		"query-named-block-nodes",
 		NULL,
 	};
 	int r = qmp_require_commands(g->qmp, needed, err);

@@ -23,7 +23,8 @@ static void check_plan(const struct config_vm *vm, const struct cmdline_plan *pl
 {
 	static const int fds[CONFIG_NICS_MAX] = {
 		3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18};
-	struct cmdline_inputs in = {fds, fds, "/q,1", "/q2", "vm1", true};
+	static const struct cmdline_disk disks[CONFIG_DISKS_MAX];
+	struct cmdline_inputs in = {fds, fds, disks, "/q,1", "/q2", "vm1", true};
 	struct mc_error err = MC_ERROR_INIT;
 	char **argv;
 	FUZZ_CHECK(plan->argc > 0 && !plan->argv[plan->argc] && strlen(plan->digest) == 16);

@@ -245,7 +245,7 @@ static void writable_disks_are_reported_and_read_only_ones_are_not(void **state)
 		char text[200];
 		snprintf(text, sizeof text, "qemu -m 64M %s", rows[i].option);
 		struct cmdline_plan plan = plan_of(text, 0);
-		if (plan.has_disks != rows[i].disk)
+		if (plan.foreign_disks != rows[i].disk)
 			fail_msg("%s", rows[i].option);
 		if (rows[i].disk)
 			assert_true(strncmp(plan.disk_option, rows[i].option, 6) == 0);

@@ -495,7 +495,7 @@ static void the_shipped_examples_are_good(void **state)
 	struct cmdline_plan plan;
 	if (cmdline_plan(vm, &plan, &err) < 0)
 		fail_msg("%s", err.msg);
-	assert_false(plan.has_disks);
+	assert_false(plan.foreign_disks);
 	assert_true(plan.nic_device[0]);
 	assert_int_equal(plan.ram[0].size, 2ull << 30);
 	cmdline_plan_clear(&plan);

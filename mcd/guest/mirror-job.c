@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * QEMU's half of mirroring a disk: a block job in write-blocking mode to an NBD export of ours.
+ *
+ * write-blocking, because only then `stop` returns after every write that the guest saw completed
+ * has reached the server; in background mode it may be late.  on-target-error=report: when the
+ * server goes away the job ends and the guest goes on.  reconnect-delay 0, QEMU's default, for the
+ * same reason.
+ */
+#include "mcd/guest/guest-private.h"
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <xxhash.h>
+
+#define NODE_MAX                                                                                   \
+	40 /* "mcd-" and a disk's name; QEMU's own limit is 31, so names are shortened by a digest \
+	    */
+#define POLL (10 * MC_MSEC)
+
+/* One name for the job and its node: derived, so that a later mcd finds what this one left. */
+static void name_of(const char *disk, char buf[NODE_MAX])
+{
+	if (strlen(disk) <= 27)
+		snprintf(buf, NODE_MAX, "mcd-%s", disk);
+	else
+		snprintf(buf, NODE_MAX, "mcd-%016llx",
+			(unsigned long long)XXH3_64bits(disk, strlen(disk)));
+}
+
+static void jansson_decref(json_t **j)
+{
+	json_decref(*j);
+}
+
+static json_t *find(json_t *list, const char *key, const char *value)
+{
+	size_t i;
+	json_t *item;
+	json_array_foreach(list, i, item)
+	{
+		const char *have = json_string_value(json_object_get(item, key));
+		if (have && !strcmp(have, value))
+			return item;
+	}
+	return NULL;
+}
+
+static int nodes(struct guest *g, uint64_t timeout_ns, json_t **ret, struct mc_error *err)
+{
+	int r = qmp_command(g->qmp, "query-named-block-nodes", json_pack("{s:b}", "flat", 1),
+		timeout_ns, ret, err);
+	return r < 0 ? guest_explain(g, r, err) : 0;
+}
+
+int guest_disk_size(
+	struct guest *g, const char *disk, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
+{
+	_cleanup_(jansson_decref) json_t *list = NULL;
+	int r = nodes(g, timeout_ns, &list, err);
+	if (r < 0)
+		return r;
+	json_t *size = json_object_get(
+		json_object_get(find(list, "node-name", disk), "image"), "virtual-size");
+	if (!json_is_integer(size) || json_integer_value(size) <= 0)
+		return mc_error_set(err, -ENOENT, MC_ECLASS_GUEST,
+			"%s has no block node %s any more: was the disk unplugged? Take its "
+			"section out of "
+			"the VM's file, or plug it in again",
+			g->name, disk);
+	*ret = (uint64_t)json_integer_value(size);
+	return 0;
+}
+
+static int find_job(struct guest *g, const char *job, uint64_t timeout_ns, bool *ret_there,
+	struct guest_mirror *ret, struct mc_error *err)
+{
+	_cleanup_(jansson_decref) json_t *list = NULL;
+	int r = qmp_command(g->qmp, "query-block-jobs", NULL, timeout_ns, &list, err);
+	if (r < 0)
+		return guest_explain(g, r, err);
+	json_t *j = find(list, "device", job);
+	*ret_there = j != NULL;
+	if (j && ret)
+		*ret = (struct guest_mirror){
+			.done = (uint64_t)json_integer_value(json_object_get(j, "offset")),
+			.total = (uint64_t)json_integer_value(json_object_get(j, "len")),
+			.ready = json_is_true(json_object_get(j, "ready")),
+		};
+	return 0;
+}
+
+int guest_mirror_end(struct guest *g, const char *disk, uint64_t timeout_ns, struct mc_error *err)
+{
+	char name[NODE_MAX];
+	uint64_t deadline = mc_now() + timeout_ns;
+	bool there = true, cancelled = false;
+	name_of(disk, name);
+	while (there) {
+		int r = find_job(g, name, timeout_ns, &there, NULL, err);
+		if (r < 0)
+			return r;
+		if (!there)
+			break;
+		if (mc_now() > deadline)
+			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_QMP,
+				"QEMU of %s does not end the mirror of %s", g->name, disk);
+		/* A job that lost its server ends by itself, at its next write; or now. */
+		if (!cancelled)
+			qmp_command(g->qmp, "block-job-cancel",
+				json_pack("{s:s, s:b}", "device", name, "force", 1), timeout_ns,
+				NULL, NULL);
+		cancelled = true;
+		nanosleep(&(struct timespec){.tv_nsec = (long)POLL}, NULL);
+	}
+	_cleanup_(jansson_decref) json_t *list = NULL;
+	int r = nodes(g, timeout_ns, &list, err);
+	if (r < 0 || !find(list, "node-name", name))
+		return r;
+	r = qmp_command(g->qmp, "blockdev-del", json_pack("{s:s}", "node-name", name), timeout_ns,
+		NULL, err);
+	return r < 0 ? guest_explain(g, r, err) : 0;
+}
+
+int guest_mirror_begin(struct guest *g, const char *disk, const char *socket, uint64_t timeout_ns,
+	struct mc_error *err)
+{
+	char name[NODE_MAX];
+	int r = guest_mirror_end(g, disk, timeout_ns, err);
+	if (r < 0)
+		return r;
+	name_of(disk, name);
+	r = qmp_command(g->qmp, "blockdev-add",
+		json_pack("{s:s, s:s, s:s, s:{s:s, s:s}}", "driver", "nbd", "node-name", name,
+			"export", disk, "server", "type", "unix", "path", socket),
+		timeout_ns, NULL, err);
+	if (r == 0)
+		r = qmp_command(g->qmp, "blockdev-mirror",
+			json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "job-id", name, "device", disk,
+				"target", name, "sync", "full", "copy-mode", "write-blocking",
+				"on-target-error", "report"),
+			timeout_ns, NULL, err);
+	if (r < 0) {
+		guest_explain(g, r, err);
+		mc_error_wrap(err, "the mirror of disk %s cannot be started", disk);
+	}
+	return r;
+}
+
+int guest_mirror_look(struct guest *g, const char *disk, uint64_t timeout_ns,
+	struct guest_mirror *ret, struct mc_error *err)
+{
+	char name[NODE_MAX];
+	bool there;
+	struct guest_mirror m;
+	name_of(disk, name);
+	int r = find_job(g, name, timeout_ns, &there, &m, err);
+	if (r < 0)
+		return r;
+	if (!there)
+		return mc_error_set(err, -ENOENT, MC_ECLASS_QMP,
+			"QEMU's mirror of disk %s ended by itself, after an error", disk);
+	*ret = m;
+	return 0;
+}
+
+int guest_mirror_yank(
+	struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err)
+{
+	int result = 0;
+	for (size_t i = 0; i < vm->n_disks; i++) {
+		char name[NODE_MAX];
+		name_of(vm->disks[i].id, name);
+		/* One call for each: an instance that is gone makes QEMU refuse the whole list. */
+		int r = qmp_oob(g->oob, "yank",
+			json_pack("{s:[{s:s, s:s}]}", "instances", "type", "block-node",
+				"node-name", name),
+			timeout_ns, NULL, err);
+		if (r < 0 && r != -EREMOTEIO)
+			result = r;
+	}
+	return result;
+}
+
+int guest_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
+{
+	_cleanup_(jansson_decref) json_t *list = NULL;
+	int r = qmp_command(g->qmp, "query-blockstats", NULL, timeout_ns, &list, err);
+	if (r < 0)
+		return guest_explain(g, r, err);
+	uint64_t sum = 0;
+	size_t i;
+	json_t *item;
+	json_array_foreach(list, i, item)
+	{
+		json_t *stats = json_object_get(item, "stats");
+		sum += (uint64_t)json_integer_value(json_object_get(stats, "flush_operations"));
+	}
+	*ret = sum;
+	return 0;
+}
+
+static int add_names(struct guest *g, const char *path, XXH3_state_t *h, uint64_t timeout_ns,
+	struct mc_error *err)
+{
+	_cleanup_(jansson_decref) json_t *list = NULL;
+	int r = qmp_command(
+		g->qmp, "qom-list", json_pack("{s:s}", "path", path), timeout_ns, &list, err);
+	if (r < 0)
+		return guest_explain(g, r, err);
+	size_t i;
+	json_t *item;
+	json_array_foreach(list, i, item)
+	{
+		const char *name = json_string_value(json_object_get(item, "name"));
+		const char *type = json_string_value(json_object_get(item, "type"));
+		XXH3_64bits_update(h, name, name ? strlen(name) + 1 : 0);
+		XXH3_64bits_update(h, type, type ? strlen(type) + 1 : 0);
+	}
+	return 0;
+}
+
+int guest_inventory(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
+{
+	XXH3_state_t *h = XXH3_createState();
+	if (!h)
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left");
+	XXH3_64bits_reset(h);
+	int r = add_names(g, "/machine/peripheral", h, timeout_ns, err);
+	if (r == 0)
+		r = add_names(g, "/machine/peripheral-anon", h, timeout_ns, err);
+	if (r == 0)
+		*ret = XXH3_64bits_digest(h);
+	XXH3_freeState(h);
+	return r;
+}
