@@ -18,7 +18,8 @@ def demo(*args):
 
 def main(report, cluster):
     for args in (["--fault", "primary"], ["--fault", "standby"], ["--fault", "link"],
-                 ["--fault", "primary", "--delay", "20ms", "--dirty", "5MB"]):
+                 ["--fault", "primary", "--delay", "20ms", "--dirty", "5MB"],
+                 ["--fault", "primary", "--disk"], ["--fault", "standby", "--disk"]):
         r = demo(*args)
         what = "demo " + " ".join(args)
         if not report.check(r.returncode == 0, "%s succeeds" % what, r.stderr[-2000:]):

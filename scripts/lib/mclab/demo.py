@@ -10,6 +10,7 @@ from .faults import FAULTS, PRIMARY, STANDBY, VOTER
 from .lab import Lab
 from .proc import LabError
 from .screen import Screen, barometer, stderr_or_stdout, timeline
+from .vm import Disk, DiskLog
 
 UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -36,6 +37,8 @@ def arguments(argv):
     p.add_argument("--fault", choices=sorted(FAULTS), default="primary", help="what breaks (primary)")
     p.add_argument("--delay", default="100ms", help="time between checkpoints (100ms)")
     p.add_argument("--dirty", type=size, default="2MB", help="memory the guest writes each 100 ms (2MB)")
+    p.add_argument("--disk", action="store_true",
+                   help="the guest writes each request to a disk, and fsyncs it, before it answers")
     p.add_argument("--seconds", type=seconds, default=12, help="how long the client runs; the fault comes half-way (12)")
     p.add_argument("--json", action="store_true", help="the result as one line of JSON on stdout, the rest on stderr")
     p.add_argument("-v", "--verbose", action="store_true", help="show every event of the three mcds")
@@ -67,6 +70,8 @@ class Demo:
             self.screen.end_live()
             seen = watch.stop()
             self.violations += self.fault.verify(lab) if running else []
+            if running and vm.disk:
+                self.judge_disk(lab, vm, client)
             return self.conclude(lab, client, before, off, running, summary, seen, vm)
 
     def set_up(self, lab):
@@ -74,12 +79,13 @@ class Demo:
         lab.add_hosts(PRIMARY, STANDBY, VOTER)
         lab.start_mcd()
         screen.step("three hosts are up, each with its mcd")
-        vm = lab.add_vm("vm1", dirty=self.args.dirty)
+        vm = lab.add_vm("vm1", dirty=self.args.dirty, disk=Disk() if self.args.disk else None)
         watch = lab.watch(vm)
         lab.start_vm(vm, PRIMARY)
         screen.step("vm1 has booted on hostA (%d MB, writes %.1f MB each 100 ms)" % (vm.memory, vm.dirty / 1e6))
         lab.protect(vm, PRIMARY, STANDBY, delay=self.args.delay)
-        screen.step("vm1 is protected by hostB, a checkpoint each %s" % self.args.delay)
+        screen.step("vm1%s is protected by hostB, a checkpoint each %s" % (
+            " with its disk" if vm.disk else "", self.args.delay))
         client = lab.start_client(vm, listener=screen.live)
         client.wait_acked(1)
         screen.step("a client sends requests over one TCP connection")
@@ -129,6 +135,21 @@ class Demo:
                               "reconnects": summary["reconnects"], "stall_ms": summary["stall_ms"],
                               "poweroff_to_running_ms": running and round((running - off) / 1e6, 1)}))
         return 1 if violations else 0
+
+    def judge_disk(self, lab, vm, client):
+        """The survivor's image, as a power failure would leave it: whole, and with every answered request."""
+        host = lab.hosts[self.fault.survivor]
+        log = DiskLog(vm.disk.replica(host), lab.dir)
+        answered = [r["n"] for r in client.requests()]
+        missing = sum(n not in log.chains for n in answered)
+        last = max(answered)
+        chain = lab.ask(vm, "GET %d" % last).split()[-1]
+        self.screen.line("\nDisk, at %s: %s, %d of %d acknowledged requests on it" % (
+            host.name, "clean" if log.clean else "DAMAGED", len(answered) - missing, len(answered)))
+        if not log.clean:
+            self.violations.append("the file system is damaged: " + log.report[-300:])
+        if missing or log.chains.get(last) != chain:
+            self.violations.append("%d acknowledged requests are not on the disk" % max(missing, 1))
 
     def judge(self, summary, seen, vm):
         say = self.violations.append
