@@ -10,20 +10,22 @@
 
 #define ONE_CALL (1ull << 30) /* read(2) and write(2) move less than 2 GiB at a time */
 
-const struct disk_seam *disk_seam;
+const struct disk_seam *_Atomic disk_seam;
 
 int seam_fdatasync(int fd)
 {
-	if (disk_seam && disk_seam->fdatasync)
-		return disk_seam->fdatasync(fd);
-	/* Not again after EINTR-like luck: a failed fdatasync may have dropped the pages, and the
-	 * next one would succeed without them. */
+	const struct disk_seam *s = disk_seam;
+	if (s && s->fdatasync)
+		return s->fdatasync(fd);
+	/* Never tried again: a failed fdatasync may have dropped the pages, and the next one would
+	 * succeed without them. */
 	return fdatasync(fd) < 0 ? -errno : 0;
 }
 
 int seam_before_write(int fd, uint64_t off, uint64_t len)
 {
-	return disk_seam && disk_seam->before_write ? disk_seam->before_write(fd, off, len) : 0;
+	const struct disk_seam *s = disk_seam;
+	return s && s->before_write ? s->before_write(fd, off, len) : 0;
 }
 
 int seam_pwrite(int fd, const void *buf, uint64_t len, uint64_t off)

@@ -10,8 +10,8 @@ struct disk_seam {
 	int (*fdatasync)(int fd);                              /* 0 or -errno */
 	int (*before_write)(int fd, uint64_t off, uint64_t len); /* 0, or the -errno of the write */
 };
-/* Set before any thread is started. */
-extern const struct disk_seam *disk_seam;
+/* A test may change it at any time. */
+extern const struct disk_seam *_Atomic disk_seam;
 
 int seam_fdatasync(int fd);
 int seam_before_write(int fd, uint64_t off, uint64_t len);
