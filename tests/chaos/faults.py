@@ -264,7 +264,8 @@ class Failover(Fault):
 
 
 class Failpoint(Fault):
-    """mcd is started anew with a step at which it kills (or stops) itself, and gets there."""
+    """mcd is started anew with a step at which it kills or stops itself, or at which its host loses
+    power, and gets there."""
     outage = 2
     whole = True
 
@@ -272,6 +273,8 @@ class Failpoint(Fault):
         super().__init__("%s-%s%s" % (action, step, "-by-" + trigger.name if trigger else ""), lasts)
         self.part, self.step, self.count, self.action, self.trigger = part, step, count, action, trigger
         self.own = lasts + (trigger.own if trigger else 0)
+        if action == "poweroff":
+            self.costs, self.own = part, 0
         self.reached = None
 
     def __str__(self):
@@ -282,7 +285,8 @@ class Failpoint(Fault):
     def arm(self, c):
         name = c.host[self.part]
         c.lab.stop_mcd(name)
-        os.environ["MCD_FAILPOINT"] = "%s:%d:%s" % (self.step, self.count, self.action)
+        action = "kill" if self.action == "kill" else "stop"
+        os.environ["MCD_FAILPOINT"] = "%s:%d:%s" % (self.step, self.count, action)
         try:
             c.lab.start_mcd(name, wait=False)
         finally:
@@ -298,6 +302,13 @@ class Failpoint(Fault):
             self.reached = True
         except LabError:
             self.reached = False
+        if self.action == "poweroff":
+            # Before the standby is named, the primary's host has the only copy.
+            self.reached &= self.part == "standby" or c.lab.status(c.host["standby"], c.vm.name).get("state") == "standby"
+            time.sleep(0.02)  # what was let out gets to the client
+            if self.reached:
+                c.lab.poweroff(c.host[self.part])
+            os.kill(self._process.pid, signal.SIGCONT)  # nsenter, outside, stopped with its child
 
     def _hit(self):
         if self._process.poll() is not None:
@@ -310,7 +321,10 @@ class Failpoint(Fault):
 
     def heal(self, c):
         name = c.host[self.part]
-        if self.action == "stop":
+        if self.action == "poweroff" and self.reached:
+            c.lab.boot(name)
+            return
+        if self.action != "kill":
             for pid in (self._process.pid, self._pid):  # nsenter stops with its child
                 os.kill(pid, signal.SIGCONT)
             c.lab.wait_mcd(name)

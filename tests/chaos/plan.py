@@ -38,8 +38,9 @@ def _failpoint(rng, step):
                               Mcd("kill", "primary", 0.5), Failover()))
         return Failpoint("standby", step, 1, rng.choice(("stop", "kill")), lasts, trigger)
     part = "primary" if step in PRIMARY_STEPS else "standby"
-    action = "kill" if rng.random() < 0.75 else "stop"
-    return Failpoint(part, step, rng.choice((1, 2, rng.randint(3, 25))), action, lasts)
+    action = rng.choice(("kill", "kill", "stop", "poweroff"))
+    count = rng.choice((1, 2, rng.randint(3, 25)))
+    return Failpoint(part, step, max(count, 2) if action == "poweroff" else count, action, lasts)
 
 
 def compatible(a, b):
