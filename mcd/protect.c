@@ -566,6 +566,7 @@ void protect_run(struct vm *vm, struct vm_call *call)
 	}
 	if (r == 0) {
 		vm_want_peer(vm, e.peer);
+		vm->protected_at = mc_now();
 		vm_set_state(vm, VM_ROLE_PRIMARY, VM_PROTECTED, "%s holds epoch %llu", e.peer,
 			(unsigned long long)e.n);
 		if (call)

@@ -397,12 +397,17 @@ static void reprotect(struct vm *vm)
 	c->delay = vm->delay;
 	c->max_buffer = vm->max_buffer;
 	uint64_t pause = vm->retry_pause, began = mc_now();
+	vm->protected_at = 0;
 	protect_run(vm, c);
-	/* Whether it failed at once or ended later, a peer that comes and goes is not asked in a
-	 * loop. */
-	bool lasted = mc_now() - began > 60 * MC_SEC;
-	vm->retry_pause = lasted ? MC_SEC : pause < 30 * MC_SEC ? 2 * pause : pause;
-	vm->retry_at = mc_now() + pause;
+	/* A peer with which it never lasts is not asked in a loop.  A protection that lasted longer than
+	 * it took to come about was worth it, and the count begins anew: else the protection after a few
+	 * faults in a row would be long in coming. */
+	uint64_t now = mc_now(), at = vm->protected_at;
+	if (at && now - at > MC_SEC && now - at > at - began)
+		vm->retry_pause = pause = MC_SEC;
+	else if (pause < 30 * MC_SEC)
+		vm->retry_pause = 2 * pause;
+	vm->retry_at = now + pause;
 }
 
 void vm_run_unprotected(struct vm *vm)
