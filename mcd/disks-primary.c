@@ -17,6 +17,7 @@
 #define QMP_WAIT    (5 * MC_SEC)
 #define HELLO_WAIT  (5 * MC_SEC)
 #define LOOK_EVERY  (100 * MC_MSEC)
+#define ANSWER_WAIT (10 * MC_SEC)
 #define SPEAK_EVERY MC_SEC /* the standby gives up on a primary that says nothing for long */
 
 static void broken(void *ctx)
@@ -88,6 +89,8 @@ int disks_connect(struct epoch *e, struct mc_error *err)
 struct progress {
 	uint64_t began, done, total;
 	size_t ready;
+	uint64_t spoke;
+	bool asked; /* an answer of the standby is still to come */
 };
 
 static int look(struct epoch *e, struct progress *p, struct mc_error *err)
@@ -130,15 +133,33 @@ static void report(struct epoch *e, struct vm_call *call, const struct progress 
 				s.rate_mbs, "eta_s", s.eta_s));
 }
 
+/* An empty round of the synchronisation.  Only one is under way at a time, and none may be when the
+ * rounds of the memory begin: its answer would be taken for one of theirs. */
+static int speak(struct epoch *e, struct progress *p, struct mc_error *err)
+{
+	if (p->asked || mc_now() - p->spoke < SPEAK_EVERY)
+		return 0;
+	p->asked = true;
+	p->spoke = mc_now();
+	return protect_tell(e, WIRE_SYNC_END, 0, err);
+}
+
 /* Until the deadline: what the standby, the administrator and the world have to say. */
-static int attend(struct epoch *e, uint64_t deadline, struct mc_error *err)
+static int attend(struct epoch *e, struct progress *p, uint64_t deadline, struct mc_error *err)
 {
 	struct wire_header h;
 	int r = transport_recv(e->link, &h, deadline, e->vm->wake, err);
+	if (r == -ETIMEDOUT && p->asked && mc_now() - p->spoke > ANSWER_WAIT)
+		return mc_error_set(err, r, MC_ECLASS_TIMEOUT, "%s has not answered for %.0f s",
+			e->peer, (double)ANSWER_WAIT / 1e9);
 	if (r == -ETIMEDOUT)
 		return 0;
+	if (r == 0 && h.type == WIRE_SYNC_OK && !h.length && p->asked) {
+		p->asked = false;
+		return 0;
+	}
 	if (r == 0)
-		return h.type == WIRE_SYNC_OK && !h.length ? 0 : protect_unexpected(e, &h, err);
+		return protect_unexpected(e, &h, err);
 	if (r == -EINTR)
 		r = epoch_listen(e, err);
 	if (r == 0 && e->urgent) {
@@ -151,7 +172,7 @@ static int attend(struct epoch *e, uint64_t deadline, struct mc_error *err)
 int disks_sync(struct epoch *e, struct vm_call *call, struct mc_error *err)
 {
 	struct vm *vm = e->vm;
-	struct progress p = {.began = mc_now()};
+	struct progress p = {.began = mc_now(), .spoke = mc_now()};
 	char path[400];
 	int r = 0;
 	if (!e->mirror)
@@ -161,19 +182,17 @@ int disks_sync(struct epoch *e, struct vm_call *call, struct mc_error *err)
 	vm_set_state(vm, VM_ROLE_PRIMARY, VM_SYNCING, "copying disks to %s", e->peer);
 	for (size_t i = 0; i < vm->cfg->n_disks && r == 0; i++)
 		r = guest_mirror_begin(vm->guest, vm->cfg->disks[i].id, path, QMP_WAIT, err);
-	uint64_t spoke = mc_now();
 	while (r == 0) {
 		r = look(e, &p, err);
 		if (r == 0)
 			report(e, call, &p);
-		if (r < 0 || p.ready == vm->cfg->n_disks)
+		bool ready = p.ready == vm->cfg->n_disks;
+		if (r < 0 || (ready && !p.asked))
 			break;
-		if (mc_now() - spoke > SPEAK_EVERY) { /* an empty round of the synchronisation */
-			r = protect_tell(e, WIRE_SYNC_END, 0, err);
-			spoke = mc_now();
-		}
+		if (!ready)
+			r = speak(e, &p, err);
 		if (r == 0)
-			r = attend(e, mc_now() + LOOK_EVERY, err);
+			r = attend(e, &p, mc_now() + LOOK_EVERY, err);
 	}
 	return r;
 }

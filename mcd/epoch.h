@@ -72,6 +72,9 @@ int protect_tell(struct epoch *e, uint16_t type, uint64_t epoch, struct mc_error
 /* A message that does not belong here: the peer's WIRE_ERROR turned into ours, or a protocol error. */
 int protect_unexpected(struct epoch *e, const struct wire_header *h, struct mc_error *err);
 
+/* Sends the firmware: once, it never changes.  Before any WIRE_SYNC_END, where the standby puts it
+ * in its place. sync.c */
+int sync_roms(struct epoch *e, struct mc_error *err);
 /* Initial synchronisation while the guest runs. sync.c */
 int sync_rounds(struct epoch *e, struct vm_call *progress, struct mc_error *err);
 /* Verbs that arrive while memory is synchronised: stop, unprotect and quit end it (-ECANCELED). protect.c */

@@ -554,7 +554,9 @@ void protect_run(struct vm *vm, struct vm_call *call)
 		vm_set_state(vm, VM_ROLE_PRIMARY, VM_SYNCING, "copying memory to %s", e.peer);
 		if (!call->wait)
 			vm_call_ok(mc_steal_ptr(call), json_pack("{s:s}", "state", "syncing"));
-		r = disks_sync(&e, call, &err);
+		r = sync_roms(&e, &err);
+		if (r == 0)
+			r = disks_sync(&e, call, &err);
 		if (r == 0)
 			r = sync_rounds(&e, call, &err);
 		if (r == 0)

@@ -230,8 +230,7 @@ static int collect_stopped(struct epoch *e, struct mc_error *err)
 	return r;
 }
 
-/* The firmware: once, it never changes. */
-static int send_roms(struct epoch *e, struct mc_error *err)
+int sync_roms(struct epoch *e, struct mc_error *err)
 {
 	struct guest *g = e->vm->guest;
 	struct roms roms = {0};
@@ -265,9 +264,7 @@ int sync_rounds(struct epoch *e, struct vm_call *call, struct mc_error *err)
 {
 	struct sync s = {.e = e, .call = call};
 	uint64_t last = UINT64_MAX;
-	int r = send_roms(e, err);
-	if (r == 0)
-		r = slab_get(e->pool, &s.slab, err);
+	int r = slab_get(e->pool, &s.slab, err);
 	for (;;) {
 		if (r == 0)
 			r = collect_stopped(e, err);
