@@ -78,8 +78,11 @@ static void report(const char *state, uint64_t now, bool last)
 	next = now + every;
 	if (log_file) {
 		for (; logged < stats.acked; logged++)
-			fprintf(log_file, "{\"n\":%" PRIu64 ",\"sent\":%" PRIu64 ",\"answered\":%" PRIu64 "}\n",
-				stats.base + logged + 1, stats.reqs[logged].sent, stats.reqs[logged].answered);
+			fprintf(log_file,
+				"{\"n\":%" PRIu64 ",\"sent\":%" PRIu64 ",\"answered\":%" PRIu64
+				",\"chain\":\"%016" PRIx64 "\"}\n",
+				stats.base + logged + 1, stats.reqs[logged].sent,
+				stats.reqs[logged].answered, stats.reqs[logged].chain);
 		fflush(log_file);
 	}
 	if (!opt.report && !opt.live)

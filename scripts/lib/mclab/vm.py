@@ -39,6 +39,10 @@ class Disk:
     def replica(self, host):
         return self.path(host) if self.format == "raw" else self.path(host) + ".replica"
 
+    def used(self, host):
+        """The file that QEMU writes to on that host: once there was a replica it is that."""
+        return self.replica(host) if os.path.exists(self.replica(host)) else self.path(host)
+
     def make(self, host):
         """An empty file system, on the host that the VM is first started on."""
         os.makedirs(host.path("disks"), exist_ok=True)
