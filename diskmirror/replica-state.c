@@ -73,10 +73,13 @@ static bool get_line(char **p, const char *key, char *buf, size_t cap)
 	size_t len = (size_t)(end - value);
 	if (!len || len >= cap)
 		return false;
+	for (const char *c = value; c < end; c++)
+		if (*c <= ' ' || *c > '~')
+			return false;
 	memcpy(buf, value, len);
 	buf[len] = '\0';
 	*p = end + 1;
-	return is_name(buf);
+	return true;
 }
 
 static bool get_number(const char *s, uint64_t *ret)
