@@ -79,6 +79,9 @@ json_t *config_dump(const struct config *cfg)
 				k == 0 && cfg->hosts[i].from_corosync
 					? json_string("corosync")
 					: origin_of(cfg->path, cfg->hosts[i].lines[k]));
+		if (!cfg->hosts[i].lines[2])
+			json_object_set_new(json_object_get(host, "keepalive-address"), "value",
+				json_string(config_keepalive_address(&cfg->hosts[i])));
 		json_object_set_new(hosts, cfg->hosts[i].name, host);
 	}
 	return json_pack("{s:o, s:o, s:o, s:o}", "path", text(cfg->path), "mcd", mcd, "defaults",

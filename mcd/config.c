@@ -45,6 +45,7 @@ const struct config_key config_main_keys[CONFIG_MAIN_KEYS] = {
 const struct config_key config_host_keys[CONFIG_HOST_KEYS] = {
 	CONFIG_KEY("host", "address", CONFIG_ADDRESS, struct config_host, address, 0),
 	CONFIG_KEY("host", "port", CONFIG_PORT, struct config_host, port, 0),
+	CONFIG_KEY("host", "keepalive-address", CONFIG_ADDRESS, struct config_host, keepalive_address, 0),
 };
 
 int config_parse_delay(const char *text, uint64_t *ret, struct mc_error *err)
@@ -58,6 +59,11 @@ int config_parse_delay(const char *text, uint64_t *ret, struct mc_error *err)
 			"the delay %.64s is out of range: it must be 1ms to 10s", text);
 	*ret = ns;
 	return 0;
+}
+
+const char *config_keepalive_address(const struct config_host *h)
+{
+	return h->keepalive_address[0] ? h->keepalive_address : h->address;
 }
 
 const struct config_host *config_find_host(const struct config *cfg, const char *name)
@@ -166,6 +172,19 @@ static int check_addresses(const struct config *c, struct mc_error *err)
 				"[host %s] has no address: add a line such as \"address = "
 				"10.0.0.1\"",
 				h->name);
+		if (!h->keepalive_address[0] != !c->hosts[0].keepalive_address[0])
+			return host_error(c, h->keepalive_address[0] ? h->lines[2] : h->line, err,
+				"[host %s] has %s keepalive-address, but [host %s] has %s: either all "
+				"hosts have one or none",
+				h->name, h->keepalive_address[0] ? "a" : "no", c->hosts[0].name,
+				h->keepalive_address[0] ? "none" : "one");
+		for (size_t j = 0; j < i; j++)
+			if (h->keepalive_address[0] && h->port == c->hosts[j].port &&
+				!strcmp(h->keepalive_address, c->hosts[j].keepalive_address))
+				return host_error(c, h->lines[2], err,
+					"[host %s] has the keepalive-address of [host %s]: every host "
+					"needs its own",
+					h->name, c->hosts[j].name);
 		for (size_t j = 0; j < i; j++)
 			if (!strcmp(h->address, c->hosts[j].address) && h->port == c->hosts[j].port)
 				return host_error(c, h->line, err,

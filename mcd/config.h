@@ -24,9 +24,10 @@ struct config_host { /* [host NAME] */
 	char name[LINK_NAME_MAX + 1];
 	char address[64]; /* numeric IPv4 or IPv6 */
 	uint16_t port;    /* default [mcd] port */
+	char keepalive_address[64]; /* of a second network, for keep-alives; default: address */
 	unsigned line;    /* of the section; 0: not from this file */
 	bool from_corosync; /* the address is that of its node list */
-	unsigned lines[2];
+	unsigned lines[3];
 };
 
 struct config {
@@ -99,6 +100,8 @@ int config_load_vm(const struct config *cfg, const char *name, struct config_vm 
 int config_list_vms(const struct config *cfg, char ***ret_names, size_t *ret_n, struct mc_error *err);
 void config_vm_free(struct config_vm *vm);
 void config_vm_freep(struct config_vm **vm);
+/* Where its keep-alives come from and go to. */
+const char *config_keepalive_address(const struct config_host *h);
 const struct config_host *config_find_host(const struct config *cfg, const char *name);
 
 /* The effective configuration with the origin (file:line or "default") of every value, for mcctl dump. */

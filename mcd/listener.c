@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Accepts connections of the other hosts on the one configured address.  Each gets a thread that
+ * Accepts connections of the other hosts on the configured address, and on that for
+ * keep-alives if it is another.  Each gets a thread that
  * authenticates it and then serves it in straight-line code for as long as it lasts; a LINK_DATA
  * connection goes over to its VM's thread.  Strangers cost at most MAX_CONNECTIONS threads for the
  * time of a handshake.
@@ -24,7 +25,7 @@
 
 struct listener {
 	struct daemon *d;
-	int fd, quit;
+	int fd[2], quit; /* fd[1]: -1 where keep-alives have no address of their own */
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
@@ -100,9 +101,9 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-static void take(struct listener *l)
+static void take(struct listener *l, int from)
 {
-	_cleanup_close_ int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
+	_cleanup_close_ int fd = accept4(from, NULL, NULL, SOCK_CLOEXEC);
 	if (fd < 0)
 		return;
 	struct connection *c = malloc(sizeof *c);
@@ -137,16 +138,40 @@ static void take(struct listener *l)
 static void *accept_loop(void *arg)
 {
 	struct listener *l = arg;
-	struct pollfd p[2] = {{.fd = l->fd, .events = POLLIN}, {.fd = l->quit, .events = POLLIN}};
+	struct pollfd p[3] = {
+		{.fd = l->quit, .events = POLLIN},
+		{.fd = l->fd[0], .events = POLLIN},
+		{.fd = l->fd[1], .events = POLLIN},
+	};
 	for (;;) {
-		if (poll(p, 2, -1) < 0 && errno != EINTR)
-			break;
-		if (p[1].revents)
+		if (poll(p, 3, -1) < 0 && errno != EINTR)
 			break;
 		if (p[0].revents)
-			take(l);
+			break;
+		for (int i = 1; i < 3; i++)
+			if (p[i].revents)
+				take(l, p[i].fd);
 	}
 	return NULL;
+}
+
+static void close_all(struct listener *l)
+{
+	for (int i = 0; i < 2; i++)
+		if (l->fd[i] >= 0)
+			close(l->fd[i]);
+	if (l->quit >= 0)
+		close(l->quit);
+}
+
+static int listen_on_all(struct listener *l, const struct config_host *self, struct mc_error *err)
+{
+	const char *second = config_keepalive_address(self);
+	l->fd[0] = link_listen(self->address, self->port, err);
+	if (l->fd[0] < 0 || !strcmp(second, self->address))
+		return l->fd[0] < 0 ? l->fd[0] : 0;
+	l->fd[1] = link_listen(second, self->port, err);
+	return l->fd[1] < 0 ? l->fd[1] : 0;
 }
 
 int listener_new(struct daemon *d, struct listener **ret, struct mc_error *err)
@@ -159,17 +184,14 @@ int listener_new(struct daemon *d, struct listener **ret, struct mc_error *err)
 		l->open[i] = -1;
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_cond_init(&l->idle, NULL);
+	l->fd[0] = l->fd[1] = -1;
 	l->quit = eventfd(0, EFD_CLOEXEC);
-	l->fd = link_listen(d->self->address, d->self->port, err);
-	int r = l->fd < 0 ? l->fd : 0;
+	int r = listen_on_all(l, d->self, err);
 	if (r == 0 && (l->quit < 0 || pthread_create(&l->thread, NULL, accept_loop, l)))
 		r = mc_error_set(
 			err, -EAGAIN, MC_ECLASS_FAILED, "cannot start the listener's thread");
 	if (r < 0) {
-		if (l->fd >= 0)
-			close(l->fd);
-		if (l->quit >= 0)
-			close(l->quit);
+		close_all(l);
 		free(l);
 		return r;
 	}
@@ -185,8 +207,7 @@ void listener_free(struct listener *l)
 	ssize_t n = write(l->quit, &one, sizeof one);
 	(void)n;
 	pthread_join(l->thread, NULL);
-	close(l->fd);
-	close(l->quit);
+	close_all(l);
 	pthread_mutex_lock(&l->lock);
 	for (size_t i = 0; i < MAX_CONNECTIONS; i++)
 		if (l->open[i] >= 0)

@@ -173,12 +173,13 @@ static int open_keepalive(struct daemon *d, struct mc_error *err)
 		if (&d->cfg.hosts[i] == d->self)
 			continue;
 		memcpy(peers[n].name, d->cfg.hosts[i].name, sizeof peers[n].name);
-		memcpy(peers[n].address, d->cfg.hosts[i].address, sizeof peers[n].address);
+		snprintf(peers[n].address, sizeof peers[n].address, "%s",
+			config_keepalive_address(&d->cfg.hosts[i]));
 		peers[n++].port = d->cfg.hosts[i].port;
 	}
 	struct keepalive_config kc = {
 		.self = d->cfg.name,
-		.local_address = d->self->address,
+		.local_address = config_keepalive_address(d->self),
 		.key = &d->key,
 		.instance = d->instance,
 		.interval = d->cfg.keepalive_interval,

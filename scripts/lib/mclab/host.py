@@ -44,6 +44,7 @@ class Host:
         self.dir = os.path.join(lab.dir, name)
         self.address = "10.78.0.%d" % number     # mcd's
         self.vm_address = "10.77.0.%d" % number  # on br0
+        self.beat_address = "10.79.0.%d" % number if lab.beat_network else None
         self.init = None   # pid 1 as seen from outside
         self.mcd = None    # the nsenter around mcd
         self.off_at = None
@@ -68,6 +69,10 @@ class Host:
             "addr add %s/16 dev br0" % self.vm_address,
             "link set eth1 up",
             "addr add %s/24 dev eth1" % self.address]) + "\n")
+        if self.beat_address:
+            self.lab.switch.plug_in("beat", self.name, self.ns, "eth2")
+            run(["ip", "-n", self.ns, "-batch", "-"], stdin="\n".join([
+                "link set eth2 up", "addr add %s/24 dev eth2" % self.beat_address]) + "\n")
 
     def path(self, *parts):
         """A file of the host, as seen from outside."""

@@ -27,12 +27,12 @@ def interrupted(signum, _frame):
 
 class Lab:
     def __init__(self, build, keep=False, keepalive="50ms", misses=5, delay="100ms", log_level="info",
-                 on_event=None):
+                 on_event=None, beat_network=False):
         if os.geteuid() != 0:
             raise LabError("the lab makes network namespaces: run it as root")
         self.build, self.keep, self.log_level = os.path.abspath(build), keep, log_level
         self.keepalive, self.misses, self.delay = keepalive, misses, delay
-        self.on_event = on_event
+        self.on_event, self.beat_network = on_event, beat_network
         self.prefix = "%s%d" % (PREFIX, os.getpid())
         self.hosts, self.events, self.vms = {}, {}, {}
         self.switch = self.client_ns = self.dir = None
@@ -121,6 +121,8 @@ class Lab:
                  "keep-alive = " + self.keepalive, "keep-alive-misses = %d" % self.misses, extra]
         for h in self.hosts.values():
             lines += ["", "[host %s]" % h.name, "address = " + h.address]
+            if h.beat_address:
+                lines.append("keepalive-address = " + h.beat_address)
         lines += ["", "[defaults]", "delay = " + self.delay, ""]
         with open(self.hosts[host].path("etc/mcd.conf"), "w", encoding="ascii") as f:
             f.write("\n".join(lines))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The switch: a namespace with two bridges, and what can go wrong with its ports.
+"""The switch: a namespace with a bridge for each network, and what can go wrong with its ports.
 
-`vm` is the network the guests and the client are on, `cluster` the one the mcds talk over.  Host X
-is on port vm-X and cl-X; the client is on port vm-client.
+`vm` is the network the guests and the client are on, `cluster` the one the mcds talk over, and
+`beat` one for the keep-alives in labs that are to have one.  Host X is on ports vm-X, cl-X and ka-X;
+the client is on port vm-client.
 """
 import fcntl
 import socket
@@ -11,7 +12,8 @@ import struct
 from .proc import in_netns, run
 
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
-NETWORKS = {"vm": "vmnet", "cluster": "clnet"}
+NETWORKS = {"vm": "vmnet", "cluster": "clnet", "beat": "kanet"}
+PORTS = {"vm": "vm-", "cluster": "cl-", "beat": "ka-"}
 
 # Frames between two ports (pair) or on any port (cut) are dropped on their way through the bridge:
 # unlike with a port set down nobody sees a lost carrier.
@@ -37,12 +39,12 @@ def quiet(ns):
 
 
 def port(network, host):
-    return ("vm-" if network == "vm" else "cl-") + host
+    return PORTS[network] + host
 
 
 class Switch:
     def __init__(self, prefix):
-        self.ns = prefix + "-sw"
+        self.ns, self._plugged = prefix + "-sw", set()
         run(["ip", "netns", "add", self.ns])
         quiet(self.ns)
         self._ip("link set lo up")
@@ -61,12 +63,15 @@ class Switch:
     def plug_in(self, network, host, ns, ifname):
         """Lays a cable from a port of the switch to `ifname` in the namespace `ns`."""
         name = port(network, host)
+        self._plugged.add(name)
         self._ip("link add %s type veth peer name %s netns %s" % (name, ifname, ns),
                  "link set %s master %s up" % (name, NETWORKS[network]))
 
     def links(self, host, up, networks=tuple(NETWORKS)):
         """Sets ports up or down, at once: an ioctl each, no process."""
         for network in networks:
+            if port(network, host) not in self._plugged:
+                continue
             name = port(network, host).encode()
             req = bytearray(fcntl.ioctl(self._ioctl, SIOCGIFFLAGS, struct.pack("16sH22x", name, 0)))
             flags = struct.unpack_from("H", req, 16)[0]

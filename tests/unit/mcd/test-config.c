@@ -126,6 +126,16 @@ static void a_minimal_file_gets_the_documented_defaults(void **state)
 	assert_null(config_find_host(&cfg, "hostD"));
 }
 
+static void keepalives_can_have_a_network_of_their_own(void **state)
+{
+	assert_int_equal(load(MCD HOSTS), 0);
+	assert_string_equal(config_keepalive_address(&cfg.hosts[1]), "10.0.0.2");
+	assert_int_equal(load(MCD "[host hostA]\naddress = 10.0.0.1\nkeepalive-address = 10.1.0.1\n"
+				  "[host hostB]\naddress = 10.0.0.2\nkeepalive-address = fd01::2\n"), 0);
+	assert_string_equal(config_keepalive_address(&cfg.hosts[1]), "fd01::2");
+	assert_string_equal(cfg.hosts[1].address, "10.0.0.2");
+}
+
 static void every_key_can_be_set(void **state)
 {
 	if (load("# a comment\n[mcd]\nname = hostB\nrun-dir = /run/x\nstate-dir = /s\nvms-dir = /v\n"
@@ -199,6 +209,13 @@ static void every_mistake_is_refused_with_its_place_and_a_cure(void **state)
 		{ MCD "[host hostA]\naddress = 10.0.0.1\nport = 65536\n", "mcd.conf:5: port: 65536 is out of range" },
 		{ MCD "[host hostA]\nadress = 10.0.0.1\n", "did you mean \"address\"" },
 		{ MCD "[host hostA]\naddress = 10.0.0.1\n[host b]\naddress = 10.0.0.1\n", "has the address and port of [host hostA]" },
+		{ MCD "[host hostA]\naddress = 10.0.0.1\nkeepalive-address = eth1\n", "not a numeric address" },
+		{ MCD "[host hostA]\naddress = 10.0.0.1\nkeepalive-address = 10.1.0.1\n[host b]\naddress = 10.0.0.2\n",
+			"mcd.conf:6: [host b] has no keepalive-address, but [host hostA] has one" },
+		{ MCD "[host hostA]\naddress = 10.0.0.1\n[host b]\naddress = 10.0.0.2\nkeepalive-address = 10.1.0.2\n",
+			"mcd.conf:7: [host b] has a keepalive-address, but [host hostA] has none" },
+		{ MCD "[host hostA]\naddress = 10.0.0.1\nkeepalive-address = 10.1.0.1\n[host b]\naddress = 10.0.0.2\n"
+		      "keepalive-address = 10.1.0.1\n", "has the keepalive-address of [host hostA]" },
 		{ "[mcd]\nname = hostD\n" HOSTS, "mcd.conf:2: name: there is no [host hostD]" },
 		{ "[mcd]\nname = hsotB\n" HOSTS, "did you mean \"hostB\"?" },
 		{ HOSTS, "no [host NAME] section has this host's name" },
@@ -513,6 +530,7 @@ int main(void)
 		cmocka_unit_test(names_of_full_length_are_told_apart),
 		cmocka_unit_test(corosync_needs_no_hosts_in_the_file),
 		cmocka_unit_test(two_voters_are_allowed),
+		cmocka_unit_test(keepalives_can_have_a_network_of_their_own),
 		cmocka_unit_test(a_dump_tells_every_value_and_its_origin),
 		cmocka_unit_test(a_vm_takes_what_it_does_not_say_from_the_defaults),
 		cmocka_unit_test(a_command_goes_on_over_indented_lines_of_any_length),
