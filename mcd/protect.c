@@ -533,6 +533,22 @@ static void end_by_call(struct epoch *e, struct vm_call *call)
 		vm_call_ok(call, NULL);
 }
 
+/* What the peer said while we were sending has not been given its name yet (transport.h). */
+static void name_peer(const struct epoch *e, struct mc_error *err)
+{
+	if (err->code == -EREMOTEIO && strncmp(err->msg, e->peer, strlen(e->peer)))
+		mc_error_wrap(err, "%s", e->peer);
+}
+
+/* A standby that has no memory or disk left does not get any by waiting, as one that is away comes
+ * back: somebody has to know.  Over with the next protection. */
+static void alarm_of_standby(struct vm *vm, const struct mc_error *why)
+{
+	if (why->code == -EREMOTEIO && !strcmp(why->cls, MC_ECLASS_MEMORY) && vm->want_peer[0] &&
+		vm_get_state(vm) == VM_UNPROTECTED)
+		vm_set_alarm(vm, "%s runs unprotected: %s", vm->name, why->msg);
+}
+
 void protect_run(struct vm *vm, struct vm_call *call)
 {
 	struct mc_error err = MC_ERROR_INIT;
@@ -569,17 +585,20 @@ void protect_run(struct vm *vm, struct vm_call *call)
 	if (r == 0) {
 		vm_want_peer(vm, e.peer);
 		vm->protected_at = mc_now();
+		vm_clear_alarm(vm);
 		vm_set_state(vm, VM_ROLE_PRIMARY, VM_PROTECTED, "%s holds epoch %llu", e.peer,
 			(unsigned long long)e.n);
 		if (call)
 			vm_call_ok(mc_steal_ptr(call), json_pack("{s:s, s:I}", "state", "protected",
 							       "epoch", (json_int_t)e.n));
 		struct vm_call *end = run_epochs(&e, &err, &r);
+		name_peer(&e, &err);
 		if (end)
 			end_by_call(&e, end);
 		else
 			after_epochs(&e, r, &err);
 	} else {
+		name_peer(&e, &err);
 		mc_error_wrap(&err, "cannot protect %s", vm->name);
 		if (call)
 			vm_call_fail(mc_steal_ptr(call), &err);
@@ -599,5 +618,6 @@ void protect_run(struct vm *vm, struct vm_call *call)
 			vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "%s", err.msg);
 		}
 	}
+	alarm_of_standby(vm, &err);
 	session_free(&e);
 }

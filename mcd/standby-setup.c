@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "mcd/daemon.h"
 #include "mcd/disks.h"
+#include "mcd/memory.h"
 #include "mcd/vm-life.h"
 
 #include <errno.h>
@@ -20,20 +21,9 @@
 
 /* --- memory ---------------------------------------------------------------------------------- */
 
-static uint64_t mem_available(void)
-{
-	_cleanup_fclose_ FILE *f = fopen("/proc/meminfo", "re");
-	char line[128];
-	unsigned long long kib;
-	while (f && fgets(line, sizeof line, f))
-		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
-			return kib << 10;
-	return UINT64_MAX; /* cannot tell: let the allocation decide */
-}
-
 static int check_memory(const struct standby *s, struct mc_error *err)
 {
-	uint64_t need = MEMORY_RESERVE + s->hello.max_buffer, have = mem_available();
+	uint64_t need = MEMORY_RESERVE + s->hello.max_buffer, have = memory_available("/proc", "/sys/fs/cgroup");
 	for (size_t i = 0; i < s->hello.n_blocks; i++)
 		need += s->hello.blocks[i].size;
 	if (need <= have)
@@ -41,7 +31,8 @@ static int check_memory(const struct standby *s, struct mc_error *err)
 	return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
 		"not enough memory for a standby of %s: %.0f MiB are needed (its RAM, max-buffer "
 		"and a reserve), %.0f MiB "
-		"are available; free some, or lower max-buffer",
+		"are available; free some, raise a limit such as systemd's MemoryMax= of mcd, or lower "
+		"max-buffer",
 		s->vm->name, (double)need / (1 << 20), (double)have / (1 << 20));
 }
 

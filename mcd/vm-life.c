@@ -422,6 +422,7 @@ void vm_run_unprotected(struct vm *vm)
 			vm_call_set(vm, c);
 		else if (c && c->verb == VM_UNPROTECT && vm->want_peer[0]) {
 			vm_want_peer(vm, "");
+			vm_clear_alarm(vm);
 			vm_call_ok(c, NULL);
 		} else if (c)
 			vm_call_wrong_state(vm, c);

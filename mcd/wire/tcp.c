@@ -169,6 +169,35 @@ static int pump(struct tcp *t, uint64_t deadline)
 	}
 }
 
+static int fill(struct tcp *t, uint64_t deadline, int wake_fd);
+
+/* Sending failed.  A peer that closes while our data is on its way to it resets the connection, but
+ * what it said before that is here and is the reason. */
+static int lose_sending(struct tcp *t, int r, struct mc_error *err)
+{
+	_cleanup_free_ uint8_t *buf = malloc(WIRE_CONTROL_MAX);
+	struct mc_error theirs = MC_ERROR_INIT;
+	struct wire_header h;
+	lose(t, r, "sending", err);
+	if (r == -ETIMEDOUT || !buf || t->current.length || fill(t, mc_now(), -1) < 0 ||
+		wire_get_header(t->ahead + t->ahead_at, &h, NULL) < 0 || h.type != WIRE_ERROR)
+		return r;
+	t->ahead_at += WIRE_HEADER_SIZE;
+	size_t have = t->ahead_end - t->ahead_at;
+	if (have > h.length)
+		have = h.length;
+	memcpy(buf, t->ahead + t->ahead_at, have);
+	ssize_t n = 0;
+	if (have < h.length)
+		n = t->io->ops->recv(t->io, buf + have, h.length - have, true, mc_now(), -1);
+	if (n >= 0 && have + (size_t)n == h.length && XXH3_64bits(buf, h.length) == h.digest &&
+		wire_get_error(buf, h.length, &theirs, NULL) == 0) {
+		mc_error_set(&t->broken, -EREMOTEIO, theirs.cls, "%s", theirs.msg);
+		return still_broken(t, err);
+	}
+	return r;
+}
+
 static int tcp_post(struct transport *tr, const struct wire_header *h, const void *payload,
 	struct mc_error *err)
 {
@@ -190,7 +219,7 @@ static int tcp_post(struct transport *tr, const struct wire_header *h, const voi
 	m->payload = payload;
 	m->length = h->length;
 	r = pump(t, 0);
-	return r < 0 && r != -ETIMEDOUT ? lose(t, r, "sending", err) : 0;
+	return r < 0 && r != -ETIMEDOUT ? lose_sending(t, r, err) : 0;
 }
 
 static int tcp_flush(struct transport *tr, uint64_t deadline, struct mc_error *err)
@@ -200,7 +229,7 @@ static int tcp_flush(struct transport *tr, uint64_t deadline, struct mc_error *e
 	if (r == 0)
 		r = pump(t, deadline);
 	if (r < 0 && !t->broken.code)
-		lose(t, r, "sending", err);
+		r = lose_sending(t, r, err);
 	/* The caller may reuse its buffers after this, whatever happened. */
 	t->io->ops->send_cancel(t->io);
 	t->sending = false;

@@ -20,7 +20,8 @@ struct transport_ops {
 	 * flush before you wait for an answer. */
 	int (*post)(struct transport *t, const struct wire_header *h, const void *payload, struct mc_error *err);
 	/* Until everything posted is handed to the kernel / the peer's memory.  On failure, also at the
-	 * deadline (-ETIMEDOUT), the transport is broken: part of a message may have been sent. */
+	 * deadline (-ETIMEDOUT), the transport is broken: part of a message may have been sent.
+	 * -EREMOTEIO, of post too: the peer closed it with a WIRE_ERROR, whose class and words err has. */
 	int (*flush)(struct transport *t, uint64_t deadline, struct mc_error *err);
 	/* Waits for the next header (validated). -ETIMEDOUT at the deadline, -EINTR when wake_fd (or -1) is
 	 * readable, both with nothing consumed; -ECONNRESET/-ENODATA when the peer is gone. */

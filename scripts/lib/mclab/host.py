@@ -25,8 +25,12 @@ INIT = r"""
 set -e
 hostname "$2"
 mount -t proc proc /proc
-mount -t sysfs sys /sys
 mount -t tmpfs -o mode=755 run /run
+mkdir /run/cgroup
+mount --rbind /sys/fs/cgroup /run/cgroup
+mount -t sysfs sys /sys
+mount --rbind /run/cgroup /sys/fs/cgroup
+umount -l /run/cgroup
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mkdir /run/lab /run/lock
 mount --bind "$1" /run/lab

@@ -408,6 +408,36 @@ static void late_payload_is_received_by_asking_again(void **state)
 	close_pair(f);
 }
 
+/* Data that it did not read makes TCP reset the connection. */
+static void last_words_of_a_peer_that_closes_are_heard_while_sending(void **state)
+{
+	struct fixture *f = *state;
+	struct mc_error why = MC_ERROR_INIT, err = MC_ERROR_INIT;
+	struct wire_header h;
+	uint8_t buf[512], *big = noise(SLAB_SIZE);
+	int r = 0;
+	open_pair(f);
+	h = header(WIRE_SLAB, 1, big, SLAB_SIZE);
+	assert_int_equal(transport_post(f->a, &h, big, NULL), 0);
+	expect(f->b, WIRE_SLAB);
+	mc_error_set(&why, -ENOMEM, MC_ECLASS_MEMORY, "no room here");
+	post(f->b, WIRE_ERROR, 0, buf, wire_put_error(buf, sizeof buf, &why));
+	flush(f->b);
+	transport_close(f->b);
+	f->b = NULL;
+	for (int i = 0; i < 20 && r == 0; i++) {
+		r = transport_post(f->a, &h, big, &err);
+		if (r == 0)
+			r = transport_flush(f->a, in_ms(2000), &err);
+	}
+	assert_int_equal(r, -EREMOTEIO);
+	assert_string_equal(err.cls, MC_ECLASS_MEMORY);
+	assert_non_null(strstr(err.msg, "no room here"));
+	assert_int_equal(transport_post(f->a, &h, big, NULL), -EREMOTEIO);
+	free(big);
+	close_pair(f);
+}
+
 static void peer_that_dies_in_the_middle_of_a_message_is_a_reset(void **state)
 {
 	struct fixture *f = *state;
@@ -622,6 +652,7 @@ static int run(enum kind kind, const char *name)
 		ALL(stalled_payload_times_out_and_leaves_the_buffer_alone),
 		ALL(late_payload_is_received_by_asking_again),
 		ALL(peer_that_dies_in_the_middle_of_a_message_is_a_reset),
+		ALL(last_words_of_a_peer_that_closes_are_heard_while_sending),
 		ALL(reader_that_stalls_ends_a_flush_at_its_deadline),
 		ALL(peer_that_dies_while_we_send_is_told),
 		ALL(nonsense_instead_of_a_header_is_a_protocol_error),
