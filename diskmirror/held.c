@@ -72,9 +72,10 @@ void held_keep(struct held_epoch *e, struct held_record *rec)
 static int spill_error(const char *dir, int r, struct mc_error *err)
 {
 	return mc_error_set(err, r, MC_ECLASS_FAILED,
-		"Cannot keep disk writes that exceed the memory for them in a file in %s: %s; %s", dir,
-		strerror(-r), r == -ENOSPC ? "free some space there and protect the VM again"
-					   : "make it a writable directory of a local disk");
+		"Cannot keep disk writes that exceed the memory for them in a file in %s: %s; %s",
+		dir, strerror(-r),
+		r == -ENOSPC ? "free some space there and protect the VM again"
+			     : "make it a writable directory of a local disk");
 }
 
 static int open_spill(const char *dir)
@@ -93,7 +94,8 @@ static int open_spill(const char *dir)
 	return fd;
 }
 
-int held_spill(struct held_epoch *e, const char *dir, const struct held_record *rec, struct mc_error *err)
+int held_spill(
+	struct held_epoch *e, const char *dir, const struct held_record *rec, struct mc_error *err)
 {
 	int r = 0;
 	if (e->spill_fd < 0) {
@@ -104,7 +106,8 @@ int held_spill(struct held_epoch *e, const char *dir, const struct held_record *
 	}
 	r = seam_pwrite(e->spill_fd, &rec->h, sizeof rec->h, e->spilled);
 	if (r == 0 && payload(&rec->h))
-		r = seam_pwrite(e->spill_fd, rec->data, payload(&rec->h), e->spilled + sizeof rec->h);
+		r = seam_pwrite(
+			e->spill_fd, rec->data, payload(&rec->h), e->spilled + sizeof rec->h);
 	if (r < 0)
 		return spill_error(dir, r, err);
 	e->spilled += sizeof rec->h + payload(&rec->h);
@@ -146,9 +149,11 @@ static int refill(struct held_cursor *c, size_t want, struct mc_error *err)
 	c->pos = 0;
 	c->at = from + c->fill;
 	r = c->fill < want ? -ENODATA : seam_pread(c->e->spill_fd, c->window, c->fill, from);
-	return r == 0 ? 0 : mc_error_set(err, r, MC_ECLASS_FAILED,
-		"Cannot read back disk writes that exceeded the memory for them: %s; look for errors of "
-		"the disk in the kernel's log", strerror(-r));
+	return r == 0 ? 0
+		      : mc_error_set(err, r, MC_ECLASS_FAILED,
+				"Cannot read back disk writes that exceeded the memory for them: %s; look for errors of "
+				"the disk in the kernel's log",
+				strerror(-r));
 }
 
 static int next_spilled(struct held_cursor *c, struct mc_error *err)

@@ -38,7 +38,8 @@ static int cannot_read(struct replay *p, int r, struct mc_error *err)
 {
 	return mc_error_set(err, r, MC_ECLASS_FAILED,
 		"Cannot read the journal %s, which may have what is needed to make this host's copy of "
-		"the VM's disks whole: %s", p->path, strerror(-r));
+		"the VM's disks whole: %s",
+		p->path, strerror(-r));
 }
 
 static int need(struct replay *p, uint64_t len, struct mc_error *err)
@@ -48,7 +49,8 @@ static int need(struct replay *p, uint64_t len, struct mc_error *err)
 	uint8_t *b = realloc(p->buf, len);
 	if (!b)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left to replay the journal %s; free some on this host", p->path);
+			"There is no memory left to replay the journal %s; free some on this host",
+			p->path);
 	p->buf = b;
 	p->cap = len;
 	return 0;
@@ -68,7 +70,8 @@ static int read_header(struct replay *p, struct mc_error *err)
 	if (memcmp(b, journal_magic, m))
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_FAILED,
 			"%s is not a journal of a VM's disks; if it is something of yours move it away, and if "
-			"not delete it and protect the VM again: its copy here may not be whole", p->path);
+			"not delete it and protect the VM again: its copy here may not be whole",
+			p->path);
 	if (p->size < sizeof b)
 		return NONE;
 	if (get_le64(b + 64) != XXH3_64bits(b, 64))
@@ -76,7 +79,8 @@ static int read_header(struct replay *p, struct mc_error *err)
 	if (get_le32(b + 8) != JOURNAL_VERSION)
 		return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
 			"The journal %s was written by another release of mcd; start that one again, or "
-			"protect the VM again", p->path);
+			"protect the VM again",
+			p->path);
 	p->h = (struct journal_header){
 		.sealed = get_le32(b + 12) == 1,
 		.generation = get_le64(b + 16),
@@ -100,7 +104,8 @@ static int check_digest(struct replay *p, struct mc_error *err)
 	XXH3_state_t *s = XXH3_createState();
 	if (!s)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left to replay the journal %s; free some on this host", p->path);
+			"There is no memory left to replay the journal %s; free some on this host",
+			p->path);
 	XXH3_128bits_reset(s);
 	for (uint64_t at = 0, n; r == 0 && at < p->h.length; at += n) {
 		n = p->h.length - at < CHUNK ? p->h.length - at : CHUNK;
@@ -126,7 +131,8 @@ static int map_disk(struct replay *p, const char *id, const char *const *ids, si
 		}
 	return mc_error_set(err, -ENODEV, MC_ECLASS_CONFIG,
 		"The journal %s has writes for a disk that the VM's configuration does not have any more "
-		"(%s); put it back, or delete the journal if the VM runs on another host", p->path, id);
+		"(%s); put it back, or delete the journal if the VM runs on another host",
+		p->path, id);
 }
 
 /* The names of the disks, at the beginning of the body. */
@@ -170,8 +176,8 @@ static int walk(struct replay *p, journal_fn fn, void *ctx, struct mc_error *err
 		if (r < 0)
 			return cannot_read(p, r, err);
 		at += sizeof b;
-		struct journal_entry e = { get_le16(b), get_le16(b + 2), get_le64(b + 8), get_le64(b + 16),
-			NULL };
+		struct journal_entry e = { get_le16(b), get_le16(b + 2), get_le64(b + 8),
+			get_le64(b + 16), NULL };
 		bool data = e.type == DISK_WRITE;
 		if (e.disk >= p->n_map || (!data && e.type != DISK_ZERO && e.type != DISK_TRIM) ||
 			get_le32(b + 4) || !e.length || e.offset > DISK_SIZE_MAX ||
@@ -180,7 +186,8 @@ static int walk(struct replay *p, journal_fn fn, void *ctx, struct mc_error *err
 			return NONE;
 		if (fn && data) {
 			r = need(p, e.length, err);
-			if (r == 0 && (r = seam_pread(p->fd, p->buf, e.length, JOURNAL_BODY + at)) < 0)
+			if (r == 0 &&
+				(r = seam_pread(p->fd, p->buf, e.length, JOURNAL_BODY + at)) < 0)
 				r = cannot_read(p, r, err);
 			e.data = p->buf;
 		}

@@ -64,8 +64,8 @@ struct journal {
 
 static int cannot(struct journal *j, int r, const char *what, struct mc_error *err)
 {
-	return mc_error_set(err, r, MC_ECLASS_FAILED,
-		"Cannot %s the journal %s: %s; %s", what, j->path, strerror(-r),
+	return mc_error_set(err, r, MC_ECLASS_FAILED, "Cannot %s the journal %s: %s; %s", what,
+		j->path, strerror(-r),
 		r == -ENOSPC ? "free some space there and protect the VM again"
 			     : "look for errors of its disk in the kernel's log");
 }

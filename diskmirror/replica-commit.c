@@ -125,7 +125,8 @@ static int apply(struct replica *r, const struct held_epoch *e, struct mc_error 
 	c.reuse = drain;
 	c.ctx = r;
 	for (x = 0; x == 0 && (more = held_next(&c, err)) > 0;)
-		x = diskio_op(r->io, &r->files_[c.h.disk], c.h.type, c.h.offset, c.h.length, c.data, err);
+		x = diskio_op(
+			r->io, &r->files_[c.h.disk], c.h.type, c.h.offset, c.h.length, c.data, err);
 	/* In any case, before the data go away. */
 	int d = diskio_drain(r->io, x < 0 || more < 0 ? NULL : err);
 	held_done(&c);

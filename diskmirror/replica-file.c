@@ -21,7 +21,8 @@ static int create(const char *path, uint64_t size)
 	_cleanup_free_ char *tmp = NULL;
 	if (asprintf(&tmp, "%s.new", path) < 0)
 		return -ENOMEM;
-	_cleanup_close_ int fd = open(tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	_cleanup_close_ int fd =
+		open(tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
 	if (ftruncate(fd, (off_t)size) < 0 || fsync(fd) < 0 ||
@@ -42,17 +43,19 @@ static int measure(struct diskfile *f, const struct replica_disk *d, struct mc_e
 	f->block = S_ISBLK(st.st_mode);
 	if (!f->block && !S_ISREG(st.st_mode))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"%s, this host's copy of disk %s, is neither a file nor a block device", d->path, d->id);
+			"%s, this host's copy of disk %s, is neither a file nor a block device",
+			d->path, d->id);
 	f->size = (uint64_t)st.st_size;
 	if (f->block && ioctl(f->fd, BLKGETSIZE64, &f->size) < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "Cannot tell the size of %s: %s", d->path,
-			strerror(errno));
+		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "Cannot tell the size of %s: %s",
+			d->path, strerror(errno));
 	f->dev = f->block ? 0 : (uint64_t)st.st_dev;
 	f->ino = f->block ? (uint64_t)st.st_rdev : (uint64_t)st.st_ino;
 	return 0;
 }
 
-int diskfile_open(struct diskfile *f, const struct replica_disk *d, uint64_t size, struct mc_error *err)
+int diskfile_open(
+	struct diskfile *f, const struct replica_disk *d, uint64_t size, struct mc_error *err)
 {
 	f->id = d->id;
 	f->path = d->path;
@@ -61,19 +64,20 @@ int diskfile_open(struct diskfile *f, const struct replica_disk *d, uint64_t siz
 		int r = create(d->path, size);
 		if (r < 0)
 			return mc_error_set(err, r, MC_ECLASS_CONFIG,
-				"Cannot create %s, this host's copy of disk %s, with %llu bytes: %s", d->path, d->id,
-				(unsigned long long)size, strerror(-r));
+				"Cannot create %s, this host's copy of disk %s, with %llu bytes: %s",
+				d->path, d->id, (unsigned long long)size, strerror(-r));
 		f->fd = open(d->path, O_RDWR | O_CLOEXEC);
 	}
 	if (f->fd < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_CONFIG,
-			"Cannot open %s, this host's copy of disk %s: %s", d->path, d->id, strerror(errno));
+			"Cannot open %s, this host's copy of disk %s: %s", d->path, d->id,
+			strerror(errno));
 	int r = measure(f, d, err);
 	if (r == 0 && size && f->size != size)
 		r = mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 			"%s, this host's copy of disk %s, has %llu bytes, but the disk has %llu; give it that "
-			"size, or move the file away to have a new one made", d->path, d->id,
-			(unsigned long long)f->size, (unsigned long long)size);
+			"size, or move the file away to have a new one made",
+			d->path, d->id, (unsigned long long)f->size, (unsigned long long)size);
 	atomic_store(&f->dirty, true); /* perhaps by somebody before us */
 	if (r < 0)
 		diskfile_close(f);
@@ -90,9 +94,11 @@ void diskfile_close(struct diskfile *f)
 int diskfile_read(struct diskfile *f, void *buf, uint64_t off, uint64_t len, struct mc_error *err)
 {
 	int r = seam_pread(f->fd, buf, len, off);
-	return r == 0 ? 0 : mc_error_set(err, r, MC_ECLASS_FAILED,
-		"Cannot read %s, this host's copy of disk %s: %s; look for errors of the device in the "
-		"kernel's log", f->path, f->id, strerror(-r));
+	return r == 0 ? 0
+		      : mc_error_set(err, r, MC_ECLASS_FAILED,
+				"Cannot read %s, this host's copy of disk %s: %s; look for errors of the device in the "
+				"kernel's log",
+				f->path, f->id, strerror(-r));
 }
 
 int diskfile_sync(struct diskfile *f, struct mc_error *err)
@@ -101,8 +107,10 @@ int diskfile_sync(struct diskfile *f, struct mc_error *err)
 	if (!atomic_exchange(&f->dirty, false))
 		return 0;
 	int r = seam_fdatasync(f->fd);
-	return r == 0 ? 0 : mc_error_set(err, r, MC_ECLASS_FAILED,
-		"Cannot make %s, this host's copy of disk %s, durable: %s; %s", f->path, f->id, strerror(-r),
-		r == -ENOSPC ? "free some space there and protect the VM again"
-			     : "look for errors of the device in the kernel's log");
+	return r == 0 ? 0
+		      : mc_error_set(err, r, MC_ECLASS_FAILED,
+				"Cannot make %s, this host's copy of disk %s, durable: %s; %s",
+				f->path, f->id, strerror(-r),
+				r == -ENOSPC ? "free some space there and protect the VM again"
+					     : "look for errors of the device in the kernel's log");
 }

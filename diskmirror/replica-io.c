@@ -62,7 +62,8 @@ static void fail(struct diskio *io, struct diskfile *f, int r)
 {
 	if (!io->failed.code)
 		mc_error_set(&io->failed, r, MC_ECLASS_FAILED,
-			"Cannot write %s, this host's copy of disk %s: %s; %s", f->path, f->id, strerror(-r),
+			"Cannot write %s, this host's copy of disk %s: %s; %s", f->path, f->id,
+			strerror(-r),
 			r == -ENOSPC || r == -EDQUOT || r == -EFBIG
 				? "free some space there and protect the VM again"
 				: "look for errors of the device in the kernel's log");
@@ -117,8 +118,8 @@ static bool overlaps_flying(struct diskio *io, struct diskfile *f, uint64_t off,
 	return false;
 }
 
-static int start_write(struct diskio *io, struct diskfile *f, uint64_t off, uint64_t len,
-	const void *data)
+static int start_write(
+	struct diskio *io, struct diskfile *f, uint64_t off, uint64_t len, const void *data)
 {
 	if (!io->uring)
 		return seam_pwrite(f->fd, data, len, off);

@@ -31,12 +31,14 @@
 static int recv_error(int n, struct mc_error *err)
 {
 	if (n == -ENODATA)
-		return mc_error_set(err, n, MC_ECLASS_UNREACHABLE, "The primary closed the disk stream");
-	return mc_error_set(err, n, MC_ECLASS_UNREACHABLE, "The disk stream from the primary broke: %s",
-		strerror(-n));
+		return mc_error_set(
+			err, n, MC_ECLASS_UNREACHABLE, "The primary closed the disk stream");
+	return mc_error_set(err, n, MC_ECLASS_UNREACHABLE,
+		"The disk stream from the primary broke: %s", strerror(-n));
 }
 
-static int recv_payload(struct replica *r, const struct disk_header *h, void *buf, struct mc_error *err)
+static int recv_payload(
+	struct replica *r, const struct disk_header *h, void *buf, struct mc_error *err)
 {
 	int n = r->link->ops->recv(r->link, buf, h->length, mc_now() + MESSAGE_TIME);
 	if (n < 0)
@@ -52,7 +54,8 @@ static int recv_payload(struct replica *r, const struct disk_header *h, void *bu
 static int check_range(struct replica *r, const struct disk_header *h, struct mc_error *err)
 {
 	if (h->disk >= r->hello.n_disks)
-		return refuse(err, "A disk message names disk %u of %zu", h->disk, r->hello.n_disks);
+		return refuse(
+			err, "A disk message names disk %u of %zu", h->disk, r->hello.n_disks);
 	uint64_t size = r->files_[h->disk].size;
 	if (h->offset > size || h->length > size - h->offset)
 		return refuse(err, "A disk message is for bytes behind the end of disk %s",
@@ -69,7 +72,8 @@ static struct held_epoch *newest(struct replica *r)
 }
 
 /* The running epoch, which must be number n; begun if the one before has ended. */
-static int running_epoch(struct replica *r, uint64_t n, struct held_epoch **ret, struct mc_error *err)
+static int running_epoch(
+	struct replica *r, uint64_t n, struct held_epoch **ret, struct mc_error *err)
 {
 	struct held_epoch *e = newest(r);
 	if (e && !e->ended) {
@@ -136,7 +140,8 @@ static int apply_now(struct replica *r, const struct held_record *rec, struct mc
 	return n;
 }
 
-static int hold(struct replica *r, struct held_epoch *e, struct held_record **rec, struct mc_error *err)
+static int hold(
+	struct replica *r, struct held_epoch *e, struct held_record **rec, struct mc_error *err)
 {
 	const struct disk_header *h = &(*rec)->h;
 	uint64_t cost = held_cost(h), len = h->type == DISK_WRITE ? h->length : 0;
@@ -216,7 +221,8 @@ static int take_error(struct replica *r, const struct disk_header *h, struct mc_
 	if (n < 0)
 		return n;
 	disk_get_text(buf, h->length, text);
-	return mc_error_set(err, -EREMOTEIO, MC_ECLASS_FAILED, "The primary ended the disk stream: %s", text);
+	return mc_error_set(
+		err, -EREMOTEIO, MC_ECLASS_FAILED, "The primary ended the disk stream: %s", text);
 }
 
 static int take(struct replica *r, const struct disk_header *h, struct mc_error *err)
@@ -235,7 +241,8 @@ static int take(struct replica *r, const struct disk_header *h, struct mc_error 
 	case DISK_ERROR:
 		return take_error(r, h, err);
 	default:
-		return refuse(err, "A disk message of type %u is not for a standby that is running", h->type);
+		return refuse(err, "A disk message of type %u is not for a standby that is running",
+			h->type);
 	}
 }
 
@@ -260,7 +267,8 @@ void *replica_receiver(void *replica)
 	while (!over) {
 		int n = receive_one(r, &err);
 		if (n < 0) /* a lost link or the peer's own word need not be told */
-			replica_break(r, &err, strcmp(err.cls, MC_ECLASS_UNREACHABLE) && n != -EREMOTEIO);
+			replica_break(
+				r, &err, strcmp(err.cls, MC_ECLASS_UNREACHABLE) && n != -EREMOTEIO);
 		pthread_mutex_lock(&r->lock);
 		over = r->stop || r->error.code;
 		ring = !r->stop && !r->told_broken;

@@ -28,8 +28,8 @@ static int apply_entry(void *ctx, const struct journal_entry *e, struct mc_error
 	if (e->offset > f->size || e->length > f->size - e->offset)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 			"%s is smaller than disk %s was when the journal %s was written; put the right file "
-			"there, or delete the journal if the VM runs on another host", f->path, f->id,
-			v->journal_path);
+			"there, or delete the journal if the VM runs on another host",
+			f->path, f->id, v->journal_path);
 	return diskio_op(v->io, f, e->type, e->offset, e->length, e->data, err);
 }
 
@@ -51,7 +51,8 @@ int replica_recover(const char *journal_path, const struct replica_disk *disks, 
 	uint64_t generation, epoch = 0;
 	if (!n_disks || n_disks > DISKS_MAX)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"A VM with mirrored disks has 1 to %d of them, not %zu", DISKS_MAX, n_disks);
+			"A VM with mirrored disks has 1 to %d of them, not %zu", DISKS_MAX,
+			n_disks);
 	for (size_t i = 0; i < n_disks; i++) {
 		ids[i] = disks[i].id;
 		v.files[i].fd = -1;

@@ -31,8 +31,9 @@ int replica_send(struct disklink *link, struct disk_header *h, const void *data,
 	disk_put_header(head, h);
 	struct iovec iov[2] = { { head, sizeof head }, { (void *)(uintptr_t)data, h->length } };
 	int n = link->ops->send(link, iov, data ? 2 : 1, deadline);
-	return n == 0 ? 0 : mc_error_set(err, n, MC_ECLASS_UNREACHABLE,
-		"Cannot send to the primary on the disk stream: %s", strerror(-n));
+	return n == 0 ? 0
+		      : mc_error_set(err, n, MC_ECLASS_UNREACHABLE,
+				"Cannot send to the primary on the disk stream: %s", strerror(-n));
 }
 
 static void farewell(struct replica *r, const struct mc_error *why)
@@ -40,7 +41,8 @@ static void farewell(struct replica *r, const struct mc_error *why)
 	size_t len = strlen(why->msg);
 	if (!len)
 		return;
-	struct disk_header h = { .type = DISK_ERROR, .length = len < DISK_TEXT_MAX ? len : DISK_TEXT_MAX };
+	struct disk_header h = { .type = DISK_ERROR,
+		.length = len < DISK_TEXT_MAX ? len : DISK_TEXT_MAX };
 	replica_send(r->link, &h, why->msg, mc_now() + FAREWELL_TIME, NULL);
 }
 
@@ -58,7 +60,8 @@ static struct answer *take_answer(struct replica *r)
 }
 
 /* One thing to send; 0: nothing more of the table. */
-static int send_something(struct replica *r, struct answer *a, struct table *t, struct mc_error *err)
+static int send_something(
+	struct replica *r, struct answer *a, struct table *t, struct mc_error *err)
 {
 	struct disk_header h;
 	if (a)

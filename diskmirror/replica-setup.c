@@ -21,11 +21,13 @@ static int recv_hello(struct replica *r, uint64_t deadline, struct mc_error *err
 			return n;
 		if (h.type != DISK_HELLO)
 			return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-				"The disk stream begins with a message of type %u instead of HELLO", h.type);
+				"The disk stream begins with a message of type %u instead of HELLO",
+				h.type);
 		n = r->link->ops->recv(r->link, buf, h.length, deadline);
 	}
 	if (n < 0)
-		return mc_error_set(err, n, n == -ETIMEDOUT ? MC_ECLASS_TIMEOUT : MC_ECLASS_UNREACHABLE,
+		return mc_error_set(err, n,
+			n == -ETIMEDOUT ? MC_ECLASS_TIMEOUT : MC_ECLASS_UNREACHABLE,
 			"No HELLO came on the disk stream from the primary: %s",
 			n == -ENODATA ? "it closed the connection" : strerror(-n));
 	return disk_get_hello(buf, h.length, &r->hello, err);
@@ -36,12 +38,14 @@ static int check_hello(struct replica *r, struct mc_error *err)
 	if (r->hello.generation != r->c.generation)
 		return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
 			"The disk stream belongs to generation %llu, but the session that it came for is of "
-			"generation %llu", (unsigned long long)r->hello.generation,
+			"generation %llu",
+			(unsigned long long)r->hello.generation,
 			(unsigned long long)r->c.generation);
 	if (r->hello.n_disks != r->c.n_disks)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 			"The VM has %zu disks on the primary, but %zu are configured on this host; make both "
-			"configurations name the same disks", r->hello.n_disks, r->c.n_disks);
+			"configurations name the same disks",
+			r->hello.n_disks, r->c.n_disks);
 	return 0;
 }
 
@@ -60,15 +64,18 @@ static int open_files(struct replica *r, struct mc_error *err)
 		if (!d)
 			return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 				"The primary has a disk %s that is not configured on this host; make both "
-				"configurations name the same disks", r->hello.disks[i].id);
+				"configurations name the same disks",
+				r->hello.disks[i].id);
 		int n = diskfile_open(&r->files_[i], d, r->hello.disks[i].size, err);
 		if (n < 0)
 			return n;
 		for (size_t k = 0; k < i; k++)
-			if (r->files_[k].dev == r->files_[i].dev && r->files_[k].ino == r->files_[i].ino)
+			if (r->files_[k].dev == r->files_[i].dev &&
+				r->files_[k].ino == r->files_[i].ino)
 				return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 					"%s and %s are the same, but they are copies of the two disks %s and %s; give "
-					"each its own", r->files_[k].path, r->files_[i].path, r->files_[k].id,
+					"each its own",
+					r->files_[k].path, r->files_[i].path, r->files_[k].id,
 					r->files_[i].id);
 	}
 	return 0;
@@ -83,7 +90,8 @@ static int open_journal(struct replica *r, struct mc_error *err)
 	return n < 0 ? n : journal_clear(r->journal, err);
 }
 
-int replica_mark(struct replica *r, enum replica_trust trust, uint64_t generation, struct mc_error *err)
+int replica_mark(
+	struct replica *r, enum replica_trust trust, uint64_t generation, struct mc_error *err)
 {
 	struct replica_state s = r->state;
 	s.trust = trust;
@@ -110,7 +118,8 @@ static int begin_syncing(struct replica *r, struct mc_error *err)
 	if (n == 0 && r->state.trust == REPLICA_ACTIVE && r->state.generation > r->c.generation)
 		return mc_error_set(err, -ESTALE, MC_ECLASS_STATE,
 			"The VM ran on this host's copies of its disks under generation %llu, later than the "
-			"%llu that wants to overwrite them", (unsigned long long)r->state.generation,
+			"%llu that wants to overwrite them",
+			(unsigned long long)r->state.generation,
 			(unsigned long long)r->c.generation);
 	if (n < 0)
 		r->state = (struct replica_state){ 0 };

@@ -129,7 +129,8 @@ int replica_state_load(const char *path, struct replica_state *ret, struct mc_er
 	if (n < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
 			"Cannot read %s, which says how far this host's copy of the VM's disks can be "
-			"trusted: %s", path, strerror(errno));
+			"trusted: %s",
+			path, strerror(errno));
 	text[n] = '\0';
 	struct replica_state s;
 	if (n == FILE_MAX || memchr(text, 0, (size_t)n) || !parse(text, &s))
@@ -153,7 +154,8 @@ static int write_whole(const char *path, const char *text, size_t len)
 	_cleanup_free_ char *tmp = NULL;
 	if (asprintf(&tmp, "%s.new", path) < 0)
 		return -ENOMEM;
-	_cleanup_close_ int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	_cleanup_close_ int fd =
+		open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
 	int r = seam_pwrite(fd, text, len, 0);
@@ -173,8 +175,9 @@ int replica_state_save(const char *path, const struct replica_state *s, struct m
 		(*s->boot && !is_name(s->boot)))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
 			"The state of a replica cannot be written down: its primary's name is no name");
-	int n = snprintf(text, sizeof text, "mcd-replica 1\ntrust %s\ngeneration %" PRIu64
-		"\nprimary %s\n", names[s->trust], s->generation, *s->primary ? s->primary : "-");
+	int n = snprintf(text, sizeof text,
+		"mcd-replica 1\ntrust %s\ngeneration %" PRIu64 "\nprimary %s\n", names[s->trust],
+		s->generation, *s->primary ? s->primary : "-");
 	if (*s->boot)
 		n += snprintf(text + n, sizeof text - (size_t)n, "boot %s\n", s->boot);
 	n += snprintf(text + n, sizeof text - (size_t)n, "check %016" PRIx64 "\n",

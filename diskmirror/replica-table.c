@@ -41,7 +41,8 @@ static bool in_hole(struct table *t, const struct diskfile *f, uint64_t len)
 		else
 			t->hole_until = (uint64_t)data;
 		if (t->hole_until < t->at + len) {
-			off_t hole = data < 0 ? -1 : lseek(f->fd, (off_t)t->at + (off_t)len, SEEK_HOLE);
+			off_t hole =
+				data < 0 ? -1 : lseek(f->fd, (off_t)t->at + (off_t)len, SEEK_HOLE);
 			t->data_until = hole < 0 ? f->size : (uint64_t)hole;
 		}
 	}
@@ -60,7 +61,8 @@ static size_t digest_blocks(struct table *t, struct diskfile *f, size_t max, uin
 		return 0;
 	size_t n = 0;
 	for (uint64_t at = 0; at < len; at += DISK_BLOCK, n++)
-		disk_hash_block(t->hash, t->blocks + at, len - at < DISK_BLOCK ? len - at : DISK_BLOCK,
+		disk_hash_block(t->hash, t->blocks + at,
+			len - at < DISK_BLOCK ? len - at : DISK_BLOCK,
 			entries + n * DISK_DIGEST_SIZE);
 	return n;
 }

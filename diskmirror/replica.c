@@ -34,7 +34,8 @@ static bool copy_config(struct replica_config *to, const struct replica_config *
 	if (d && c->n_disks)
 		memcpy(d, c->disks, c->n_disks * sizeof *d);
 	to->disks = d;
-	return to->state_path && to->journal_path && to->spill_dir && d && (to->primary || !c->primary);
+	return to->state_path && to->journal_path && to->spill_dir && d &&
+	       (to->primary || !c->primary);
 }
 
 static struct replica *replica_new(const struct replica_config *c, struct disklink *link)
@@ -75,8 +76,9 @@ static int start(struct replica *r, struct mc_error *err)
 			pthread_join(r->sender, NULL);
 		}
 	}
-	return n == 0 ? 0 : mc_error_set(err, -n, MC_ECLASS_FAILED,
-		"Cannot start a thread for a VM's disks: %s", strerror(n));
+	return n == 0 ? 0
+		      : mc_error_set(err, -n, MC_ECLASS_FAILED,
+				"Cannot start a thread for a VM's disks: %s", strerror(n));
 }
 
 static void tell_why(struct disklink *link, const struct mc_error *why)
@@ -170,8 +172,8 @@ void replica_close(struct replica *r)
 }
 
 /* 1: is there; 0: not yet. */
-static int look_for(struct replica *r, uint64_t n, const struct disk_epoch_sum *want,
-	struct mc_error *err)
+static int look_for(
+	struct replica *r, uint64_t n, const struct disk_epoch_sum *want, struct mc_error *err)
 {
 	int x = 0;
 	pthread_mutex_lock(&r->lock);
@@ -182,7 +184,8 @@ static int look_for(struct replica *r, uint64_t n, const struct disk_epoch_sum *
 	if (r->disk_failed || (r->error.code && !(e && e->ended)) || r->stop) {
 		x = r->error.code ? r->error.code : -ECANCELED;
 		if (!r->error.code)
-			mc_error_set(err, x, MC_ECLASS_STATE, "The disk stream was cut: nothing can be committed");
+			mc_error_set(err, x, MC_ECLASS_STATE,
+				"The disk stream was cut: nothing can be committed");
 		else if (err)
 			*err = r->error;
 	} else if (e && e->n != n) {
@@ -194,15 +197,16 @@ static int look_for(struct replica *r, uint64_t n, const struct disk_epoch_sum *
 			    ? 1
 			    : mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
 				      "The disk writes of epoch %llu are not those that its COMMIT tells of: %llu "
-				      "came, %llu were announced", (unsigned long long)n,
-				      (unsigned long long)e->sum.writes, (unsigned long long)want->writes);
+				      "came, %llu were announced",
+				      (unsigned long long)n, (unsigned long long)e->sum.writes,
+				      (unsigned long long)want->writes);
 	}
 	pthread_mutex_unlock(&r->lock);
 	return x;
 }
 
-int replica_wait(struct replica *r, uint64_t n, const struct disk_epoch_sum *want, uint64_t deadline,
-	int wake_fd, struct mc_error *err)
+int replica_wait(struct replica *r, uint64_t n, const struct disk_epoch_sum *want,
+	uint64_t deadline, int wake_fd, struct mc_error *err)
 {
 	struct pollfd p[2] = { { r->kick, POLLIN, 0 }, { wake_fd, POLLIN, 0 } };
 	for (;;) {
@@ -212,15 +216,17 @@ int replica_wait(struct replica *r, uint64_t n, const struct disk_epoch_sum *wan
 		if (x)
 			return x > 0 ? 0 : x;
 		if (poll(p, 2, mc_ms_left(deadline)) < 0 && errno != EINTR)
-			return mc_error_set(err, -errno, MC_ECLASS_FAILED, "Cannot wait for disk writes: %s",
-				strerror(errno));
+			return mc_error_set(err, -errno, MC_ECLASS_FAILED,
+				"Cannot wait for disk writes: %s", strerror(errno));
 		if (p[0].revents)
 			continue;
 		if (wake_fd >= 0 && p[1].revents)
-			return mc_error_set(err, -EINTR, MC_ECLASS_FAILED, "Woken while waiting for disk writes");
+			return mc_error_set(err, -EINTR, MC_ECLASS_FAILED,
+				"Woken while waiting for disk writes");
 		if (mc_now() >= deadline)
 			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
-				"The disk writes of epoch %llu did not come in time", (unsigned long long)n);
+				"The disk writes of epoch %llu did not come in time",
+				(unsigned long long)n);
 	}
 }
 

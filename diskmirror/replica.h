@@ -46,11 +46,13 @@ int replica_open(const struct replica_config *c, struct disklink *link, uint64_t
 void replica_close(struct replica *r);
 
 /* Until END(n) was received and is exactly `want`.  -EBADMSG: it is not; -ETIMEDOUT; -EINTR when wake_fd
- * (or -1) is readable; other errors: the link or the disk failed (then nothing more can be committed). */
+ * (or -1) is readable; other errors: the link or the disk failed.  An epoch that has come whole is still
+ * returned after its link broke, but not after the disk failed or replica_cut. */
 int replica_wait(struct replica *r, uint64_t n, const struct disk_epoch_sum *want, uint64_t deadline, int wake_fd,
 	struct mc_error *err);
 /* Before the ACK of n: as the durability demands, epoch n is in the journal and on stable storage, and so
- * is everything before it.  After it returned 0 a power failure loses nothing of n. */
+ * is everything before it.  After it returned 0 a power failure loses nothing of n.  On failure n is not
+ * committed; if only the journal failed the files are at n - 1, and a takeover can go on from there. */
 int replica_harden(struct replica *r, uint64_t n, struct mc_error *err);
 /* After the ACK: epoch n into the files, whole.  An error here is final: the files cannot be trusted to be at n
  * until replica_recover has gone through the journal; the caller must not run the VM. */
@@ -58,11 +60,13 @@ int replica_apply(struct replica *r, uint64_t n, struct mc_error *err);
 /* Drops everything that is not committed, and stops receiving: nothing is taken from the primary any more.
  * From any state; the link is shut down. Idempotent. */
 void replica_cut(struct replica *r);
-/* A takeover, after replica_cut and before QEMU may write: what was applied is made durable (unless the
- * durability is none), the journal cleared - replaying it later would undo what the VM writes from now
- * on -, and the state marked REPLICA_ACTIVE under that generation. */
+/* A takeover, before QEMU may write; cuts, if that was not done.  What is hardened and not applied yet is
+ * applied, all of it made durable (unless the durability is none), the journal cleared - replaying it later
+ * would undo what the VM writes from now on -, and the state marked REPLICA_ACTIVE under that generation.
+ * Refused (class WrongState) if no epoch was ever applied, and after a failure of the disk. */
 int replica_take(struct replica *r, uint64_t generation, struct mc_error *err);
-/* The primary said PROTECTED: the replica is whole, and consistent at every moment from here on (durably marked). */
+/* The primary said PROTECTED: the replica is whole, and consistent at every moment from here on (durably
+ * marked; with durability none for this boot only).  Needs an applied epoch. */
 int replica_trusted(struct replica *r, struct mc_error *err);
 int replica_error(struct replica *r, struct mc_error *err);
 void replica_get_stats(struct replica *r, struct replica_stats *ret);

@@ -72,8 +72,8 @@ void disk_hash_free(struct disk_hash *h)
 	free(h);
 }
 
-void disk_hash_block(const struct disk_hash *h, const void *data, size_t len,
-	uint8_t ret[DISK_DIGEST_SIZE])
+void disk_hash_block(
+	const struct disk_hash *h, const void *data, size_t len, uint8_t ret[DISK_DIGEST_SIZE])
 {
 	assert(len && len <= DISK_BLOCK);
 	if (!data && len == DISK_BLOCK)

@@ -133,25 +133,27 @@ static int check_fields(const struct layout *l, const struct disk_header *h, str
 		return refuse(err, "A disk message of type %u uses fields that it does not have",
 			h->type);
 	if (h->disk >= DISKS_MAX)
-		return refuse(err, "A disk message names disk %u, but there are at most %u", h->disk,
-			DISKS_MAX);
+		return refuse(err, "A disk message names disk %u, but there are at most %u",
+			h->disk, DISKS_MAX);
 	if (h->length < l->min || h->length > l->max ||
 		(h->type == DISK_TABLE && h->length % DISK_DIGEST_SIZE))
 		return refuse(err, "A disk message of type %u has a length of %llu bytes", h->type,
 			(unsigned long long)h->length);
 	if (h->offset > DISK_SIZE_MAX || h->length > DISK_SIZE_MAX - h->offset ||
 		(h->type == DISK_TABLE && h->offset % DISK_BLOCK))
-		return refuse(err, "A disk message of type %u is for an offset of %llu, beyond any disk",
+		return refuse(err,
+			"A disk message of type %u is for an offset of %llu, beyond any disk",
 			h->type, (unsigned long long)h->offset);
 	if (h->type == DISK_END && !h->epoch)
 		return refuse(err, "The synchronisation of a disk ends as if it were an epoch");
 	if (!(l->uses & PAYLOAD) && h->digest != XXH3_64bits("", 0))
-		return refuse(err, "A disk message of type %u has a digest but no payload", h->type);
+		return refuse(
+			err, "A disk message of type %u has a digest but no payload", h->type);
 	return 0;
 }
 
-int disk_get_header(const uint8_t buf[DISK_HEADER_SIZE], struct disk_header *ret,
-	struct mc_error *err)
+int disk_get_header(
+	const uint8_t buf[DISK_HEADER_SIZE], struct disk_header *ret, struct mc_error *err)
 {
 	if (get_le32(buf) != MAGIC)
 		return refuse(err, "What arrived is not a message of the disk stream");
@@ -215,8 +217,8 @@ size_t disk_put_hello(uint8_t *buf, size_t cap, const struct disk_hello *h)
 }
 
 /* One disk of a HELLO; its id must differ from those of the i before it.  Returns the bytes taken. */
-static int get_hello_disk(const uint8_t *p, size_t left, struct disk_hello *h, size_t i,
-	struct mc_error *err)
+static int get_hello_disk(
+	const uint8_t *p, size_t left, struct disk_hello *h, size_t i, struct mc_error *err)
 {
 	if (left < HELLO_DISK)
 		return refuse(err, "The HELLO of a disk stream ends in the middle of a disk");
@@ -245,7 +247,8 @@ int disk_get_hello(const uint8_t *buf, size_t len, struct disk_hello *ret, struc
 		return refuse(err, "The HELLO of a disk stream is too short");
 	struct disk_hello h = { .generation = get_le64(buf), .n_disks = get_le32(buf + 24) };
 	memcpy(h.seed, buf + 8, sizeof h.seed);
-	if (!h.generation || h.generation > UINT64_MAX / 2 || h.n_disks < 1 || h.n_disks > DISKS_MAX || get_le32(buf + 28))
+	if (!h.generation || h.generation > UINT64_MAX / 2 || h.n_disks < 1 ||
+		h.n_disks > DISKS_MAX || get_le32(buf + 28))
 		return refuse(err, "The HELLO of a disk stream has impossible numbers");
 	size_t at = HELLO_FIXED;
 	for (size_t i = 0; i < h.n_disks; i++) {
@@ -276,7 +279,8 @@ int disk_get_sum(const uint8_t *buf, size_t len, struct disk_epoch_sum *ret, str
 		return refuse(err, "The sum of an epoch's disk writes has %zu bytes", len);
 	struct disk_epoch_sum s = { get_le64(buf), get_le64(buf + 8), get_le64(buf + 16) };
 	if (s.bytes / DISK_DATA_MAX > s.writes)
-		return refuse(err, "The sum of an epoch's disk writes counts more bytes than the writes "
+		return refuse(err,
+			"The sum of an epoch's disk writes counts more bytes than the writes "
 			"can have");
 	*ret = s;
 	return 0;

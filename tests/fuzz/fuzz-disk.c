@@ -75,7 +75,8 @@ static void fuzz_stream(uint8_t *data, size_t size, int lie)
 			put_le64(data + 40, XXH3_64bits(data, 40));
 		int r = disk_get_header(data, &h, &err);
 		if (r < 0) {
-			FUZZ_CHECK((r == -EBADMSG || r == -EPROTONOSUPPORT) && err.code == r && *err.msg);
+			FUZZ_CHECK((r == -EBADMSG || r == -EPROTONOSUPPORT) && err.code == r &&
+				   *err.msg);
 			return;
 		}
 		FUZZ_CHECK(h.type >= 1 && h.type <= DISK_TYPE_MAX && h.disk < DISKS_MAX);
@@ -143,8 +144,9 @@ static void fuzz_state(uint8_t *data, size_t size, int lie)
 	text[size] = '\0';
 	char *check = strstr(text, "check ");
 	if (lie && check)
-		size = (size_t)(check - text) + (size_t)sprintf(check, "check %016llx\n",
-			(unsigned long long)XXH3_64bits(text, (size_t)(check - text)));
+		size = (size_t)(check - text) +
+		       (size_t)sprintf(check, "check %016llx\n",
+			       (unsigned long long)XXH3_64bits(text, (size_t)(check - text)));
 	put_file((uint8_t *)text, size);
 	int r = replica_state_load(path, &s, &err);
 	FUZZ_CHECK(r == 0 || (r == -EBADMSG && err.code == r && *err.msg));
@@ -154,8 +156,10 @@ static void fuzz_state(uint8_t *data, size_t size, int lie)
 	static unsigned saves;
 	if (saves++ % 64) /* it waits for the disk */
 		return;
-	FUZZ_CHECK(replica_state_save(path, &s, &err) == 0 && replica_state_load(path, &t, &err) == 0);
-	FUZZ_CHECK(s.trust == t.trust && s.generation == t.generation && !strcmp(s.primary, t.primary));
+	FUZZ_CHECK(
+		replica_state_save(path, &s, &err) == 0 && replica_state_load(path, &t, &err) == 0);
+	FUZZ_CHECK(s.trust == t.trust && s.generation == t.generation &&
+		   !strcmp(s.primary, t.primary));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -193,8 +197,9 @@ static size_t message(uint8_t *p, struct disk_header h, const void *payload)
 
 static size_t stream_seed(uint8_t *p)
 {
-	struct disk_hello hello = { .generation = 3, .n_disks = 2,
-		.disks = { { "disk0", 1 << 20 }, { "disk1", 512 } } };
+	struct disk_hello hello = {
+		.generation = 3, .n_disks = 2, .disks = { { "disk0", 1 << 20 }, { "disk1", 512 } }
+	};
 	struct disk_epoch_sum sum = { 3, 100, 7 };
 	static const uint8_t data[100];
 	uint8_t buf[DISK_HELLO_MAX];

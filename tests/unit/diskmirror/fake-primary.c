@@ -77,7 +77,9 @@ static struct disklink *make_link(struct world *w)
 void send_hello(struct world *w, uint64_t generation, const char *id0, uint64_t size0)
 {
 	uint8_t buf[DISK_HELLO_MAX];
-	struct disk_hello h = { .generation = generation, .seed = "seed of a table", .n_disks = DISKS };
+	struct disk_hello h = {
+		.generation = generation, .seed = "seed of a table", .n_disks = DISKS
+	};
 	/* The other way round than configured: matched by id, not by place. */
 	strcpy(h.disks[1].id, "disk1");
 	h.disks[1].size = SIZE1;
@@ -160,12 +162,16 @@ void send_message(struct world *w, struct disk_header h, const void *payload)
 		send_raw(w, payload, h.length);
 }
 
-void send_write(struct world *w, uint64_t epoch, int disk, uint64_t off, uint64_t len, unsigned seed)
+void send_write(
+	struct world *w, uint64_t epoch, int disk, uint64_t off, uint64_t len, unsigned seed)
 {
 	uint8_t *to = w->model[disk] + off;
 	for (uint64_t i = 0; i < len; i++)
 		to[i] = (uint8_t)(rand_r(&seed) >> 7);
-	struct disk_header h = { .type = DISK_WRITE, .disk = (uint16_t)disk, .epoch = epoch, .offset = off,
+	struct disk_header h = { .type = DISK_WRITE,
+		.disk = (uint16_t)disk,
+		.epoch = epoch,
+		.offset = off,
 		.length = len };
 	send_message(w, h, to);
 }
@@ -173,8 +179,11 @@ void send_write(struct world *w, uint64_t epoch, int disk, uint64_t off, uint64_
 void send_zero(struct world *w, uint64_t epoch, int disk, uint64_t off, uint64_t len, bool trim)
 {
 	memset(w->model[disk] + off, 0, len);
-	struct disk_header h = { .type = trim ? DISK_TRIM : DISK_ZERO, .disk = (uint16_t)disk,
-		.epoch = epoch, .offset = off, .length = len };
+	struct disk_header h = { .type = trim ? DISK_TRIM : DISK_ZERO,
+		.disk = (uint16_t)disk,
+		.epoch = epoch,
+		.offset = off,
+		.length = len };
 	send_message(w, h, NULL);
 }
 
@@ -208,8 +217,12 @@ struct disk_epoch_sum send_end(struct world *w, uint64_t epoch, bool flushed)
 	}
 	w->sum.digest = w->digest.h;
 	size_t len = disk_put_sum(buf, sizeof buf, &w->sum);
-	send_message(w, (struct disk_header){ .type = DISK_END, .epoch = epoch, .length = len,
-		.flags = flushed ? DISK_FLUSHED : 0 }, buf);
+	send_message(w,
+		(struct disk_header){ .type = DISK_END,
+			.epoch = epoch,
+			.length = len,
+			.flags = flushed ? DISK_FLUSHED : 0 },
+		buf);
 	return w->sum;
 }
 

@@ -25,12 +25,16 @@
 #define EPOCHS 10
 #define SECTOR 512
 
-struct content { uint8_t *b; uint64_t size; };
+struct content {
+	uint8_t *b;
+	uint64_t size;
+};
 
 static struct world w;
 static struct content durable[FILES];
 static uint8_t *image[EPOCHS + 1][DISKS]; /* the guest's disks at the end of each epoch */
-static uint64_t hardened, hardening, applied; /* hardening: the epoch whose harden is going on, or 0 */
+static uint64_t hardened, hardening,
+	applied; /* hardening: the epoch whose harden is going on, or 0 */
 static bool armed, exact;
 static pthread_t vm_thread;
 static unsigned seed, crashes, syncs;
@@ -106,7 +110,8 @@ static void power_failure(void)
 		struct content now;
 		now.b = file_content(path_of(i), &now.size);
 		if (i < DISKS)
-			snprintf(disks[i].path, sizeof disks[i].path, "%s.crashed", w.disks[i].path);
+			snprintf(
+				disks[i].path, sizeof disks[i].path, "%s.crashed", w.disks[i].path);
 		leave(&now, &durable[i], i < DISKS ? disks[i].path : journal);
 		free(now.b);
 	}
@@ -117,8 +122,10 @@ static void power_failure(void)
 		assert_int_equal(got[i].size, disk_size[i]);
 	}
 	if (exact ? !same(hardened, got) && !(hardening && same(hardening, got)) : !possible(got))
-		fail_msg("after a power failure with epoch %llu hardened and %llu applied there is something "
-			"else", (unsigned long long)hardened, (unsigned long long)applied);
+		fail_msg(
+			"after a power failure with epoch %llu hardened and %llu applied there is something "
+			"else",
+			(unsigned long long)hardened, (unsigned long long)applied);
 	/* Once more, as if power had failed again at the end of it. */
 	assert_int_equal(replica_recover(journal, disks, DISKS, &err), 0);
 	for (int i = 0; i < DISKS; i++) {
@@ -132,7 +139,8 @@ static void power_failure(void)
 
 static void maybe(void)
 {
-	if (armed && pthread_equal(pthread_self(), vm_thread) && rand_r(&seed) % (unsigned)crash_one_in == 0)
+	if (armed && pthread_equal(pthread_self(), vm_thread) &&
+		rand_r(&seed) % (unsigned)crash_one_in == 0)
 		power_failure();
 }
 
@@ -240,12 +248,14 @@ static void epoch(uint64_t n, int ops, bool flushed)
 	armed = false;
 }
 
-static void test_commit_a_power_failure_anywhere_leaves_exactly_the_last_hardened_epoch(void **state)
+static void test_commit_a_power_failure_anywhere_leaves_exactly_the_last_hardened_epoch(
+	void **state)
 {
 	for (int round = 0; round < 4; round++) {
 		begin(DISK_DURABILITY_COMMIT, round % 2 ? 5000 : 1 << 20);
 		for (uint64_t n = 1; n <= EPOCHS; n++)
-			epoch(n, n == 1 || rand_r(&seed) % 4 == 0 ? 0 : (int)(rand_r(&seed) % 25), rand_r(&seed) % 2);
+			epoch(n, n == 1 || rand_r(&seed) % 4 == 0 ? 0 : (int)(rand_r(&seed) % 25),
+				rand_r(&seed) % 2);
 		print_message("%u power failures\n", crashes);
 		assert_true(crashes > 2 * EPOCHS);
 		end();
@@ -257,7 +267,8 @@ static void test_flush_what_the_guest_flushed_survives_and_nothing_older_returns
 	for (int round = 0; round < 4; round++) {
 		begin(DISK_DURABILITY_FLUSH, 1 << 20);
 		for (uint64_t n = 1; n <= EPOCHS; n++)
-			epoch(n, rand_r(&seed) % 4 == 0 ? 0 : (int)(rand_r(&seed) % 25), rand_r(&seed) % 3 == 0);
+			epoch(n, rand_r(&seed) % 4 == 0 ? 0 : (int)(rand_r(&seed) % 25),
+				rand_r(&seed) % 3 == 0);
 		print_message("%u power failures\n", crashes);
 		end();
 	}
@@ -312,7 +323,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 			test_commit_a_power_failure_anywhere_leaves_exactly_the_last_hardened_epoch),
-		cmocka_unit_test(test_flush_what_the_guest_flushed_survives_and_nothing_older_returns),
+		cmocka_unit_test(
+			test_flush_what_the_guest_flushed_survives_and_nothing_older_returns),
 		cmocka_unit_test(test_flushes_are_as_many_as_the_durability_asks_for),
 		cmocka_unit_test(test_after_a_takeover_the_past_does_not_return),
 	};

@@ -41,7 +41,11 @@ static int teardown(void **state)
 }
 
 /* What a replay handed out, as one number; the disk by name. */
-struct seen { unsigned entries; uint64_t hash; int fail_at; };
+struct seen {
+	unsigned entries;
+	uint64_t hash;
+	int fail_at;
+};
 
 static void mix(uint64_t *h, const void *p, size_t len)
 {
@@ -64,8 +68,8 @@ static int see(void *ctx, const struct journal_entry *e, struct mc_error *err)
 
 static uint8_t data[5000];
 
-static void add(struct journal *j, struct seen *s, uint16_t disk, uint16_t type, uint64_t off,
-	uint64_t len)
+static void add(
+	struct journal *j, struct seen *s, uint16_t disk, uint16_t type, uint64_t off, uint64_t len)
 {
 	struct journal_entry e = { disk, type, off, len, type == DISK_WRITE ? data : NULL };
 	assert_int_equal(journal_add(j, &e, NULL), 0);
@@ -134,7 +138,8 @@ static void test_large_entries_come_back(void **state)
 	for (size_t i = 0; i < DISK_DATA_MAX; i++)
 		large[i] = (uint8_t)(i * 7 >> 3);
 	assert_int_equal(journal_begin(j, 7, 5, NULL), 0);
-	static const uint64_t sizes[] = { 1, (1 << 20) - 1, 1 << 20, DISK_DATA_MAX, 3, (1 << 20) + 1 };
+	static const uint64_t sizes[] = { 1, (1 << 20) - 1, 1 << 20, DISK_DATA_MAX, 3,
+		(1 << 20) + 1 };
 	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
 		struct journal_entry e = { 0, DISK_WRITE, i << 30, sizes[i], large };
 		assert_int_equal(journal_add(j, &e, NULL), 0);
@@ -314,8 +319,8 @@ static void test_a_disk_that_is_gone_is_an_error_and_the_order_is_none(void **st
 	static const uint16_t disk[] = { 2, 0, 0, 2 };
 	memset(data, 'a', sizeof data);
 	struct journal_entry want[] = { { disk[0], DISK_WRITE, 0, 300, data },
-		{ disk[1], DISK_ZERO, 4096, 1ull << 40, NULL }, { disk[2], DISK_WRITE, 77, 1, data },
-		{ disk[3], DISK_TRIM, 512, 512, NULL } };
+		{ disk[1], DISK_ZERO, 4096, 1ull << 40, NULL },
+		{ disk[2], DISK_WRITE, 77, 1, data }, { disk[3], DISK_TRIM, 512, 512, NULL } };
 	for (int i = 0; i < 4; i++)
 		see(&by_name, &want[i], NULL);
 	assert_int_equal(journal_replay(path, turned, 3, see, &out, &g, &e, NULL), 0);

@@ -170,7 +170,12 @@ static void test_another_session_or_disk_is_refused(void **state)
 {
 	struct world w;
 	struct mc_error err = MC_ERROR_INIT;
-	static const struct { uint64_t g; const char *id; uint64_t size; const char *cls; } bad[] = {
+	static const struct {
+		uint64_t g;
+		const char *id;
+		uint64_t size;
+		const char *cls;
+	} bad[] = {
 		{ GENERATION + 1, "disk0", SIZE0, MC_ECLASS_NOT_OWNER },
 		{ GENERATION, "disk9", SIZE0, MC_ECLASS_CONFIG },
 		{ GENERATION, "disk0", SIZE0 + 512, MC_ECLASS_CONFIG },
@@ -215,7 +220,8 @@ static void test_the_primary_can_say_why_it_ends(void **state)
 	static const char text[] = "the guest was\nshut down";
 	world_init(&w);
 	world_open(&w);
-	send_message(&w, (struct disk_header){ .type = DISK_ERROR, .length = sizeof text - 1 }, text);
+	send_message(
+		&w, (struct disk_header){ .type = DISK_ERROR, .length = sizeof text - 1 }, text);
 	wait_broken(&w);
 	replica_error(w.r, &err);
 	assert_non_null(strstr(err.msg, "the guest was?shut down"));
@@ -237,7 +243,8 @@ static int fail_sync(int fd)
 static const struct disk_seam failing_writes = { .before_write = fail_later };
 static const struct disk_seam failing_sync = { .fdatasync = fail_sync };
 
-static void test_a_full_disk_in_the_middle_of_an_epoch_is_final_but_mended_from_the_journal(void **state)
+static void test_a_full_disk_in_the_middle_of_an_epoch_is_final_but_mended_from_the_journal(
+	void **state)
 {
 	struct world w;
 	struct mc_error err = MC_ERROR_INIT;
@@ -258,7 +265,8 @@ static void test_a_full_disk_in_the_middle_of_an_epoch_is_final_but_mended_from_
 	wait_broken(&w);
 	disk_seam = NULL;
 	assert_true(replica_apply(w.r, 1, NULL) < 0);
-	assert_true(replica_take(w.r, 8, NULL) < 0); /* half an epoch: nobody may run the VM on it */
+	assert_true(
+		replica_take(w.r, 8, NULL) < 0); /* half an epoch: nobody may run the VM on it */
 	world_close(&w);
 	assert_int_equal(replica_recover(w.journal, w.disks, DISKS, NULL), 0);
 	expect_files(&w, w.model);
@@ -356,7 +364,8 @@ int main(void)
 		cmocka_unit_test(test_another_session_or_disk_is_refused),
 		cmocka_unit_test(test_a_silent_primary_does_not_hold_the_opening_up),
 		cmocka_unit_test(test_the_primary_can_say_why_it_ends),
-		cmocka_unit_test(test_a_full_disk_in_the_middle_of_an_epoch_is_final_but_mended_from_the_journal),
+		cmocka_unit_test(
+			test_a_full_disk_in_the_middle_of_an_epoch_is_final_but_mended_from_the_journal),
 		cmocka_unit_test(test_a_failing_flush_is_final),
 		cmocka_unit_test(test_a_full_journal_ends_the_session_but_not_the_takeover),
 		cmocka_unit_test(test_a_full_spill_directory_ends_the_session),

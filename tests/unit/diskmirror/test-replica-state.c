@@ -75,7 +75,8 @@ static void test_what_was_saved_is_loaded(void **state)
 
 static void test_every_damage_is_noticed_and_named(void **state)
 {
-	struct replica_state in = { REPLICA_WHOLE, 12, "alpha", "" }, out = { REPLICA_ACTIVE, 1, "", "" };
+	struct replica_state in = { REPLICA_WHOLE, 12, "alpha", "" },
+			     out = { REPLICA_ACTIVE, 1, "", "" };
 	struct mc_error err = MC_ERROR_INIT;
 	char buf[600];
 	assert_int_equal(replica_state_save(path, &in, NULL), 0);

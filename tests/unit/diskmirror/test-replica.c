@@ -149,8 +149,10 @@ static void against_model(uint64_t budget, unsigned seed, uint64_t max, bool spi
 			send_random(&w, n, &seed, max);
 		struct disk_epoch_sum sum = send_end(&w, n, rand_r(&seed) % 2);
 		uint8_t *p;
-		send_message(&w, (struct disk_header){ .type = DISK_READ, .disk = 1, .offset = 3,
-			.length = SIZE1 - 3 }, NULL);
+		send_message(&w,
+			(struct disk_header){
+				.type = DISK_READ, .disk = 1, .offset = 3, .length = SIZE1 - 3 },
+			NULL);
 		struct disk_header h = recv_message(&w, &p);
 		assert_int_equal(h.type, DISK_DATA);
 		assert_int_equal(h.length, SIZE1 - 3);
@@ -249,7 +251,8 @@ static void test_the_table_tells_what_the_files_hold(void **state)
 {
 	struct world w;
 	world_init(&w);
-	for (int pass = 0; pass < 2; pass++) { /* new files: holes only; then with data in some blocks */
+	for (int pass = 0; pass < 2;
+		pass++) { /* new files: holes only; then with data in some blocks */
 		world_try(&w, NULL);
 		if (pass == 0) {
 			send_write(&w, 0, 0, 3 * 65536, 65536, 5);
@@ -260,7 +263,8 @@ static void test_the_table_tells_what_the_files_hold(void **state)
 		disk_hash_new((const uint8_t *)"seed of a table", &hash, NULL);
 		uint64_t seen = 0;
 		while (seen < 16 + 6) {
-			uint8_t head[DISK_HEADER_SIZE], entries[64 * DISK_DIGEST_SIZE], want[DISK_DIGEST_SIZE];
+			uint8_t head[DISK_HEADER_SIZE], entries[64 * DISK_DIGEST_SIZE],
+				want[DISK_DIGEST_SIZE];
 			struct disk_header h;
 			assert_int_equal(recv(w.fd, head, sizeof head, MSG_WAITALL), sizeof head);
 			assert_int_equal(disk_get_header(head, &h, NULL), 0);
@@ -269,11 +273,13 @@ static void test_the_table_tells_what_the_files_hold(void **state)
 			assert_int_equal(h.type, DISK_TABLE);
 			assert_int_equal(recv(w.fd, entries, h.length, MSG_WAITALL), h.length);
 			for (uint64_t k = 0; k < h.length / DISK_DIGEST_SIZE; k++, seen++) {
-				uint64_t at = h.offset + k * DISK_BLOCK, left = disk_size[h.disk] - at;
-				disk_hash_block(hash, w.model[h.disk] + at, left < DISK_BLOCK ? left : DISK_BLOCK,
-					want);
+				uint64_t at = h.offset + k * DISK_BLOCK,
+					 left = disk_size[h.disk] - at;
+				disk_hash_block(hash, w.model[h.disk] + at,
+					left < DISK_BLOCK ? left : DISK_BLOCK, want);
 				if (pass == 1)
-					assert_memory_equal(entries + k * DISK_DIGEST_SIZE, want, sizeof want);
+					assert_memory_equal(
+						entries + k * DISK_DIGEST_SIZE, want, sizeof want);
 			}
 		}
 		settled(&w);

@@ -86,8 +86,9 @@ static void refused(const struct disk_header *from, size_t at, uint64_t value, s
 
 static void test_every_field_is_checked(void **state)
 {
-	const struct disk_header *hello = &good[0], *ok = &good[1], *table = &good[2], *write = &good[3],
-		*zero = &good[4], *end = &good[6], *read = &good[7], *error = &good[9];
+	const struct disk_header *hello = &good[0], *ok = &good[1], *table = &good[2],
+				 *write = &good[3], *zero = &good[4], *end = &good[6],
+				 *read = &good[7], *error = &good[9];
 	refused(ok, 5, 0, 1);
 	refused(ok, 5, DISK_TYPE_MAX + 1, 1);
 	refused(write, 6, DISKS_MAX, 1);
@@ -222,8 +223,8 @@ static void test_digests_of_blocks_depend_on_the_seed_and_holes_are_zeroes(void 
 	assert_memory_equal(x, y, sizeof x);
 	/* A known answer: two hosts with different builds must come to the same. */
 	disk_hash_block(h, "mcd", 3, x);
-	static const uint8_t want[DISK_DIGEST_SIZE] = { 0x18, 0xb4, 0x86, 0xfd, 0x77, 0xeb,
-		0x2f, 0xfb, 0x5e, 0xe7, 0x30, 0xa2, 0xff, 0x2e, 0x0f, 0x6f };
+	static const uint8_t want[DISK_DIGEST_SIZE] = { 0x18, 0xb4, 0x86, 0xfd, 0x77, 0xeb, 0x2f,
+		0xfb, 0x5e, 0xe7, 0x30, 0xa2, 0xff, 0x2e, 0x0f, 0x6f };
 	assert_memory_equal(x, want, sizeof x);
 	disk_hash_free(h);
 	disk_hash_free(g);
