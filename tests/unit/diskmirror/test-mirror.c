@@ -357,6 +357,18 @@ static void test_a_standby_that_stalls_lets_the_guest_go_on_within_the_bound(voi
 	fixture_close(x);
 }
 
+static void test_a_link_without_progress_is_noticed_though_no_write_waits(void **state)
+{
+	struct fixture *x = fixture_open(64u << 20, 300 * MC_MSEC);
+	struct flood f = { .x = x, .todo = 64 };
+	pthread_t t;
+	fake_freeze(x->f, true);
+	pthread_create(&t, NULL, flood, &f);
+	pthread_join(t, NULL);
+	assert_broken(x, -ETIMEDOUT);
+	fixture_close(x);
+}
+
 static void test_an_end_that_is_never_said_does_not_hang_the_guest(void **state)
 {
 	struct fixture *x = fixture_open(1u << 20, 300 * MC_MSEC);
@@ -516,6 +528,7 @@ int main(void)
 		T(a_request_larger_than_the_budget_passes),
 		T(pressure_is_told_once_an_epoch),
 		T(a_standby_that_stalls_lets_the_guest_go_on_within_the_bound),
+		T(a_link_without_progress_is_noticed_though_no_write_waits),
 		T(an_end_that_is_never_said_does_not_hang_the_guest),
 		T(a_read_of_a_standby_that_stalls_ends),
 		T(a_link_that_ends_is_told_once_and_closes_nbd),
