@@ -3,8 +3,11 @@
  * The primary's side: an NBD server that QEMU's mirror jobs write to, answered from memory, and the
  * stream that carries every write on to the standby at once, tagged with the running epoch.
  *
- * Threads: one per NBD connection, one that sends, one that receives from the standby.  The functions
- * here are for the VM's thread, except mirror_get_stats (any).
+ * Threads: one accepts NBD connections, one serves each, one sends, one receives from the standby.  The
+ * functions here are for the VM's thread, except mirror_get_stats (any).
+ *
+ * A write that QEMU may be going on without (refused, failed, or its connection ended without a
+ * goodbye) breaks the mirror: look at mirror_error, or at what mirror_end returns, before a commit.
  */
 #pragma once
 #include "diskmirror/disklink.h"
