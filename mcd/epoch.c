@@ -58,6 +58,18 @@ static int tick(struct epoch *e, struct mc_error *err)
 	}
 }
 
+/* It stood already, and not by us. Asked each time: an event may still be on its way. */
+static int why_stopped(struct epoch *e, struct mc_error *err)
+{
+	enum guest_event why;
+	int r = guest_why_stopped(e->vm->guest, e->timing.command, &why, err);
+	if (r == 0)
+		e->guest_state = why == GUEST_EVENT_SHUTDOWN   ? WIRE_GUEST_OFF
+				 : why == GUEST_EVENT_PANICKED ? WIRE_GUEST_PANICKED
+							       : WIRE_GUEST_STOPPED;
+	return r;
+}
+
 static int pause_guest(struct epoch *e, struct mc_error *err)
 {
 	bool running = true;
@@ -75,7 +87,7 @@ static int pause_guest(struct epoch *e, struct mc_error *err)
 	/* A guest that its administrator stopped is checkpointed like any other, and stays stopped.
 	 */
 	e->paused = running;
-	return 0;
+	return running ? 0 : why_stopped(e, err);
 }
 
 static int barrier(struct epoch *e, struct mc_error *err)
@@ -136,6 +148,7 @@ static int send_all(struct epoch *e, struct mc_error *err)
 		.epoch = e->n,
 		.length = len,
 		.digest = XXH3_64bits(e->commit_buf, len),
+		.flags = e->guest_state,
 	};
 	r = transport_post(e->link, &dev, e->devices, err);
 	if (r == 0)
@@ -255,6 +268,7 @@ static void begin(struct epoch *e)
 {
 	e->n++;
 	e->urgent = false;
+	e->guest_state = WIRE_GUEST_RUNS;
 	e->commit = (struct wire_commit){0};
 	wire_epoch_digest_init(&e->digest, e->generation, e->n);
 }

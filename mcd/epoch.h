@@ -22,6 +22,7 @@ struct epoch {
 	struct timing timing;
 	uint64_t generation; /* of the record {self, peer} that this session runs under */
 	uint64_t n;          /* the epoch that runs; 1 is the first */
+	enum wire_guest guest_state; /* at its end */
 	uint64_t acked;      /* the newest acknowledged epoch, 0 = none */
 	uint64_t tick_at;    /* when the running epoch is due to end */
 	bool paused;         /* the guest is stopped, by us */

@@ -208,6 +208,7 @@ static int commit(struct standby *s, const struct wire_header *h, struct mc_erro
 	free(s->devices);
 	s->devices = mc_steal_ptr(s->staged_devices);
 	s->devices_len = s->staged_devices_len;
+	s->guest_state = h->flags;
 	r = answer(s, WIRE_ACK, h->epoch, s->digest.h, err);
 	failpoint("APPLY");
 	uint64_t began = mc_now();

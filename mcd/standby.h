@@ -25,6 +25,7 @@ struct standby {
 	uint64_t committed; /* 0 = none yet */
 	uint8_t *devices;
 	size_t devices_len;
+	enum wire_guest guest_state;
 	/* slot two: the epoch that is being received */
 	uint64_t receiving;
 	struct slab_pool *pool;
@@ -49,6 +50,11 @@ void standby_refuse(int fd, const struct mc_error *why);
 
 /* (Re)starts the waiting QEMU. */
 int standby_launch(struct standby *s, struct mc_error *err);
+
+/* takeover.c: loads the device state into the waiting QEMU, with which the guest goes on from where it
+ * was: running, or stopped for the same reason. */
+int takeover_activate(struct vm *vm, const uint8_t *devices, size_t len, enum wire_guest state,
+	uint64_t *ret_loaded, struct mc_error *err);
 
 /* Puts the committed device state where a later mcd can finish the takeover by that generation. */
 void takeover_keep(struct standby *s, uint64_t generation);

@@ -4,12 +4,14 @@
  *
  *	 0  8  "mcd-take"            16  8  generation     32  8  length of the state
  *	 8  4  version, 1            24  8  epoch          40  8  XXH3-64 of the state
- *	12  4  zero                                        48 64  the primary's name, padded with
+ *	12  4  guest                                       48 64  the primary's name, padded with
  *zeros 112 8  XXH3-64 of bytes 0..111                    120     the device state
+ *
+ * guest: what it did at the end of that epoch, enum wire_guest.
  *
  * Valid when (1) magic and version match, (2) the header's digest does, (3) the length is that of
  * the rest of the file and at most WIRE_DEVICES_MAX, (4) the state's digest matches, (5) the name
- * ends with a zero.
+ * ends with a zero, (6) guest is at most WIRE_GUEST_MAX.
  */
 #include "mcd/takeover-file.h"
 
@@ -45,6 +47,7 @@ int takeover_file_save(const char *dir, const struct takeover_state *t, struct m
 	path_of(dir, "takeover.new", tmp, sizeof tmp);
 	memcpy(head, magic, sizeof magic);
 	put_le32(head + 8, VERSION);
+	put_le32(head + 12, t->guest_state);
 	put_le64(head + 16, t->generation);
 	put_le64(head + 24, t->epoch);
 	put_le64(head + 32, t->len);
@@ -81,7 +84,7 @@ int takeover_file_load(const char *dir, struct takeover_state *ret, struct mc_er
 		return -ENOENT;
 	if (read(fd, head, sizeof head) != sizeof head || memcmp(head, magic, sizeof magic) ||
 		get_le32(head + 8) != VERSION || get_le64(head + 112) != XXH3_64bits(head, 112) ||
-		head[111] || fstat(fd, &st) < 0)
+		head[111] || get_le32(head + 12) > WIRE_GUEST_MAX || fstat(fd, &st) < 0)
 		return damaged(path, err);
 	uint64_t len = get_le64(head + 32);
 	if (!len || len > WIRE_DEVICES_MAX || st.st_size != (off_t)(HEADER_SIZE + len))
@@ -96,6 +99,7 @@ int takeover_file_load(const char *dir, struct takeover_state *ret, struct mc_er
 	*ret = (struct takeover_state){
 		.generation = get_le64(head + 16),
 		.epoch = get_le64(head + 24),
+		.guest_state = get_le32(head + 12),
 		.devices = mc_steal_ptr(devices),
 		.len = len,
 	};

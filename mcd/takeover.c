@@ -43,6 +43,7 @@ void takeover_keep(struct standby *s, uint64_t generation)
 	struct takeover_state t = {
 		.generation = generation,
 		.epoch = s->committed,
+		.guest_state = s->guest_state,
 		.devices = s->devices,
 		.len = s->devices_len,
 	};
@@ -67,6 +68,27 @@ static int open_network(struct standby *s, struct mc_error *err)
 	return r < 0 ? r : netbuf_announce(s->vm->nb, err);
 }
 
+int takeover_activate(struct vm *vm, const uint8_t *devices, size_t len, enum wire_guest state,
+	uint64_t *ret_loaded, struct mc_error *err)
+{
+	int r = 0;
+	if (state != WIRE_GUEST_RUNS)
+		r = guest_stay_stopped(vm->guest, ACTIVATE_WAIT, err);
+	if (r == 0)
+		r = guest_activate(vm->guest, devices, len, ACTIVATE_WAIT, ret_loaded, err);
+	if (r < 0 || state == WIRE_GUEST_RUNS)
+		return r;
+	log_notice("%s: the guest stands here as it did there: %s", vm->name,
+		state == WIRE_GUEST_OFF	       ? "it has powered off"
+		: state == WIRE_GUEST_PANICKED ? "it panicked"
+					       : "its administrator stopped it");
+	/* What follows from it is done by whoever listens to the guest next. */
+	if (state != WIRE_GUEST_STOPPED)
+		guest_event_back(vm->guest,
+			state == WIRE_GUEST_OFF ? GUEST_EVENT_SHUTDOWN : GUEST_EVENT_PANICKED);
+	return 0;
+}
+
 static int activate_once(struct standby *s, struct mc_error *err)
 {
 	struct vm *vm = s->vm;
@@ -76,7 +98,7 @@ static int activate_once(struct standby *s, struct mc_error *err)
 		if (r < 0)
 			return r;
 	}
-	int r = guest_activate(vm->guest, s->devices, s->devices_len, ACTIVATE_WAIT, &loaded, err);
+	int r = takeover_activate(vm, s->devices, s->devices_len, s->guest_state, &loaded, err);
 	if (r == 0)
 		vm_emit(vm, "DEVICES_LOADED",
 			json_pack("{s:I, s:I}", "epoch", (json_int_t)s->committed, "at",

@@ -13,6 +13,7 @@
 #include "mcd/daemon.h"
 #include "mcd/disks.h"
 #include "mcd/protect.h"
+#include "mcd/standby.h"
 #include "mcd/takeover-file.h"
 #include "mcd/vm-life.h"
 
@@ -214,7 +215,7 @@ static void finish_takeover(struct vm *vm)
 				"the takeover that a former mcd had begun was not decided for us");
 	} else if ((r = disks_claim(vm, t.generation, true, &err)) < 0 ||
 		   (r = netbuf_pass(vm->nb, &err)) < 0 || (r = netbuf_announce(vm->nb, &err)) < 0 ||
-		   (r = guest_activate(vm->guest, t.devices, t.len, 10 * MC_SEC, NULL, &err)) < 0) {
+		   (r = takeover_activate(vm, t.devices, t.len, t.guest_state, NULL, &err)) < 0) {
 		vm_teardown(vm);
 		vm_set_alarm(vm, "the takeover of %s failed: %s", vm->name, err.msg);
 		vm_set_state(vm, VM_ROLE_NONE, VM_FAILED, "%s", err.msg);

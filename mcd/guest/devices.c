@@ -85,11 +85,21 @@ static int wait_running(
 				err, -EIO, MC_ECLASS_QMP, "QEMU failed to load the device state");
 	}
 	uint64_t loaded_at = mc_now();
-	int r = qmp_wait_event(g->qmp, "RESUME", deadline, NULL, err);
+	int r = g->stay_stopped ? 0 : qmp_wait_event(g->qmp, "RESUME", deadline, NULL, err);
 	if (r < 0)
 		return r;
 	if (ret_loaded_at)
 		*ret_loaded_at = loaded_at;
+	return 0;
+}
+
+int guest_stay_stopped(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
+{
+	/* To a waiting QEMU `stop` means: do not start by yourself. */
+	int r = qmp_command(g->qmp, "stop", NULL, timeout_ns, NULL, err);
+	if (r < 0)
+		return guest_explain(g, r, err);
+	g->stay_stopped = true;
 	return 0;
 }
 

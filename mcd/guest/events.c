@@ -105,6 +105,22 @@ int guest_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, str
 	return 0;
 }
 
+int guest_why_stopped(struct guest *g, uint64_t timeout_ns, enum guest_event *ret, struct mc_error *err)
+{
+	json_t *status = NULL;
+	int r = qmp_command(g->qmp, "query-status", NULL, timeout_ns, &status, err);
+	if (r < 0)
+		return guest_explain(g, r, err);
+	const char *s = json_string_value(json_object_get(status, "status"));
+	*ret = !s			      ? GUEST_EVENT_STOPPED
+	       : !strcmp(s, "running")	      ? GUEST_EVENT_NONE
+	       : !strcmp(s, "shutdown")	      ? GUEST_EVENT_SHUTDOWN
+	       : !strcmp(s, "guest-panicked") ? GUEST_EVENT_PANICKED
+					      : GUEST_EVENT_STOPPED;
+	json_decref(status);
+	return 0;
+}
+
 int guest_resume(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 {
 	guest_absorb(g, GUEST_EVENT_NONE);

@@ -24,6 +24,7 @@ struct guest {
 	enum guest_event events[GUEST_EVENTS_MAX];
 	size_t events_head, events_n;
 	unsigned resumes; /* since the oob session was drained */
+	bool stay_stopped; /* guest_activate is not to make it run */
 };
 
 /* "RUN_DIR/LEAF", malloc'd, or NULL. */

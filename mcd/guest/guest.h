@@ -43,6 +43,10 @@ pid_t guest_pid(const struct guest *g);
 int guest_pidfd(const struct guest *g); /* readable once QEMU is gone */
 bool guest_alive(const struct guest *g);
 
+/* See guest_next_event. */
+enum guest_event { GUEST_EVENT_NONE, GUEST_EVENT_SHUTDOWN, GUEST_EVENT_RESET, GUEST_EVENT_PANICKED,
+	GUEST_EVENT_GONE, GUEST_EVENT_STOPPED, GUEST_EVENT_RESUMED };
+
 /* Does QEMU answer?  Makes a session whole that broke on an earlier time-out. */
 int guest_ping(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 
@@ -53,6 +57,9 @@ int guest_resume(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 /* The reset button. The guest is not resumed by it. */
 int guest_reset(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 
+/* Why it stands: SHUTDOWN, PANICKED, or STOPPED by anybody; NONE if it runs. Consumes no event. */
+int guest_why_stopped(struct guest *g, uint64_t timeout_ns, enum guest_event *ret, struct mc_error *err);
+
 /* Saves the device state of the paused guest into *buf (malloc'd, grown, reused: *cap) */
 int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size_t *cap, size_t *ret_len,
 	struct mc_error *err);
@@ -62,12 +69,13 @@ int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size
 int guest_activate(struct guest *g, const uint8_t *state, size_t len, uint64_t timeout_ns,
 	uint64_t *ret_loaded_at, struct mc_error *err);
 
+/* Before guest_activate: with its state loaded the guest is to stand, as it did when it was saved. */
+int guest_stay_stopped(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
+
 /* The next thing that happened to the guest by itself, from QMP events (non-blocking); the echoes
  * of guest_pause and guest_resume are none.  SHUTDOWN: it powered off, PANICKED: it says that it
  * crashed (it needs a pvpanic device for that); QEMU is there in both cases, its vCPUs stopped.  GONE comes last, and again whenever asked.  The guest_*
  * functions consume all events of the first session: wait for others on a session of your own. */
-enum guest_event { GUEST_EVENT_NONE, GUEST_EVENT_SHUTDOWN, GUEST_EVENT_RESET, GUEST_EVENT_PANICKED,
-	GUEST_EVENT_GONE, GUEST_EVENT_STOPPED, GUEST_EVENT_RESUMED };
 enum guest_event guest_next_event(struct guest *g);
 /* Puts an event back in front, for a reader who comes later and can act on it. */
 void guest_event_back(struct guest *g, enum guest_event ev);

@@ -9,7 +9,7 @@
  *	 0  4  magic "MCDW"
  *	 4  2  version (1); checked before anything that a later version may have moved
  *	 6  2  type (enum wire_type)
- *	 8  4  flags, MBZ
+ *	 8  4  flags: of a COMMIT what the guest did at its end (enum wire_guest), else MBZ
  *	12  4  MBZ
  *	16  8  generation of the ownership record that the sender acts under
  *	24  8  epoch
@@ -124,6 +124,7 @@ void wire_put_header(uint8_t buf[WIRE_HEADER_SIZE], const struct wire_header *h)
 	put_le32(buf, MAGIC);
 	put_le16(buf + 4, WIRE_VERSION);
 	put_le16(buf + 6, h->type);
+	put_le32(buf + 8, h->flags);
 	put_le64(buf + 16, h->generation);
 	put_le64(buf + 24, h->epoch);
 	put_le64(buf + 32, h->length);
@@ -150,10 +151,11 @@ int wire_get_header(const uint8_t buf[WIRE_HEADER_SIZE], struct wire_header *ret
 		.epoch = get_le64(buf + 24),
 		.length = get_le64(buf + 32),
 		.digest = get_le64(buf + 40),
+		.flags = get_le32(buf + 8),
 	};
 	if (h.type < 1 || h.type > WIRE_TYPE_MAX)
 		return refuse(err, "A message has the unknown type %u", h.type);
-	if (get_le32(buf + 8) || get_le32(buf + 12) || get_le64(buf + 48))
+	if (h.flags > (h.type == WIRE_COMMIT ? WIRE_GUEST_MAX : 0) || get_le32(buf + 12) || get_le64(buf + 48))
 		return refuse(err, "A message of type %u has unknown flags", h.type);
 	if (h.length > wire_length_max(h.type))
 		return refuse(err, "A message of type %u says that it has %llu bytes, more than the %llu "

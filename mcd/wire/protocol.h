@@ -40,6 +40,16 @@ struct wire_header {
 	uint64_t length;  /* of the payload that follows */
 	uint64_t digest;  /* XXH3-64 of the payload; of the empty string if length is 0;
 	                   * in WIRE_ACK, which has no payload, the epoch's digest repeated */
+	uint32_t flags;   /* of a WIRE_COMMIT: enum wire_guest; of every other message 0 */
+};
+
+/* What the guest did when its epoch ended.  Its device state does not say: QEMU saves it as running. */
+enum wire_guest {
+	WIRE_GUEST_RUNS = 0,
+	WIRE_GUEST_STOPPED = 1,  /* by its administrator: a takeover leaves it so */
+	WIRE_GUEST_PANICKED = 2, /* on-panic is to be done there */
+	WIRE_GUEST_OFF = 3,      /* it has powered off: nothing is to be taken over */
+	WIRE_GUEST_MAX = 3,
 };
 
 /* At the start of every range in a slab: 24 bytes. */

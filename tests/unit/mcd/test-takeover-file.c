@@ -30,6 +30,7 @@ static void save(size_t len, uint64_t generation)
 {
 	uint8_t *p = malloc(len);
 	struct takeover_state t = {
+		.guest_state = 2,
 		.generation = generation, .epoch = 7, .devices = p, .len = len, .primary = "hostA"};
 	for (size_t i = 0; i < len; i++)
 		p[i] = (uint8_t)(i * 31 + generation);
@@ -48,6 +49,7 @@ static void what_was_saved_comes_back(void **state)
 	assert_int_equal(takeover_file_load(dir, &t, &err), 0);
 	assert_int_equal(t.generation, 4);
 	assert_int_equal(t.epoch, 7);
+	assert_int_equal(t.guest_state, 2);
 	assert_string_equal(t.primary, "hostA");
 	assert_int_equal(t.len, 80000);
 	for (size_t i = 0; i < t.len; i++)

@@ -119,6 +119,23 @@ static void header_fields_out_of_range_are_refused(void **state)
 	}
 }
 
+static void only_a_commit_tells_of_the_guest(void **state)
+{
+	for (uint16_t type = 1; type <= WIRE_TYPE_MAX; type++)
+		for (uint32_t flags = 0; flags <= WIRE_GUEST_MAX + 1; flags++) {
+			struct wire_header in = { .type = type, .flags = flags, .digest = XXH3_64bits("", 0) }, out;
+			struct mc_error err = MC_ERROR_INIT;
+			uint8_t buf[WIRE_HEADER_SIZE];
+			wire_put_header(buf, &in);
+			if (flags && (type != WIRE_COMMIT || flags > WIRE_GUEST_MAX)) {
+				assert_refused(wire_get_header(buf, &out, &err), &err, "unknown flags");
+			} else {
+				assert_int_equal(wire_get_header(buf, &out, &err), 0);
+				assert_int_equal(out.flags, flags);
+			}
+		}
+}
+
 static void each_type_has_its_length_limit(void **state)
 {
 	for (uint16_t type = 1; type <= WIRE_TYPE_MAX; type++) {
@@ -416,6 +433,7 @@ int main(void)
 		cmocka_unit_test(every_flipped_bit_of_a_header_is_noticed),
 		cmocka_unit_test(header_of_another_version_names_the_cure),
 		cmocka_unit_test(header_fields_out_of_range_are_refused),
+		cmocka_unit_test(only_a_commit_tells_of_the_guest),
 		cmocka_unit_test(each_type_has_its_length_limit),
 		cmocka_unit_test(rom_comes_back_as_it_went),
 		cmocka_unit_test(impossible_roms_are_refused),
