@@ -34,6 +34,13 @@ struct mirror_read {
 
 struct mirror_table;
 
+#define MIRROR_EXTENTS_MAX 4096u
+struct mirror_extents {
+	bool all; /* there were too many to remember */
+	size_t n;
+	struct { uint16_t disk; uint64_t offset, length; } v[MIRROR_EXTENTS_MAX];
+};
+
 struct mirror {
 	/* Set once */
 	struct disk_hello hello;
@@ -66,6 +73,9 @@ struct mirror {
 	struct mirror_table *tables[DISKS_MAX]; /* NULL once synchronised */
 
 	struct mirror_stats stats;
+
+	/* For mirror_touched: of the running epoch, and of the one before; NULL unless watched. */
+	struct mirror_extents *running, *closed;
 };
 
 /* mirror.c: the first call's reason stays; shuts link and server, rings.  Without the lock. */
@@ -83,6 +93,9 @@ bool mirror_queue_presses(struct mirror *m);
 int mirror_queue_wait(struct mirror *m, uint64_t position);
 /* An absolute time for pthread_cond_timedwait on `done`. */
 struct timespec mirror_timespec(uint64_t at);
+
+/* mirror-touched.c, under the lock */
+void mirror_extents_add(struct mirror_extents *x, const struct disk_header *h);
 
 /* mirror-nbd.c */
 extern const struct nbd_ops mirror_nbd_ops;

@@ -48,6 +48,7 @@ uint64_t mirror_queue_add(struct mirror *m, struct mirror_item *i)
 	disk_put_header(i->header, &i->h);
 	if (is_write(&i->h)) {
 		disk_digest_add(&m->digest, i->header);
+		mirror_extents_add(m->running, &i->h);
 		m->sum.writes++;
 		m->sum.bytes += payload;
 		m->stats.epoch_bytes += DISK_HEADER_SIZE + payload;

@@ -142,6 +142,8 @@ void mirror_close(struct mirror *m)
 	free_tables(m);
 	mirror_items_free(m->head);
 	disk_hash_free(m->hash);
+	free(m->running);
+	free(m->closed);
 	pthread_cond_destroy(&m->work);
 	pthread_cond_destroy(&m->done);
 	pthread_mutex_destroy(&m->lock);
@@ -156,6 +158,13 @@ static void start_epoch(struct mirror *m, uint64_t epoch)
 	disk_digest_init(&m->digest, m->hello.generation, epoch);
 	m->pressed = false;
 	m->stats.epoch_bytes = 0;
+	if (m->running) {
+		struct mirror_extents *x = m->closed;
+		m->closed = m->running;
+		m->running = x;
+		x->n = 0;
+		x->all = false;
+	}
 }
 
 void mirror_begin(struct mirror *m, uint64_t epoch)

@@ -53,6 +53,10 @@ void mirror_begin(struct mirror *m, uint64_t epoch);
 void mirror_barrier(struct mirror *m, uint64_t n, struct disk_epoch_sum *ret);
 /* Sends the END of epoch n, whose barrier was; flushed: the guest may have flushed in it. */
 int mirror_end(struct mirror *m, uint64_t n, bool flushed, struct mc_error *err);
+/* From the next barrier on, what an epoch writes is remembered, for mirror_touched. */
+void mirror_watch(struct mirror *m, bool on);
+/* Whether the epoch that the last barrier closed wrote to that range, as far as can be told. */
+bool mirror_touched(struct mirror *m, size_t disk, uint64_t offset, uint64_t length);
 /* 0 while all is well; else why it broke (-ETIMEDOUT: stalled). */
 int mirror_error(struct mirror *m, struct mc_error *err);
 void mirror_get_stats(struct mirror *m, struct mirror_stats *ret);

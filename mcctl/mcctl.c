@@ -37,6 +37,10 @@ const struct verb verbs[] = {
 		{{"force", NULL, "your word in place of the majority's"},
 			{"confirm", "VM", "the VM's name again, instead of being asked for it"}},
 		run_takeover},
+	{"verify", "VM", 1, 1, "compare both sides of a protected VM while it runs",
+		"Memory and disks, each range at some committed epoch; the VM's pauses are no longer\n"
+		"than otherwise. Exit code 1 when something differs.",
+		{{0}}, run_verify},
 	{"wait", "VM STATE", 2, 2, "wait until a VM is in a state", NULL,
 		{{"timeout", "DURATION", "give up after this long"}}, run_wait},
 	{"events", "", 0, 0, "print what happens, one line each, until interrupted", NULL,

@@ -93,5 +93,6 @@ int run_start(const struct mcctl *m, const struct verb_args *args);
 int run_status(const struct mcctl *m, const struct verb_args *args);
 int run_stop(const struct mcctl *m, const struct verb_args *args);
 int run_unprotect(const struct mcctl *m, const struct verb_args *args);
+int run_verify(const struct mcctl *m, const struct verb_args *args);
 int run_version(const struct mcctl *m, const struct verb_args *args);
 int run_wait(const struct mcctl *m, const struct verb_args *args);

@@ -29,13 +29,18 @@ void progress_show(void *ctx, const json_t *data)
 	memset(bar, '#', (size_t)full);
 	memset(bar + full, '.', (size_t)(BAR_WIDTH - full));
 	bar[BAR_WIDTH] = '\0';
+	p->shown = true;
+	if (!json_object_get(data, "rate_mbs")) { /* verify: there is nothing sent */
+		fprintf(stderr, "\r%s [%s] %3.0f%%\033[K", p->vm, bar, percent);
+		fflush(stderr);
+		return;
+	}
 	format_left(get_number(data, "eta_s"), left);
 	fprintf(stderr, "\r%s [%s] %3.0f%%  round %.0f  %s at %.0f MB/s  %s\033[K", p->vm, bar,
 		percent, get_number(data, "round"),
 		format_bytes(get_number(data, "sent_bytes"), sent), get_number(data, "rate_mbs"),
 		left);
 	fflush(stderr);
-	p->shown = true;
 }
 
 void progress_end(struct progress *p)

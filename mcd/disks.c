@@ -78,16 +78,10 @@ int disks_may_start(struct vm *vm, bool known, bool force, struct mc_error *err)
 	int r = load(vm, &st, err);
 	if (r < 0)
 		return r;
-	if (st.trust == REPLICA_SYNCING)
-		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
-			"the disks of %s on this host are half overwritten by a synchronisation "
-			"from %s that did "
-			"not end: start it there, or put back a backup and remove "
-			"%s/disks/%s.state",
-			vm->name, st.primary, vm->d->cfg.state_dir, vm->name);
-	char boot[40];
-	if (st.trust == REPLICA_WHOLE && st.boot[0] && !force &&
-		(replica_state_boot(boot, NULL) < 0 || strcmp(boot, st.boot)))
+	/* Under disk-durability = none a copy is whole until its host starts anew. */
+	if (st.trust == REPLICA_SYNCING && st.boot[0]) {
+		if (force)
+			return 0;
 		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
 			"the disks of %s here are a standby's copy under disk-durability = none, "
 			"and this host was "
@@ -95,6 +89,14 @@ int disks_may_start(struct vm *vm, bool known, bool force, struct mc_error *err)
 			"disks are lost: mcctl "
 			"start %s --force, and check the file systems",
 			vm->name, st.primary, vm->name);
+	}
+	if (st.trust == REPLICA_SYNCING)
+		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
+			"the disks of %s on this host are half overwritten by a synchronisation "
+			"from %s that did "
+			"not end: start it there, or put back a backup and remove "
+			"%s/disks/%s.state",
+			vm->name, st.primary, vm->d->cfg.state_dir, vm->name);
 	if (st.trust == REPLICA_WHOLE && !known && !force)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
 			"the disks of %s here are a standby's copy, and %s may have gone on since: "

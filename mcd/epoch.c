@@ -23,6 +23,7 @@
 #include "mcd/daemon.h"
 #include "mcd/disks.h"
 #include "mcd/failpoint.h"
+#include "mcd/verify.h"
 #include "mcd/vm-life.h"
 
 #include <assert.h>
@@ -36,6 +37,7 @@
 static int tick(struct epoch *e, struct mc_error *err)
 {
 	uint64_t step = PEEK_STEP(e->vm->delay);
+	verify_look(e);
 	for (;;) {
 		uint64_t now = mc_now(), look = now + step;
 		if (e->urgent || now >= e->tick_at)
@@ -43,8 +45,15 @@ static int tick(struct epoch *e, struct mc_error *err)
 		struct wire_header h;
 		int r = transport_recv(
 			e->link, &h, look < e->tick_at ? look : e->tick_at, e->vm->wake, err);
-		if (r == 0)
-			return protect_unexpected(e, &h, err);
+		if (r == 0) {
+			if (h.type != WIRE_VERIFIED)
+				return protect_unexpected(e, &h, err);
+			r = verify_answer(e, &h, err);
+			if (r < 0)
+				return r;
+			verify_look(e);
+			continue;
+		}
 		if (r != -ETIMEDOUT && r != -EINTR)
 			return r;
 		r = epoch_listen(e, err);
@@ -106,7 +115,10 @@ static int save(struct epoch *e, struct mc_error *err)
 /* After SAVE, never before: saving makes devices write to RAM (their pre_save hooks). */
 static int scan(struct epoch *e, struct mc_error *err)
 {
-	return dirty_collect(e->dirty, &e->list, err);
+	int r = dirty_collect(e->dirty, &e->list, err);
+	if (r == 0)
+		verify_settle(e);
+	return r;
 }
 
 static int resume(struct epoch *e, struct mc_error *err)
@@ -122,7 +134,9 @@ static int resume(struct epoch *e, struct mc_error *err)
 static int send_all(struct epoch *e, struct mc_error *err)
 {
 	uint64_t deadline = mc_now() + e->timing.ack_overdue;
-	int r = capture_post(e, WIRE_SLAB, err);
+	int r = verify_send(e, err);
+	if (r == 0)
+		r = capture_post(e, WIRE_SLAB, err);
 	if (r < 0)
 		return r;
 	struct wire_header dev = {
@@ -174,6 +188,11 @@ static int wait_ack(struct epoch *e, struct mc_error *err)
 			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
 				"%s did not acknowledge epoch %llu within %.0f ms", e->peer,
 				(unsigned long long)e->n, (double)e->timing.ack_overdue / 1e6);
+		if (r == 0 && h.type == WIRE_VERIFIED) { /* of the former epoch */
+			r = verify_answer(e, &h, err);
+			if (r == 0)
+				continue;
+		}
 		if (r < 0)
 			return r;
 		if (h.type != WIRE_ACK || h.length)

@@ -17,6 +17,7 @@ struct epoch {
 	struct transport *link;
 	struct ramblocks ram;
 	struct dirty *dirty;
+	struct verify *verify; /* mcctl verify is under way */
 	struct mirror *mirror; /* of the VM's disks; NULL if it has none */
 	struct slab_pool *pool;
 	struct timing timing;

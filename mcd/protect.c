@@ -7,6 +7,7 @@
 #include "mcd/daemon.h"
 #include "mcd/disks.h"
 #include "mcd/epoch.h"
+#include "mcd/verify.h"
 #include "mcd/vm-life.h"
 
 #include <errno.h>
@@ -192,6 +193,7 @@ static int prepare(struct epoch *e, struct mc_error *err)
 
 static void session_free(struct epoch *e)
 {
+	verify_end(e, "the protection ended");
 	disks_drop(e);
 	if (e->pool)
 		capture_reset(e);
@@ -281,6 +283,8 @@ static int serve_calls(struct epoch *e, struct vm_call **ret_call)
 	for (struct vm_call *c; (c = vm_next_call(vm));) {
 		if (c->verb == VM_SET) {
 			set_knobs(e, c);
+		} else if (c->verb == VM_VERIFY) {
+			verify_begin(e, c);
 		} else if (c->verb == VM_STOP || c->verb == VM_UNPROTECT ||
 			   c->verb == VM_FAILOVER) {
 			*ret_call = c;
@@ -593,6 +597,7 @@ void protect_run(struct vm *vm, struct vm_call *call)
 							       "epoch", (json_int_t)e.n));
 		struct vm_call *end = run_epochs(&e, &err, &r);
 		name_peer(&e, &err);
+		verify_end(&e, end ? "the protection is ended" : err.msg);
 		if (end)
 			end_by_call(&e, end);
 		else

@@ -235,6 +235,7 @@ void setup_free(struct standby *s)
 	roms_clear(&s->roms);
 	free(s->devices);
 	free(s->staged_devices);
+	free(s->verify);
 }
 
 /* --- refusing ----------------------------------------------------------------------------------

@@ -19,6 +19,7 @@
 #include "mcd/daemon.h"
 #include "mcd/disks.h"
 #include "mcd/failpoint.h"
+#include "mcd/verify.h"
 #include "mcd/standby-setup.h"
 #include "mcd/vm-life.h"
 
@@ -225,6 +226,8 @@ static int commit(struct standby *s, const struct wire_header *h, struct mc_erro
 			r = failed.code;
 		}
 	}
+	if (r == 0)
+		r = verify_compare(s, err);
 	setup_publish(s, mc_now() - began);
 	return r;
 }
@@ -372,6 +375,8 @@ static int receive(struct standby *s, struct mc_error *err)
 		return stage_slab(s, &h, err);
 	case WIRE_DEVICES:
 		return stage_devices(s, &h, err);
+	case WIRE_VERIFY:
+		return verify_take(s, &h, err);
 	case WIRE_COMMIT:
 		return commit(s, &h, err);
 	case WIRE_PROTECTED:

@@ -34,6 +34,8 @@ struct standby {
 	size_t staged_devices_len;
 	struct wire_epoch_digest digest;
 	struct wire_commit counted;
+	struct wire_verify_range *verify; /* to be compared when that epoch is applied, or NULL */
+	size_t verify_n;
 	uint64_t kept;     /* the generation whose takeover_keep was done, 0 = none */
 	bool has_roms;     /* the waiting QEMU was given them */
 	bool operator;     /* `mcctl takeover`: the operator wants it, failover = manual or not */

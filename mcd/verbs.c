@@ -83,6 +83,11 @@ static void verb_failover(void *ctx, struct control_request *req, const json_t *
 	simple(ctx, req, args, VM_FAILOVER);
 }
 
+static void verb_verify(void *ctx, struct control_request *req, const json_t *args)
+{
+	simple(ctx, req, args, VM_VERIFY);
+}
+
 /* "delay" and "max-buffer", where given. */
 static int knobs(const json_t *args, struct vm_call *c, struct mc_error *err)
 {
@@ -315,6 +320,7 @@ const struct control_verb daemon_verbs[] = {
 	{"takeover",
 		{ARG_VM, {"force", CONTROL_BOOL, false}, {"confirm", CONTROL_STRING, false}}, verb_takeover},
 	{"failover", {ARG_VM}, verb_failover},
+	{"verify", {ARG_VM}, verb_verify},
 	{"wait", {ARG_VM, {"state", CONTROL_STRING, true}, {"timeout", CONTROL_STRING, false}},
 		verb_wait},
 	{"check", {{"vm", CONTROL_STRING, false}}, verb_check},

@@ -185,6 +185,7 @@ void vm_call_wrong_state(struct vm *vm, struct vm_call *c)
 		[VM_SET] = "set",
 		[VM_FAILOVER] = "failover",
 		[VM_TAKEOVER] = "take over",
+		[VM_VERIFY] = "verify",
 	};
 	struct mc_error err = MC_ERROR_INIT;
 	enum vm_state s = vm_get_state(vm);

@@ -59,7 +59,8 @@ enum {
 	WAKE_DISK = 64,    /* the disk stream broke, or (standby) a primary connects for it */
 };
 
-enum vm_verb { VM_START, VM_STOP, VM_PROTECT, VM_UNPROTECT, VM_SET, VM_FAILOVER, VM_TAKEOVER };
+enum vm_verb { VM_START, VM_STOP, VM_PROTECT, VM_UNPROTECT, VM_SET, VM_FAILOVER, VM_TAKEOVER,
+	VM_VERIFY };
 
 struct vm_call { /* a verb on its way to the VM's thread, which answers and frees it */
 	enum vm_verb verb;

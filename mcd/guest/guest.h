@@ -104,6 +104,10 @@ int guest_mirror_look(struct guest *g, const char *disk, uint64_t timeout_ns, st
 int guest_mirror_end(struct guest *g, const char *disk, uint64_t timeout_ns, struct mc_error *err);
 /* On the second session, also while the first one hangs: cuts the mirrors' connections. */
 int guest_mirror_yank(struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err);
+/* Lets us read the disk over NBD while the guest runs, whatever its format. */
+int guest_export_begin(struct guest *g, const char *disk, const char *socket, uint64_t timeout_ns,
+	struct mc_error *err);
+void guest_export_end(struct guest *g, const char *disk, uint64_t timeout_ns);
 /* Flushes of the guest that were completed so far, of all disks.  Counted from QEMU's start. */
 int guest_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err);
 /* A digest of the devices and the block nodes they use: changes when something is plugged or unplugged. */

@@ -187,6 +187,51 @@ int guest_mirror_yank(
 	return result;
 }
 
+int guest_export_begin(struct guest *g, const char *disk, const char *socket, uint64_t timeout_ns,
+	struct mc_error *err)
+{
+	char name[NODE_MAX];
+	_cleanup_(jansson_decref) json_t *threads = NULL;
+	name_of(disk, name);
+	/* QEMU 7.2 ends itself (assertion in nbd_blockdev_client_closed) when a client of an export
+	 * that an iothread serves goes away. */
+	int r = qmp_command(g->qmp, "query-iothreads", NULL, timeout_ns, &threads, err);
+	if (r < 0)
+		return guest_explain(g, r, err);
+	if (json_array_size(threads))
+		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
+			"disk %s is not raw, and can be read only through QEMU, which is not safe "
+			"with an iothread: "
+			"compare it after the next failover, when it is raw, or run the VM without "
+			"-object iothread",
+			disk);
+	/* One server for all disks: the second time QEMU says that it runs already, and then it
+	 * does. */
+	qmp_command(g->qmp, "nbd-server-start",
+		json_pack("{s:{s:s, s:{s:s}}}", "addr", "type", "unix", "data", "path", socket),
+		timeout_ns, NULL, NULL);
+	r = qmp_command(g->qmp, "block-export-add",
+		json_pack("{s:s, s:s, s:s, s:s, s:b}", "type", "nbd", "id", name, "node-name", disk,
+			"name", disk, "writable", 0),
+		timeout_ns, NULL, err);
+	if (r < 0) {
+		guest_explain(g, r, err);
+		mc_error_wrap(err, "disk %s cannot be read through QEMU", disk);
+	}
+	return r;
+}
+
+void guest_export_end(struct guest *g, const char *disk, uint64_t timeout_ns)
+{
+	char name[NODE_MAX];
+	name_of(disk, name);
+	if (!guest_alive(g))
+		return;
+	qmp_command(g->qmp, "block-export-del", json_pack("{s:s, s:s}", "id", name, "mode", "hard"),
+		timeout_ns, NULL, NULL);
+	qmp_command(g->qmp, "nbd-server-stop", NULL, timeout_ns, NULL, NULL);
+}
+
 int guest_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
 {
 	_cleanup_(jansson_decref) json_t *list = NULL;

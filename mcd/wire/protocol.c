@@ -61,6 +61,13 @@
  *		 8  n  id, printable ASCII without blanks
  *		    m  content, in whole pages, not 0
  *
+ *	VERIFY: 1 to WIRE_VERIFY_MAX times
+ *		 0  4  kind (0 memory, 1 disk)    8  8  offset    24  8  XXH3-64 of the range
+ *		 4  4  block or disk             16  8  length, 1..WIRE_VERIFY_LEN_MAX
+ *
+ *	VERIFIED:
+ *		 0  4  how many ranges differ, then the index of each, 4 bytes, ascending
+ *
  *	SYNC_END, SYNC_OK, ACK, PROTECTED, DISCARD, HANDOVER: none
  */
 #include "mcd/wire/protocol.h"
@@ -344,6 +351,63 @@ int wire_get_rom(const uint8_t *buf, size_t len, char ret_id[RAMBLOCK_ID_MAX + 1
 	memcpy(ret_id, buf + WIRE_ROM_FIXED, n);
 	ret_id[n] = '\0';
 	*ret_at = at;
+	return 0;
+}
+
+size_t wire_put_verify(uint8_t *buf, size_t cap, const struct wire_verify_range *v, size_t n)
+{
+	if (n > WIRE_VERIFY_MAX || cap < n * WIRE_VERIFY_SIZE)
+		return 0;
+	for (size_t i = 0; i < n; i++, buf += WIRE_VERIFY_SIZE) {
+		put_le32(buf, v[i].kind);
+		put_le32(buf + 4, v[i].index);
+		put_le64(buf + 8, v[i].off);
+		put_le64(buf + 16, v[i].len);
+		put_le64(buf + 24, v[i].digest);
+	}
+	return n * WIRE_VERIFY_SIZE;
+}
+
+int wire_get_verify(const uint8_t *buf, size_t len, struct wire_verify_range *v, size_t *ret_n,
+	struct mc_error *err)
+{
+	size_t n = len / WIRE_VERIFY_SIZE;
+	if (!n || n > WIRE_VERIFY_MAX || len % WIRE_VERIFY_SIZE)
+		return refuse(err, "A VERIFY of %zu bytes", len);
+	for (size_t i = 0; i < n; i++, buf += WIRE_VERIFY_SIZE) {
+		v[i] = (struct wire_verify_range){get_le32(buf), get_le32(buf + 4), get_le64(buf + 8),
+			get_le64(buf + 16), get_le64(buf + 24)};
+		if (v[i].kind > WIRE_VERIFY_DISK)
+			return refuse(err, "A VERIFY of unknown kind %u", v[i].kind);
+		if (!v[i].len || v[i].len > WIRE_VERIFY_LEN_MAX || v[i].off > UINT64_MAX - v[i].len)
+			return refuse(err, "A VERIFY of an impossible range");
+	}
+	*ret_n = n;
+	return 0;
+}
+
+size_t wire_put_verified(uint8_t *buf, size_t cap, const uint32_t *differ, size_t n)
+{
+	if (n > WIRE_VERIFY_MAX || cap < 4 + 4 * n)
+		return 0;
+	put_le32(buf, (uint32_t)n);
+	for (size_t i = 0; i < n; i++)
+		put_le32(buf + 4 + 4 * i, differ[i]);
+	return 4 + 4 * n;
+}
+
+int wire_get_verified(const uint8_t *buf, size_t len, size_t ranges, uint32_t *differ, size_t *ret_n,
+	struct mc_error *err)
+{
+	size_t n = len < 4 ? 0 : get_le32(buf);
+	if (len < 4 || n > ranges || n > WIRE_VERIFY_MAX || len != 4 + 4 * n)
+		return refuse(err, "A VERIFIED of %zu bytes for %zu ranges", len, ranges);
+	for (size_t i = 0; i < n; i++) {
+		differ[i] = get_le32(buf + 4 + 4 * i);
+		if (differ[i] >= ranges || (i && differ[i] <= differ[i - 1]))
+			return refuse(err, "A VERIFIED whose indexes make no sense");
+	}
+	*ret_n = n;
 	return 0;
 }
 

@@ -28,7 +28,9 @@ enum wire_type {
 	WIRE_KEPT = 14,    /* standby, to HANDOVER: even an mcd that dies now leaves all that a takeover needs */
 	WIRE_ROM = 15,     /* primary, before the first SYNC: a block of firmware, which no reset of a
 	                    * standby's QEMU would bring back */
-	WIRE_TYPE_MAX = 15,
+	WIRE_VERIFY = 16,  /* primary, with epoch n: digests of ranges as they are at n */
+	WIRE_VERIFIED = 17,/* standby, after applying n: which of them differ */
+	WIRE_TYPE_MAX = 17,
 };
 
 #define WIRE_HEADER_SIZE 64
@@ -108,6 +110,24 @@ int wire_get_rom(const uint8_t *buf, size_t len, char ret_id[RAMBLOCK_ID_MAX + 1
 size_t wire_put_error(uint8_t *buf, size_t cap, const struct mc_error *e);
 /* Fills `ret` with the peer's class and message. */
 int wire_get_error(const uint8_t *buf, size_t len, struct mc_error *ret, struct mc_error *err);
+
+/* The ranges of a WIRE_VERIFY, and by their index the differing ones of a WIRE_VERIFIED. */
+enum wire_verify_kind { WIRE_VERIFY_MEMORY, WIRE_VERIFY_DISK };
+struct wire_verify_range {
+	uint32_t kind, index; /* which block of the HELLO, which disk of the machine */
+	uint64_t off, len;    /* len at most WIRE_VERIFY_LEN_MAX */
+	uint64_t digest;      /* XXH3-64 */
+};
+#define WIRE_VERIFY_SIZE    32
+#define WIRE_VERIFY_MAX     1024u
+#define WIRE_VERIFY_LEN_MAX (1u << 20)
+size_t wire_put_verify(uint8_t *buf, size_t cap, const struct wire_verify_range *v, size_t n);
+/* v: WIRE_VERIFY_MAX of them.  Where the ranges lie is the caller's to check. */
+int wire_get_verify(const uint8_t *buf, size_t len, struct wire_verify_range *v, size_t *ret_n, struct mc_error *err);
+size_t wire_put_verified(uint8_t *buf, size_t cap, const uint32_t *differ, size_t n);
+/* Indexes in ascending order, all below `ranges`. */
+int wire_get_verified(const uint8_t *buf, size_t len, size_t ranges, uint32_t *differ, size_t *ret_n,
+	struct mc_error *err);
 
 /* Digest of an epoch: feed the slabs' digests in order, then the device state's. */
 struct wire_epoch_digest { uint64_t h, n; };
