@@ -101,7 +101,7 @@ static void print_steps(const char *title, const json_t *steps, const char *cons
 static void print_barometer(const json_t *vm)
 {
 	static const char *const in_pause[] = {"stop", "barrier", "save", "scan", "copy", "resume"};
-	static const char *const after[] = {"send", "ack", "release", "apply"};
+	static const char *const after[] = {"inspect", "send", "ack", "release", "apply"};
 	const json_t *steps = json_object_get(vm, "steps"), *pause = json_object_get(vm, "pause");
 	char p50[FORMAT_MAX], p99[FORMAT_MAX], max[FORMAT_MAX];
 	if (get_number(pause, "count") > 0) {
@@ -112,6 +112,23 @@ static void print_barometer(const json_t *vm)
 			format_ms(get_number(pause, "max_ms"), max), get_number(pause, "count"));
 	}
 	print_steps("guest running", steps, after, sizeof after / sizeof *after);
+}
+
+static void print_disks(const json_t *disks)
+{
+	char a[FORMAT_MAX], b[FORMAT_MAX], c[FORMAT_MAX];
+	if (!disks)
+		return;
+	if (json_object_get(disks, "written_bytes")) /* the primary */
+		printf("    disks: %s written, %s sent, %s the standby had already\n",
+			format_bytes(get_number(disks, "written_bytes"), a),
+			format_bytes(get_number(disks, "sent_bytes"), b),
+			format_bytes(get_number(disks, "skipped_bytes"), c));
+	else
+		printf("    disks: %s received, %s applied, %s held\n",
+			format_bytes(get_number(disks, "received_bytes"), a),
+			format_bytes(get_number(disks, "applied_bytes"), b),
+			format_bytes(get_number(disks, "held_bytes"), c));
 }
 
 static void print_details(const json_t *vm)
@@ -151,6 +168,7 @@ static void print_details(const json_t *vm)
 			format_bytes(get_number(buffer, "in_use"), a),
 			format_bytes(get_number(buffer, "budget"), b),
 			format_bytes(get_number(buffer, "peak"), c));
+	print_disks(json_object_get(vm, "disks"));
 	print_barometer(vm);
 }
 

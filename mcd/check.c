@@ -4,6 +4,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "mcd/daemon.h"
+#include "mcd/disks.h"
 #include "mcd/guest/dirty.h"
 #include "mcd/vm.h"
 #include "netbuf/netbuf.h"
@@ -106,11 +107,29 @@ static void check_vm(struct daemon *d, struct vm *vm, json_t *checks)
 	if (cmdline_plan(cfg, &plan, &err) < 0)
 		add(checks, name, false, err.msg, "");
 	else if (plan.foreign_disks)
-		add(checks, name, false, "it has a writable disk that is in no [disk] section, and cannot be protected",
+		add(checks, name, false,
+			"it has a writable disk that is in no [disk] section, and cannot be "
+			"protected",
 			plan.disk_option);
 	else
 		add(checks, name, true, "its command line can be protected", "");
 	cmdline_plan_clear(&plan);
+	config_vm_free(cfg);
+}
+
+/* Where each disk is on this host, and whether a replica could be. */
+static void check_disks(struct daemon *d, struct vm *vm, json_t *checks)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	struct config_vm *cfg;
+	if (config_load_vm(&d->cfg, vm->name, &cfg, &err) < 0)
+		return; /* check_vm has said so */
+	for (size_t i = 0; i < cfg->n_disks; i++) {
+		char name[160], text[400], hint[300];
+		bool good = disks_check(vm, cfg, i, text, sizeof text, hint, sizeof hint);
+		snprintf(name, sizeof name, "VM %s, disk %s", vm->name, cfg->disks[i].id);
+		add(checks, name, good, text, hint);
+	}
 	config_vm_free(cfg);
 }
 
@@ -124,8 +143,10 @@ json_t *daemon_check(struct daemon *d, struct vm *vm)
 	check_timing(d, checks);
 	pthread_mutex_lock(&d->lock);
 	for (size_t i = 0; i < d->n_vms; i++)
-		if (!vm || d->vms[i] == vm)
+		if (!vm || d->vms[i] == vm) {
 			check_vm(d, d->vms[i], checks);
+			check_disks(d, d->vms[i], checks);
+		}
 	pthread_mutex_unlock(&d->lock);
 	return json_pack("{s:o}", "checks", checks);
 }

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 int disks_paths(const struct vm *vm, struct disks_paths *ret, struct mc_error *err)
 {
@@ -133,4 +134,39 @@ enum disk_durability disks_durability(const struct vm *vm)
 	return !strcmp(d, "commit") ? DISK_DURABILITY_COMMIT
 	       : !strcmp(d, "none") ? DISK_DURABILITY_NONE
 				    : DISK_DURABILITY_FLUSH;
+}
+
+bool disks_check(const struct vm *vm, const struct config_vm *cfg, size_t disk, char *text,
+	size_t text_cap, char *hint, size_t hint_cap)
+{
+	const struct config_disk *d = &cfg->disks[disk];
+	struct replica_state st = {REPLICA_NONE};
+	struct mc_error err = MC_ERROR_INIT;
+	char dir[sizeof d->replica];
+	*hint = 0;
+	if (load(vm, &st, &err) < 0) {
+		snprintf(text, text_cap, "%s", err.msg);
+		return false;
+	}
+	snprintf(dir, sizeof dir, "%s", d->replica);
+	*strrchr(dir, '/') = 0; /* paths are absolute */
+	bool room = access(*dir ? dir : "/", W_OK) == 0;
+	if (st.trust == REPLICA_SYNCING) {
+		snprintf(text, text_cap, "%s is half copied from %s", d->replica, st.primary);
+		snprintf(hint, hint_cap, "protect the VM again there");
+		return room;
+	}
+	const char *path = st.trust == REPLICA_NONE ? d->image : d->replica;
+	if (access(path, R_OK | W_OK) == 0) {
+		snprintf(text, text_cap, "%s%s%s", path,
+			st.trust == REPLICA_WHOLE ? ", a standby's copy of " : "",
+			st.trust == REPLICA_WHOLE ? st.primary : "");
+		return true;
+	}
+	snprintf(text, text_cap, "%s: %s%s", path, strerror(errno),
+		room ? "; a standby would make its replica" : "");
+	if (!room)
+		snprintf(hint, hint_cap, "make the directory %s, or change image and replica in %s",
+			dir, cfg->path);
+	return room;
 }

@@ -27,6 +27,11 @@ int disks_may_start(struct vm *vm, bool known, bool force, struct mc_error *err)
  * won. applied: by this mcd, the last epoch whole; else a journal may have to be finished. */
 int disks_claim(struct vm *vm, uint64_t generation, bool applied, struct mc_error *err);
 
+/* For mcctl check, from any thread: what this host has of a disk, in a sentence; false: it could neither be
+ * started from nor be a standby's. */
+bool disks_check(const struct vm *vm, const struct config_vm *cfg, size_t disk, char *text, size_t text_cap,
+	char *hint, size_t hint_cap);
+
 /* --- on the primary ----------------------------------------------------------------------- */
 
 /* The connection, between HELLO and HELLO_OK: the standby opens its replica before its QEMU does.
