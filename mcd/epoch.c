@@ -133,7 +133,8 @@ static int resume(struct epoch *e, struct mc_error *err)
 
 static int send_all(struct epoch *e, struct mc_error *err)
 {
-	uint64_t deadline = mc_now() + e->timing.ack_overdue;
+	e->send_began = mc_now();
+	uint64_t deadline = e->send_began + e->timing.ack_overdue;
 	int r = verify_send(e, err);
 	if (r == 0)
 		r = capture_post(e, WIRE_SLAB, err);
@@ -214,10 +215,32 @@ static int wait_ack(struct epoch *e, struct mc_error *err)
 	}
 }
 
+/* This mcd, or its host, may have stood still until the standby had gone on from this very epoch.
+ * Its output would be true all the same, but switches would look for the VM here again. */
+static int still_here(struct epoch *e, struct mc_error *err)
+{
+	struct vm *vm = e->vm;
+	struct own_record rec = vm_newest_record(vm);
+	if (mc_now() - e->send_began > e->timing.suspect_after) {
+		int r = voter_current(vm->d->voter, vm->name, mc_now() + MC_SEC, &rec, err);
+		if (r < 0)
+			return r;
+		vm_learned(vm, &rec);
+	}
+	if (rec.generation <= e->generation)
+		return 0;
+	return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
+		"a newer ownership record was decided before epoch %llu could be released",
+		(unsigned long long)e->n);
+}
+
 static int release(struct epoch *e, struct mc_error *err)
 {
 	assert(e->acked ==
 		e->n); /* invariant 1: there is no other way here than through ACKED(n) */
+	int r = still_here(e, err);
+	if (r < 0)
+		return r;
 	return netbuf_release(e->vm->nb, e->n, err);
 }
 

@@ -42,7 +42,7 @@ struct epoch {
 	struct disk_epoch_sum disk_sum;
 	uint64_t flushes;    /* of the guest, up to the last epoch */
 	bool urgent;         /* the running epoch is to end now: a call waits, or held output piles up */
-	uint64_t pause_began;
+	uint64_t pause_began, send_began;
 	uint64_t step_ns[STEP_MAX];
 };
 
