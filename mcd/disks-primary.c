@@ -228,23 +228,32 @@ int disks_inspect(struct epoch *e, struct mc_error *err)
 	return mirror_end(e->mirror, e->n, flushed, err);
 }
 
+static int end_jobs(struct vm *vm, struct mc_error *err)
+{
+	if (!vm->guest || !guest_alive(vm->guest))
+		return 0;
+	int r = guest_ping(vm->guest, QMP_WAIT, err);
+	for (size_t i = 0; i < vm->cfg->n_disks && r == 0; i++)
+		r = guest_mirror_end(vm->guest, vm->cfg->disks[i].id, QMP_WAIT, err);
+	return r;
+}
+
 void disks_drop(struct epoch *e)
 {
 	struct vm *vm = e->vm;
 	struct mc_error err = MC_ERROR_INIT;
 	if (!e->mirror)
 		return;
-	/* Our side first: QEMU cannot end a job whose server does not answer. */
+	/* While the server answers, QEMU takes its leave in order.  One that does not answer goes first:
+	 * QEMU cannot end its jobs before, and would hang. */
+	int r = mirror_error(e->mirror, NULL) == 0 ? end_jobs(vm, &err) : -EAGAIN;
 	mirror_close(e->mirror);
 	e->mirror = NULL;
 	pthread_mutex_lock(&vm->lock);
 	memset(&vm->pub.mirror, 0, sizeof vm->pub.mirror);
 	pthread_mutex_unlock(&vm->lock);
-	if (!vm->guest || !guest_alive(vm->guest))
-		return;
-	int r = guest_ping(vm->guest, QMP_WAIT, &err);
-	for (size_t i = 0; i < vm->cfg->n_disks && r == 0; i++)
-		r = guest_mirror_end(vm->guest, vm->cfg->disks[i].id, QMP_WAIT, &err);
+	if (r < 0)
+		r = end_jobs(vm, &err);
 	if (r < 0) /* the next guest_mirror_begin tries again */
 		log_warn("%s: the mirror of its disks is not cleaned up: %s", vm->name, err.msg);
 }

@@ -307,7 +307,9 @@ static int hand_over_offer(struct epoch *e, uint64_t timeout_ns, struct mc_error
 		r = transport_recv(e->link, &h, deadline, -1, err);
 		if (r == 0 && h.type == WIRE_KEPT && !h.length)
 			return 0;
-		if (r == 0 && h.type != WIRE_ACK)
+		if (r == 0 && h.type == WIRE_VERIFIED) /* asked for by a comparison that has ended */
+			r = verify_answer(e, &h, err);
+		else if (r == 0 && h.type != WIRE_ACK)
 			r = protect_unexpected(e, &h, err);
 	}
 	return r;
@@ -526,6 +528,7 @@ static void end_by_call(struct epoch *e, struct vm_call *call)
 	}
 	vm->paused_by_us = e->paused;
 	vm_want_peer(vm, "");
+	disks_drop(e);
 	protect_alone(vm, call->verb == VM_STOP ? "stopped by the administrator"
 						: "unprotected by the administrator");
 	protect_tell(e, WIRE_DISCARD, e->n, NULL);

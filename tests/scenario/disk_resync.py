@@ -74,6 +74,7 @@ def main(report, cluster):
     clients[0].wait_acked(20)
     same(report, lab, vm, "hostA", " (the standby was away)")
 
+    clients[0].wait_acked(5)  # or the last committed epoch is one in which the guest stands still
     off = lab.poweroff("hostA")
     running = lab.events["hostB"].wait("RUNNING", 15, off)
     clients[0].wait_answer_after(running["time"])
