@@ -8,6 +8,7 @@
 #include "mcd/daemon.h"
 #include "mcd/disks-private.h"
 #include "mcd/protect.h"
+#include "mcd/settle.h"
 #include "mcd/vm-life.h"
 
 #include <errno.h>
@@ -18,6 +19,7 @@
 #define HELLO_WAIT  (5 * MC_SEC)
 #define LOOK_EVERY  (100 * MC_MSEC)
 #define ANSWER_WAIT (10 * MC_SEC)
+#define SETTLE_SHARE 4 /* of the delay: as much of it may go by, not more */
 #define SPEAK_EVERY MC_SEC /* the standby gives up on a primary that says nothing for long */
 
 static void broken(void *ctx)
@@ -28,6 +30,18 @@ static void broken(void *ctx)
 static void pressure(void *ctx)
 {
 	vm_ring(ctx, WAKE_PRESSURE);
+}
+
+/* For a short pause only, so without an error. */
+static struct settle *open_images(struct vm *vm)
+{
+	struct cmdline_disk disks[CONFIG_DISKS_MAX];
+	const char *paths[CONFIG_DISKS_MAX];
+	if (disks_locate(vm, false, disks, NULL) < 0)
+		return NULL;
+	for (size_t i = 0; i < vm->cfg->n_disks; i++)
+		paths[i] = disks[i].path;
+	return settle_new(paths, vm->cfg->n_disks);
 }
 
 static int describe(struct epoch *e, struct disk_hello *h, struct mc_error *err)
@@ -81,7 +95,10 @@ int disks_connect(struct epoch *e, struct mc_error *err)
 		.pressure = pressure,
 		.ctx = vm,
 	};
-	return mirror_open(&c, link, mc_now() + HELLO_WAIT, &e->mirror, err);
+	r = mirror_open(&c, link, mc_now() + HELLO_WAIT, &e->mirror, err);
+	if (r == 0)
+		e->settle = open_images(vm);
+	return r;
 }
 
 /* --- the first copy --------------------------------------------------------------------------- */
@@ -199,6 +216,18 @@ int disks_sync(struct epoch *e, struct vm_call *call, struct mc_error *err)
 
 /* --- each epoch ------------------------------------------------------------------------------- */
 
+void disks_settle(struct epoch *e)
+{
+	struct mirror_stats st;
+	if (!e->settle || e->paused)
+		return;
+	mirror_get_stats(e->mirror, &st);
+	uint64_t began = mc_now();
+	if (st.epoch_bytes)
+		settle_run(e->settle, e->vm->delay / SETTLE_SHARE);
+	e->settle_ns = mc_now() - began;
+}
+
 static int check_plugged(struct epoch *e, struct mc_error *err)
 {
 	uint64_t now;
@@ -242,6 +271,8 @@ void disks_drop(struct epoch *e)
 {
 	struct vm *vm = e->vm;
 	struct mc_error err = MC_ERROR_INIT;
+	settle_free(e->settle);
+	e->settle = NULL;
 	if (!e->mirror)
 		return;
 	/* While the server answers, QEMU takes its leave in order.  One that does not answer goes first:

@@ -39,6 +39,8 @@ bool disks_check(const struct vm *vm, const struct config_vm *cfg, size_t disk, 
 int disks_connect(struct epoch *e, struct mc_error *err);
 /* Has QEMU copy every disk; returns when all are mirrored (READY). */
 int disks_sync(struct epoch *e, struct vm_call *call, struct mc_error *err);
+/* The end of TICK: what the guest has written goes to this host's disk before it is stopped. */
+void disks_settle(struct epoch *e);
 /* INSPECT: what was plugged, whether the guest flushed; ends the epoch on the disk stream. */
 int disks_inspect(struct epoch *e, struct mc_error *err);
 /* The mirror ended, or was never there: nothing of it is left in QEMU if that answers. */

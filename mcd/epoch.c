@@ -34,17 +34,17 @@
 /* PEEK_STEP: how often TICK looks at the size of the dirty set; a look costs 0.2 ms per 256 MiB. */
 #define PEEK_STEP(delay) ((delay) / 4 > 5 * MC_MSEC ? (delay) / 4 : 5 * MC_MSEC)
 
-static int tick(struct epoch *e, struct mc_error *err)
+static int wait_tick(struct epoch *e, struct mc_error *err)
 {
 	uint64_t step = PEEK_STEP(e->vm->delay);
+	uint64_t due = e->tick_at > e->settle_ns ? e->tick_at - e->settle_ns : 0;
 	verify_look(e);
 	for (;;) {
 		uint64_t now = mc_now(), look = now + step;
-		if (e->urgent || now >= e->tick_at)
+		if (e->urgent || now >= due)
 			return 0;
 		struct wire_header h;
-		int r = transport_recv(
-			e->link, &h, look < e->tick_at ? look : e->tick_at, e->vm->wake, err);
+		int r = transport_recv(e->link, &h, look < due ? look : due, e->vm->wake, err);
 		if (r == 0) {
 			if (h.type != WIRE_VERIFIED)
 				return protect_unexpected(e, &h, err);
@@ -65,6 +65,14 @@ static int tick(struct epoch *e, struct mc_error *err)
 		if (dirty > e->vm->max_buffer / 2)
 			return 0; /* the dirty set approaches the budget: end the epoch early */
 	}
+}
+
+static int tick(struct epoch *e, struct mc_error *err)
+{
+	int r = wait_tick(e, err);
+	if (r == 0)
+		disks_settle(e);
+	return r;
 }
 
 /* It stood already, and not by us. Asked each time: an event may still be on its way. */

@@ -19,6 +19,8 @@ struct epoch {
 	struct dirty *dirty;
 	struct verify *verify; /* mcctl verify is under way */
 	struct mirror *mirror; /* of the VM's disks; NULL if it has none */
+	struct settle *settle; /* their images on this host; may be NULL */
+	uint64_t settle_ns;    /* how long that took last */
 	struct slab_pool *pool;
 	struct timing timing;
 	uint64_t generation; /* of the record {self, peer} that this session runs under */
