@@ -4,6 +4,10 @@
  *
  * Sending is cut into pieces, each with the whole of stall_after: a link that is merely slow makes
  * progress, and only one that does not is given up.
+ *
+ * A few writes wait a moment for others to go with them.  Waking the sender, and the standby, for
+ * each write of a guest that makes thousands a second would cost the guest more than the writes do;
+ * nobody waits for them before the end of their epoch, which sends everything at once.
  */
 #include "diskmirror/mirror-private.h"
 
@@ -15,7 +19,7 @@
 #include <xxhash.h>
 
 #define BATCH      64 /* messages that leave the queue together */
-#define SEND_PIECE (256u << 10)
+#define LINGER     (500 * MC_USEC)
 
 static int unexpected(const struct disk_header *h, struct mc_error *err)
 {
@@ -94,8 +98,8 @@ static int send_pieces(struct mirror *m, struct iovec *v, size_t n)
 	for (size_t at = 0; at < n;) {
 		struct iovec piece[2 * BATCH];
 		size_t k = 0, bytes = 0;
-		while (at < n && bytes < SEND_PIECE) {
-			size_t take = SEND_PIECE - bytes;
+		while (at < n && bytes < MIRROR_SEND_PIECE) {
+			size_t take = MIRROR_SEND_PIECE - bytes;
 			if (take > v[at].iov_len)
 				take = v[at].iov_len;
 			piece[k++] = (struct iovec){v[at].iov_base, take};
@@ -118,11 +122,19 @@ static size_t next_batch(struct mirror *m, struct iovec v[2 * BATCH], size_t *re
 {
 	size_t items = 0, n = 0, bytes = 0;
 	pthread_mutex_lock(&m->lock);
+	m->sender_waits = MIRROR_WAITS_FOR_ANY;
 	while (!m->broken && !m->closing && (!m->head || m->head->waits))
 		pthread_cond_wait(&m->work, &m->lock);
+	struct timespec until = mirror_timespec(mc_now() + LINGER);
+	m->sender_waits = MIRROR_WAITS_FOR_MORE;
+	while (!m->broken && !m->closing && m->out_total >= m->hurry_to &&
+		m->in_total - m->out_total < MIRROR_SEND_PIECE)
+		if (pthread_cond_timedwait(&m->work, &m->lock, &until))
+			break;
+	m->sender_waits = MIRROR_WAITS_NOT;
 	bool over = m->broken || m->closing;
 	for (struct mirror_item *i = over ? NULL : m->head;
-		i && !i->waits && items < BATCH && bytes < SEND_PIECE; i = i->next) {
+		i && !i->waits && items < BATCH && bytes < MIRROR_SEND_PIECE; i = i->next) {
 		v[n++] = (struct iovec){i->header, sizeof i->header};
 		if (i->data)
 			v[n++] = (struct iovec){(void *)i->data, i->h.length};

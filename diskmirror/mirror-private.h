@@ -32,6 +32,8 @@ struct mirror_read {
 	enum { MIRROR_READ_QUEUED, MIRROR_READ_FILLING, MIRROR_READ_DONE } state;
 };
 
+#define MIRROR_SEND_PIECE (256u << 10) /* bytes that are sent in one go, and are worth it */
+
 struct mirror_table;
 
 #define MIRROR_EXTENTS_MAX 4096u
@@ -61,6 +63,10 @@ struct mirror {
 	bool broken, closing;
 	struct mc_error error;
 
+	/* What the sender is to be woken for, besides the end. */
+	enum { MIRROR_WAITS_NOT, MIRROR_WAITS_FOR_ANY, MIRROR_WAITS_FOR_MORE } sender_waits;
+	uint64_t hurry_to; /* until so much has left the queue somebody waits for it */
+
 	struct mirror_item *head, **tail;
 	struct mirror_item *open_end;  /* END in the queue that waits for mirror_end */
 	uint64_t in_total, out_total;  /* costs of all that ever entered and left the queue */
@@ -85,6 +91,8 @@ void mirror_fail(struct mirror *m, int code, const char *cls, const char *fmt, .
 /* mirror-queue.c.  data of length h->length, or NULL.  Computes the payload's digest. */
 struct mirror_item *mirror_item_new(const struct disk_header *h, const void *data);
 void mirror_items_free(struct mirror_item *first);
+/* Under the lock.  Somebody waits for what is in the queue: nothing lingers there. */
+void mirror_queue_hurry(struct mirror *m);
 /* Under the lock.  Tags with the running epoch and counts.  Returns what mirror_queue_wait takes. */
 uint64_t mirror_queue_add(struct mirror *m, struct mirror_item *i);
 /* True once in an epoch, when the owner should be told of pressure (without the lock). Under the lock. */

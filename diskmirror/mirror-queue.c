@@ -41,6 +41,12 @@ static bool is_write(const struct disk_header *h)
 	return h->type == DISK_WRITE || h->type == DISK_ZERO || h->type == DISK_TRIM;
 }
 
+void mirror_queue_hurry(struct mirror *m)
+{
+	m->hurry_to = m->in_total;
+	pthread_cond_signal(&m->work);
+}
+
 uint64_t mirror_queue_add(struct mirror *m, struct mirror_item *i)
 {
 	uint64_t payload = i->data ? i->h.length : 0;
@@ -59,7 +65,12 @@ uint64_t mirror_queue_add(struct mirror *m, struct mirror_item *i)
 	m->in_total += i->cost;
 	if (m->in_total - m->out_total > m->stats.queued_peak)
 		m->stats.queued_peak = m->in_total - m->out_total;
-	pthread_cond_signal(&m->work);
+	if (i->h.type == DISK_READ)
+		mirror_queue_hurry(m);
+	else if (m->sender_waits == MIRROR_WAITS_FOR_ANY ||
+		 (m->sender_waits == MIRROR_WAITS_FOR_MORE &&
+			 m->in_total - m->out_total >= MIRROR_SEND_PIECE))
+		pthread_cond_signal(&m->work);
 	return m->in_total;
 }
 

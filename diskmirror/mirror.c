@@ -221,7 +221,7 @@ int mirror_end(struct mirror *m, uint64_t n, bool flushed, struct mc_error *err)
 		disk_put_header(end->header, &end->h);
 		end->waits = false;
 		m->open_end = NULL;
-		pthread_cond_signal(&m->work);
+		mirror_queue_hurry(m);
 	}
 	pthread_mutex_unlock(&m->lock);
 	return mirror_error(m, err);

@@ -62,9 +62,10 @@
 #define FIXED_NEWSTYLE 1u
 #define NO_ZEROES      2u
 
-/* HAS_FLAGS, SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES, CAN_MULTI_CONN: all connections
- * write into one queue, so what one was answered the others see. */
-#define EXPORT_FLAGS (1u << 0 | 1u << 2 | 1u << 3 | 1u << 5 | 1u << 6 | 1u << 8)
+/* HAS_FLAGS, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES, CAN_MULTI_CONN: all connections write into one
+ * queue, so what one was answered the others see.  Not SEND_FLUSH: there is nothing to flush, and
+ * QEMU would wait for the answer in each `stop`, when the guest stands still. */
+#define EXPORT_FLAGS (1u << 0 | 1u << 3 | 1u << 5 | 1u << 6 | 1u << 8)
 
 #define BLOCK_MIN       1u
 #define BLOCK_PREFERRED 65536u
