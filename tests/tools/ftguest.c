@@ -12,6 +12,7 @@
  *
  * The arguments stand on the kernel's command line too, which is read when there are none.
  */
+#include "ftbench.h"
 #include "ftdisk.h"
 #include "ftlog.h"
 #include "ftproto.h"
@@ -144,6 +145,26 @@ static void do_rate(struct conn *c, const char *args)
 	answer(c, "OK %" PRIu64 "\n", bytes);
 }
 
+static void conn_close(struct conn *c)
+{
+	close(c->fd);
+	c->fd = -1;
+}
+
+/* The answer, and the connection with it, is the child's. */
+static void do_bench(struct conn *c, const char *args)
+{
+	char kind[16] = "";
+	unsigned ms = 0;
+
+	if (disk.fd < 0 || sscanf(args, "%15s %u", kind, &ms) != 2) {
+		answer(c, "ERR usage: DISKBENCH fsync|write ms, of a guest with a disk\n");
+		return;
+	}
+	ftbench_start(c->fd, "/log/bench", kind, ms);
+	conn_close(c);
+}
+
 static void do_line(struct conn *c, char *line)
 {
 	const struct ftlog_entry *e = ftlog_get(&requests, requests.last);
@@ -156,6 +177,8 @@ static void do_line(struct conn *c, char *line)
 		do_check(c);
 	else if (!strncmp(line, "RATE ", 5))
 		do_rate(c, line + 5);
+	else if (!strncmp(line, "DISKBENCH ", 10))
+		do_bench(c, line + 10);
 	else if (!strcmp(line, "STAT"))
 		answer(c,
 			"STAT %" PRIu64 " %016" PRIx64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
@@ -185,12 +208,6 @@ static void leave(void)
 	leaving = STAY;
 }
 
-static void conn_close(struct conn *c)
-{
-	close(c->fd);
-	c->fd = -1;
-}
-
 static void conn_write(struct conn *c)
 {
 	ssize_t n = send(c->fd, c->out, c->out_len, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -209,7 +226,7 @@ static void conn_serve(struct conn *c)
 {
 	size_t at = 0;
 
-	while (room_for_answer(c)) {
+	while (c->fd >= 0 && room_for_answer(c)) {
 		char *end = memchr(c->in + at, '\n', c->in_len - at);
 
 		if (!end)
@@ -218,6 +235,8 @@ static void conn_serve(struct conn *c)
 		do_line(c, c->in + at);
 		at = (size_t)(end - c->in) + 1;
 	}
+	if (c->fd < 0)
+		return;
 	memmove(c->in, c->in + at, c->in_len - at);
 	c->in_len -= at;
 	if (c->in_len == sizeof(c->in) && !memchr(c->in, '\n', c->in_len)) {

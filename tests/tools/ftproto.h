@@ -11,6 +11,7 @@
  *   STAT          -> STAT last chain uptime_ns pages_written lap cursor bad
  *   CHECK         -> CHECK OK pages=N laps=M log=K  |  CHECK BAD page=P ... / CHECK BAD log=n ...
  *   RATE bytes    -> OK bytes          dirties so much memory in each period from now on
+ *   DISKBENCH kind ms -> see ftbench.h, when it is over; ends the connection
  *   REBOOT, POWEROFF, PANIC -> BYE last   and then does it, to the whole guest
  *   anything else -> ERR sentence
  *
