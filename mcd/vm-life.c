@@ -19,6 +19,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 
+#define LISTEN_WAIT   MC_SEC
 #define LAUNCH_WAIT   (15 * MC_SEC)
 #define SHUTDOWN_WAIT (60 * MC_SEC)
 
@@ -284,6 +285,22 @@ void vm_life_reset_figures(struct vm *vm)
 
 /* --- start and stop --------------------------------------------------------------------------- */
 
+/* A host that was never heard is not suspected: it may be that this mcd has only just begun to listen. */
+static bool nobody_hears(struct vm *vm, const char *host)
+{
+	struct timing t;
+	uint64_t deadline = mc_now() + LISTEN_WAIT;
+	daemon_timing(vm->d, vm->delay, &t);
+	while (!vm->quit && mc_now() < deadline) {
+		if (keepalive_age(vm->d->keepalive, host) < t.suspect_after ||
+			voter_ask_heard(vm->d->voter, host, mc_now() + t.ask_heard) < t.suspect_after)
+			return false;
+		vm_wait(vm, mc_now() + 100 * MC_MSEC);
+		vm_take_pending(vm);
+	}
+	return true;
+}
+
 /* Who may start it: nobody owns it, or we do and nobody holds a copy that could be newer than a
  * fresh boot. */
 static int may_start(struct vm *vm, bool force, struct mc_error *err)
@@ -297,8 +314,13 @@ static int may_start(struct vm *vm, bool force, struct mc_error *err)
 	/* Its owner is lost for good, and so is the image that this host had in memory; what the replica
 	 * holds is as good as after a power failure.  As the named standby it may ask for the record. */
 	if (force && rec.owner[0] && strcmp(rec.owner, self) && !strcmp(rec.standby, self) &&
-		keepalive_suspected(vm->d->keepalive, rec.owner))
+		nobody_hears(vm, rec.owner))
 		return 0;
+	if (rec.owner[0] && strcmp(rec.owner, self) && !strcmp(rec.standby, self))
+		return mc_error_set(err, -EBUSY, MC_ECLASS_NOT_OWNER,
+			"%s belongs to host %s (generation %llu), and this is its standby: start it there. Only "
+			"if that host, which must be off, and its disks are lost for good: mcctl start %s --force",
+			vm->name, rec.owner, (unsigned long long)rec.generation, vm->name);
 	if (rec.owner[0] && strcmp(rec.owner, self))
 		return mc_error_set(err, -EBUSY, MC_ECLASS_NOT_OWNER,
 			"%s belongs to host %s (generation %llu): start it there, or stop it there "

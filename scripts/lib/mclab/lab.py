@@ -27,12 +27,12 @@ def interrupted(signum, _frame):
 
 class Lab:
     def __init__(self, build, keep=False, keepalive="50ms", misses=5, delay="100ms", log_level="info",
-                 on_event=None, beat_network=False):
+                 on_event=None, beat_network=False, mcd="mcd/mcd"):
         if os.geteuid() != 0:
             raise LabError("the lab makes network namespaces: run it as root")
         self.build, self.keep, self.log_level = os.path.abspath(build), keep, log_level
         self.keepalive, self.misses, self.delay = keepalive, misses, delay
-        self.on_event, self.beat_network = on_event, beat_network
+        self.on_event, self.beat_network, self.mcd = on_event, beat_network, mcd
         self.prefix = "%s%d" % (PREFIX, os.getpid())
         self.hosts, self.events, self.vms = {}, {}, {}
         self.switch = self.client_ns = self.dir = None
@@ -133,7 +133,7 @@ class Lab:
         asan = "detect_leaks=1:abort_on_error=0"
         if "LD_PRELOAD" in more:
             asan += ":verify_asan_link_order=0"
-        program = self.tool("mcd/mcd")
+        program = self.tool(self.mcd)
         self.make_key()
         for name in names or self.hosts:
             h = self.hosts[name]
