@@ -17,6 +17,7 @@
 #define ASK_FOR                                                                                    \
 	(500 * MC_MSEC) /* one attempt at the vote; between two the world is looked at again */
 #define PING_WAIT  (1500 * MC_MSEC)
+#define DYING      (300 * MC_MSEC) /* from the last closed socket of a process to its end */
 #define HELLO_WAIT (20 * MC_SEC) /* the standby starts a QEMU before it answers */
 
 /* --- before anything changes ---------------------------------------------------------------- */
@@ -478,8 +479,11 @@ static void after_epochs(struct epoch *e, int r, struct mc_error *why)
 		vm->paused_by_us = e->paused;
 		return;
 	}
-	/* A step that talks to QEMU may find it dead before its pidfd was looked at. */
-	if (r != -ECHILD && !guest_alive(vm->guest)) {
+	/* A step that talks to QEMU, or the mirror that QEMU talks to, may find it dead before its pidfd
+	 * says so; whether it is decides who may go on. */
+	bool qemu = !strcmp(why->cls, MC_ECLASS_QMP) ||
+		    (e->mirror && mirror_error(e->mirror, NULL) < 0);
+	if (r != -ECHILD && guest_gone_within(vm->guest, qemu ? DYING : 0)) {
 		if (e->guest_event == GUEST_EVENT_NONE)
 			e->guest_event = GUEST_EVENT_GONE;
 		r = -ECHILD;

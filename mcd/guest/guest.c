@@ -52,6 +52,11 @@ bool guest_alive(const struct guest *g)
 	return !wait_gone(g, 0);
 }
 
+bool guest_gone_within(const struct guest *g, uint64_t ns)
+{
+	return wait_gone(g, ns ? mc_now() + ns : 0);
+}
+
 int guest_ping(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 {
 	uint64_t deadline = mc_now() + timeout_ns, now;

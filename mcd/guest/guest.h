@@ -42,6 +42,8 @@ struct qmp *guest_qmp_oob(struct guest *g);
 pid_t guest_pid(const struct guest *g);
 int guest_pidfd(const struct guest *g); /* readable once QEMU is gone */
 bool guest_alive(const struct guest *g);
+/* Waits for QEMU to be gone: a dying process closes its sockets a moment before it is. */
+bool guest_gone_within(const struct guest *g, uint64_t ns);
 
 /* See guest_next_event. */
 enum guest_event { GUEST_EVENT_NONE, GUEST_EVENT_SHUTDOWN, GUEST_EVENT_RESET, GUEST_EVENT_PANICKED,

@@ -10,12 +10,15 @@ import checker
 import faults
 import plan as plans
 from mclab import Lab, LabError
+from mclab.control import CommandError
 from mclab.proc import now, wait_for
+from mclab.vm import Disk, DiskLog
 
 KINDS = ("lost", "diverged", "late", "not_reprotected")
 REPROTECT = 60    # seconds from the last heal to "protected": the longest pause between two tries is 32 s
 LAB_ROUNDS = 50   # rounds in one lab: keeps its logs readable
 SETTLED = 0.7     # seconds that "protected" must last to be believed: mcd may not have noticed the fault yet
+VERIFY_EVERY = 5  # rounds between two comparisons of both sides
 VOTES_BACK = 1.0  # seconds until hosts that could not reach each other try again
 HOSTS = ("hostA", "hostB")
 
@@ -41,7 +44,7 @@ class Campaign:
         self.lab.__enter__()
         self.lab.add_hosts(*HOSTS, "hostC")
         self.lab.start_mcd()
-        self.vm = self.lab.add_vm("vm1", dirty=2_000_000)
+        self.vm = self.lab.add_vm("vm1", dirty=2_000_000, disk=Disk() if self.args.disk else None)
         self.lab.start_vm(self.vm, "hostA")
         self.lab.protect(self.vm, "hostA", "hostB")
         self.in_lab, self.next_request = 0, 1
@@ -183,6 +186,8 @@ class Campaign:
                 self.lab._clients.remove(watch)
                 client.close()
         requests = client.requests()
+        if back is not None:
+            bad += self.at_rest(number, primary, requests)
         bad += checker.client_violations(summary, requests, self.next_request)
         if requests:
             self.next_request = requests[-1]["n"] + 1
@@ -221,6 +226,26 @@ class Campaign:
             os.unlink(client.log)
         return True
 
+    def at_rest(self, number, primary, requests):
+        """With the client gone: what is on the disk, and whether both sides are equal."""
+        bad = []
+        if self.vm.disk:
+            log = DiskLog(self.vm.disk.used(self.lab.hosts[primary]), self.lab.dir)
+            missing = sum(r["n"] not in log.chains for r in requests)
+            if not log.clean:
+                bad.append(("lost", "the file system on %s is damaged: %s" % (primary, log.report[-200:])))
+            if missing:
+                bad.append(("lost", "%d answered requests are not on the disk of %s" % (missing, primary)))
+        if number % VERIFY_EVERY == 0:
+            try:
+                result = self.lab.request(primary, "verify", vm=self.vm.name)
+                if result["different"]:
+                    bad.append(("lost", "the two sides differ: %s" % result["differences"][:4]))
+            except (LabError, CommandError) as e:
+                if self.protected() == primary:
+                    bad.append(("other", "mcctl verify: %s" % e))
+        return bad
+
     def dropped_before(self, moment):
         """A change of the VM's state that mcd announced in the second before the fault, while the
         campaign believed it protected: then a fault that destroys a copy is one too many."""
@@ -240,8 +265,9 @@ class Campaign:
             print("VIOLATION (%s) in round %d, seed %d: %s" % (kind, number, self.args.seed, text), flush=True)
         if plan:
             print("  the round: %s" % plan)
-            print("  repeat it: tests/chaos/run --seed %d --first %d --rounds 1%s" % (
-                self.args.seed, number, " --only " + self.args.only if self.args.only else ""))
+            print("  repeat it: tests/chaos/run --seed %d --first %d --rounds 1%s%s" % (
+                self.args.seed, number, " --only " + self.args.only if self.args.only else "",
+                " --disk" if self.args.disk else ""))
         print("  its logs: %s%s" % (lab.dir, ", the fault at %d ns" % struck if struck else ""), flush=True)
 
     # --- all of them -----------------------------------------------------------
@@ -299,6 +325,7 @@ def main():
     p.add_argument("--rounds", type=int, default=25)
     p.add_argument("--seed", type=int, default=time.time_ns() & 0xffffffff)
     p.add_argument("--first", type=int, default=1, help="the number of the first round (1)")
+    p.add_argument("--disk", action="store_true", help="the VM has a disk, on which it keeps its requests")
     p.add_argument("--only", metavar="FAULT", help="only this fault; --list shows them")
     p.add_argument("--list", action="store_true", help="print the rounds without running them")
     p.add_argument("--keep", action="store_true", help="keep the logs of good rounds too")
