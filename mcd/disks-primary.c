@@ -211,6 +211,8 @@ int disks_sync(struct epoch *e, struct vm_call *call, struct mc_error *err)
 		if (r == 0)
 			r = attend(e, &p, mc_now() + LOOK_EVERY, err);
 	}
+	if (r < 0 && mirror_error(e->mirror, NULL) < 0)
+		protect_their_word(e, MC_SEC, err);
 	return r;
 }
 

@@ -31,6 +31,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#define THEIR_WORD (50 * MC_MSEC) /* with the guest's output held */
 /* PEEK_STEP: how often TICK looks at the size of the dirty set; a look costs 0.2 ms per 256 MiB. */
 #define PEEK_STEP(delay) ((delay) / 4 > 5 * MC_MSEC ? (delay) / 4 : 5 * MC_MSEC)
 
@@ -368,6 +369,8 @@ int epoch_listen(struct epoch *e, struct mc_error *err)
 			"the keep-alives of %s stopped", e->peer);
 	if ((pending & WAKE_DISK) && e->mirror) {
 		int r = mirror_error(e->mirror, err);
+		if (r < 0)
+			protect_their_word(e, THEIR_WORD, err);
 		if (r < 0)
 			return r == -ETIMEDOUT || r == -ECHILD ? -EIO : r; /* not one of epoch_run's */
 	}

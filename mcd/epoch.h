@@ -73,6 +73,9 @@ int capture_post(struct epoch *e, uint16_t type, struct mc_error *err); /* seals
 
 /* A message without a payload. */
 int protect_tell(struct epoch *e, uint16_t type, uint64_t epoch, struct mc_error *err);
+/* The disks' connection ended, as err says; if the standby says why on the other one, that is what
+ * err says instead. */
+void protect_their_word(struct epoch *e, uint64_t timeout_ns, struct mc_error *err);
 /* A message that does not belong here: the peer's WIRE_ERROR turned into ours, or a protocol error. */
 int protect_unexpected(struct epoch *e, const struct wire_header *h, struct mc_error *err);
 

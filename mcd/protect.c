@@ -110,12 +110,8 @@ static int say_hello(struct epoch *e, struct mc_error *err)
 	if (r < 0)
 		return r;
 	r = disks_connect(e, err);
-	if (r < 0) { /* the standby's own word says more than the end of a connection */
-		struct mc_error theirs = MC_ERROR_INIT;
-		struct wire_header no;
-		if (transport_recv(e->link, &no, mc_now() + MC_SEC, -1, NULL) == 0 &&
-			protect_unexpected(e, &no, &theirs) == -EREMOTEIO)
-			*err = theirs;
+	if (r < 0) {
+		protect_their_word(e, MC_SEC, err);
 		return r;
 	}
 	return wait_hello_ok(e, err);
@@ -138,6 +134,19 @@ int protect_unexpected(struct epoch *e, const struct wire_header *h, struct mc_e
 	return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
 		"%s sent message type %u (%llu bytes) where it does not belong", e->peer, h->type,
 		(unsigned long long)h->length);
+}
+
+void protect_their_word(struct epoch *e, uint64_t timeout_ns, struct mc_error *err)
+{
+	uint64_t deadline = mc_now() + timeout_ns;
+	struct mc_error theirs = MC_ERROR_INIT;
+	struct wire_header h;
+	while (e->link && transport_recv(e->link, &h, deadline, -1, NULL) == 0) {
+		if (h.type == WIRE_ERROR && protect_unexpected(e, &h, &theirs) == -EREMOTEIO)
+			*err = theirs;
+		if (h.type == WIRE_ERROR || h.length)
+			return;
+	}
 }
 
 static uint64_t memory_share(const struct vm *vm)

@@ -5,6 +5,7 @@ another machine or another disk."""
 import os
 import shutil
 
+from mclab.control import CommandError
 from mclab.proc import LabError, now, wait_for
 from mclab.quiet import check_disk, look
 from mclab.scenario import run
@@ -25,6 +26,21 @@ class BigDisk(Disk):
         os.unlink(filler)
 
 
+def refused(report, what, words, action, cls, limit=15):
+    """And the sentence says what is wrong."""
+    said = []
+
+    def keep():
+        try:
+            return action()
+        except CommandError as e:
+            said.append(e.message)
+            raise
+
+    if report.refused(what + " is refused", keep, cls, limit):
+        report.check(words in said[0], "and the error tells: " + words, said[0])
+
+
 def untouched(report, lab, vm, client, qemu, what):
     status = lab.status("hostA")
     report.check(status["state"] == "unprotected" and lab.qemu("hostA", vm) == qemu and not status["alarm"],
@@ -40,17 +56,17 @@ def refusals(report, lab, vm, client, qemu):
     replica = vm.disk.replica(host)
     with open(replica, "wb") as f:
         f.truncate(vm.disk.bytes + MIB)
-    report.refused("a replica of another size is refused", protect, "ConfigError", 15)
+    refused(report, "a replica of another size", "has %d bytes" % (vm.disk.bytes + MIB), protect, "ConfigError")
     untouched(report, lab, vm, client, qemu, " (another size)")
     report.check(os.path.getsize(replica) == vm.disk.bytes + MIB, "and so is that file left alone")
 
     shutil.rmtree(host.path("disks"))
-    report.refused("a directory that is not there is refused", protect, ("ConfigError", "Failed"), 15)
+    refused(report, "a directory that is not there", "No such file or directory", protect, "ConfigError")
     untouched(report, lab, vm, client, qemu, " (no directory)")
 
     os.mkdir(host.path("disks"))
     host.run(["mount", "-t", "tmpfs", "-o", "size=16m", "small", "/run/lab/disks"])
-    report.refused("a file system that is too small is refused", protect, None, 30)
+    refused(report, "a file system that is too small", "No space left", protect, "Failed", 30)
     untouched(report, lab, vm, client, qemu, " (too small)")
     report.refused("the half of a copy is not started", lambda: lab.mcctl("hostB", "start", vm.name, "--force"))
     host.run(["umount", "/run/lab/disks"])
@@ -76,8 +92,8 @@ def changes(report, lab, vm, client, qemu):
         report.check("plugged" in lost, "a device that is plugged in ends the protection, and that is said", lost)
         lab.events["hostB"].wait("DISCARDED", 15, at)
         untouched(report, lab, vm, client, qemu, " (device plugged in)")
-        report.refused("while it is there the VM is not protected", lambda: lab.protect(vm, "hostA", "hostB"),
-                       "GuestUnsuitable", 15)
+        refused(report, "protecting it with that device", "plugged", lambda: lab.protect(vm, "hostA", "hostB"),
+                "GuestUnsuitable")
         q.command("device_del", id="balloon9")
         wait_for(lambda: not any(d["name"] == "balloon9" for d in q.command("qom-list", path="/machine/peripheral")),
                  15, "the guest lets the device go")
