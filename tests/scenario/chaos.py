@@ -15,11 +15,9 @@ PROMISES = {"lost": "no acknowledged request is lost or changed",
             "not_reprotected": "the VM is protected again after every fault"}
 
 
-def main(report, cluster):
-    rounds, seed = os.environ.get("MCD_RUNS") or (8 if QUICK else 25), os.environ.get("MCD_SEED", "1")
+def campaign(report, cluster, what, *args):
     result = None
-    with subprocess.Popen([RUN, "--build", cluster.build, "--rounds", str(rounds), "--seed", seed],
-                          stdout=subprocess.PIPE, text=True) as p:
+    with subprocess.Popen([RUN, "--build", cluster.build, *args], stdout=subprocess.PIPE, text=True) as p:
         try:
             for line in p.stdout:
                 print("# " + line, end="", flush=True)
@@ -28,13 +26,22 @@ def main(report, cluster):
         except BaseException:
             p.terminate()  # it removes its lab
             raise
-    if not report.check(p.returncode in (0, 1) and result is not None, "the campaign runs to its end",
+    if not report.check(p.returncode in (0, 1) and result is not None, "the campaign runs to its end" + what,
                         "status %d" % p.returncode):
         return
-    report.check(result["rounds"] > int(rounds) * 3 // 4, "the rounds count", result)
+    rounds = int(args[args.index("--rounds") + 1])
+    report.check(result["rounds"] > rounds * 3 // 4, "the rounds count" + what, result)
     for kind, promise in PROMISES.items():
-        report.check(not result[kind], promise, result)
-    report.check(p.returncode == 0, "nothing else went wrong", "status %d" % p.returncode)
+        report.check(not result[kind], promise + what, result)
+    report.check(p.returncode == 0, "nothing else went wrong" + what, "status %d" % p.returncode)
+
+
+def main(report, cluster):
+    rounds, seed = int(os.environ.get("MCD_RUNS") or (8 if QUICK else 25)), os.environ.get("MCD_SEED", "1")
+    plain = (rounds + 1) // 2
+    campaign(report, cluster, "", "--rounds", str(plain), "--seed", seed)
+    campaign(report, cluster, " (with a disk)", "--rounds", str(rounds - plain), "--seed", seed,
+             "--first", str(plain + 1), "--disk")
 
 
 if __name__ == "__main__":
