@@ -251,7 +251,10 @@ int disks_inspect(struct epoch *e, struct mc_error *err)
 	int r = check_plugged(e, err);
 	if (r < 0 || !e->mirror)
 		return r;
-	r = guest_disk_flushes(e->vm->guest, e->timing.command, &flushes, err);
+	/* That the mirror lives after the epoch means that it lived in all of it. */
+	r = guest_mirror_check(e->vm->guest, e->vm->cfg, e->timing.command, err);
+	if (r == 0)
+		r = guest_disk_flushes(e->vm->guest, e->timing.command, &flushes, err);
 	if (r < 0)
 		return r;
 	bool flushed = flushes != e->flushes;

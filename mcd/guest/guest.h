@@ -102,6 +102,9 @@ struct guest_mirror { uint64_t done, total; bool ready; };
 /* -ENOENT: the job ended by itself, after an error. */
 int guest_mirror_look(struct guest *g, const char *disk, uint64_t timeout_ns, struct guest_mirror *ret,
 	struct mc_error *err);
+/* That every disk's mirror is there and ready: a job that ended, for whatever reason, leaves its connection
+ * open, and says nothing to the server that it still waits for. */
+int guest_mirror_check(struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err);
 /* The NBD server must have closed its connections, or this waits for it in vain. */
 int guest_mirror_end(struct guest *g, const char *disk, uint64_t timeout_ns, struct mc_error *err);
 /* On the second session, also while the first one hangs: cuts the mirrors' connections. */

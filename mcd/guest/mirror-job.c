@@ -169,6 +169,26 @@ int guest_mirror_look(struct guest *g, const char *disk, uint64_t timeout_ns,
 	return 0;
 }
 
+int guest_mirror_check(
+	struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err)
+{
+	_cleanup_(jansson_decref) json_t *list = NULL;
+	int r = qmp_command(g->qmp, "query-block-jobs", NULL, timeout_ns, &list, err);
+	if (r < 0)
+		return guest_explain(g, r, err);
+	for (size_t i = 0; i < vm->n_disks; i++) {
+		char name[NODE_MAX];
+		name_of(vm->disks[i].id, name);
+		if (!json_is_true(json_object_get(find(list, "device", name), "ready")))
+			return mc_error_set(err, -EIO, MC_ECLASS_QMP,
+				"QEMU does not mirror disk %s any more: its job was cancelled, or "
+				"ended after an error "
+				"of the image (see %s/qemu.log)",
+				vm->disks[i].id, g->run_dir);
+	}
+	return 0;
+}
+
 int guest_mirror_yank(
 	struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err)
 {

@@ -11,7 +11,7 @@ import time
 
 from mclab.proc import LabError, alive, now, wait_for
 
-PRIMARY_STEPS = ("TICK", "PAUSE", "BARRIER", "SAVE", "SCAN", "COPY", "RESUME", "SEND", "ACKED", "RELEASE", "DONE")
+PRIMARY_STEPS = ("TICK", "PAUSE", "BARRIER", "SAVE", "SCAN", "COPY", "RESUME", "INSPECT", "SEND", "ACKED", "RELEASE", "DONE")
 STANDBY_STEPS = ("STAGE", "VERIFY", "COMMIT", "APPLY")
 TAKEOVER_STEPS = ("WON", "FINISH", "OPEN", "ACTIVATE")
 

@@ -63,6 +63,23 @@ class Host:
             assert self.process.wait(20) == 0
 
 
+class Nbdkit:
+    """A foreign server and client between QEMU and ours, with faults of its own."""
+
+    def __init__(self, directory, *words):
+        self.socket = f"{directory}/kit.sock"
+        self.process = subprocess.Popen(["nbdkit", "-f", "-U", self.socket, *words[:-1], "nbd",
+                                         f"socket={directory}/nbd.sock", "export=disk", *words[-1]])
+        until = time.monotonic() + 10
+        while not os.path.exists(self.socket):
+            assert self.process.poll() is None and time.monotonic() < until, "nbdkit does not start"
+            time.sleep(0.01)
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(10)
+
+
 class Qemu:
     def __init__(self, image, fmt, directory):
         path = f"{directory}/qmp.sock"
@@ -170,14 +187,16 @@ def qemu_img_copies_an_image(directory):
     host.close()
 
 
-def each_epoch_of_a_mirrored_disk_is_on_the_standby(directory, fmt):
+def each_epoch_of_a_mirrored_disk_is_on_the_standby(directory, fmt, slow=False):
     image, rng = f"{directory}/image.{fmt}", random.Random(7)
     subprocess.run(["qemu-img", "create", "-q", "-f", fmt, image, str(SIZE)], check=True)
-    host, qemu = Host(directory), None
+    host, qemu, kit = Host(directory), None, None
     try:
         qemu = Qemu(image, fmt, directory)
         qemu.write(*random_writes(rng, 20))
-        qemu.mirror(f"{directory}/nbd.sock")
+        if slow:
+            kit = Nbdkit(directory, "--filter=delay", ["wdelay=5ms"])
+        qemu.mirror(kit.socket if kit else f"{directory}/nbd.sock")
         qemu.write(*random_writes(rng, 10))
         assert qemu.wait("BLOCK_JOB_READY")["device"] == "ft0"
         qemu.run("stop")
@@ -200,6 +219,35 @@ def each_epoch_of_a_mirrored_disk_is_on_the_standby(directory, fmt):
     finally:
         if qemu:
             qemu.close()
+        if kit:
+            kit.close()
+        host.close()
+
+
+def a_write_that_fails_on_its_way_ends_the_job_and_not_the_guest(directory):
+    image, trigger, rng = f"{directory}/image.raw", f"{directory}/fail", random.Random(5)
+    image_with_holes(image)
+    host, qemu, kit = Host(directory), None, None
+    try:
+        qemu = Qemu(image, "raw", directory)
+        kit = Nbdkit(directory, "--filter=error", ["error-pwrite=EIO", "error-pwrite-rate=100%", f"error-file={trigger}"])
+        qemu.mirror(kit.socket)
+        qemu.wait("BLOCK_JOB_READY")
+        host.ok("begin 1")
+        qemu.run("stop")
+        host.epoch(1)
+        qemu.run("cont")
+        open(trigger, "w").close()
+        qemu.write(*random_writes(rng, 8))
+        assert "error" in qemu.wait("BLOCK_JOB_COMPLETED")
+        # This is what mcd looks at before each COMMIT: our server was not told.
+        assert qemu.run("query-block-jobs") == []
+        qemu.write("write -P 0x11 0 64k")  # the guest goes on
+    finally:
+        if qemu:
+            qemu.close()
+        if kit:
+            kit.close()
         host.close()
 
 
@@ -249,18 +297,20 @@ def a_stall_lets_the_guest_go_on_and_a_resync_sends_what_changed(directory):
 
 
 def main():
-    for tool in ("qemu-img", "qemu-system-x86_64"):
+    for tool in ("qemu-img", "qemu-system-x86_64", "nbdkit"):
         if not shutil.which(tool):
             print(f"skipped: {tool} is not installed (scripts/bootstrap does that)")
             return 77
     for test, arguments in ((qemu_img_copies_an_image, ()),
                             (each_epoch_of_a_mirrored_disk_is_on_the_standby, ("raw",)),
                             (each_epoch_of_a_mirrored_disk_is_on_the_standby, ("qcow2",)),
+                            (each_epoch_of_a_mirrored_disk_is_on_the_standby, ("raw", True)),
+                            (a_write_that_fails_on_its_way_ends_the_job_and_not_the_guest, ()),
                             (a_stall_lets_the_guest_go_on_and_a_resync_sends_what_changed, ())):
         with tempfile.TemporaryDirectory(prefix="qemu-mirror.") as directory:
             start = time.monotonic()
             test(directory, *arguments)
-            print(f"ok {test.__name__} {' '.join(arguments)} ({time.monotonic() - start:.1f} s)", flush=True)
+            print(f"ok {test.__name__} {' '.join(map(str, arguments))} ({time.monotonic() - start:.1f} s)", flush=True)
     return 0
 
 
