@@ -91,17 +91,12 @@ int disks_may_start(struct vm *vm, bool known, bool force, struct mc_error *err)
 			"start %s --force, and check the file systems",
 			vm->name, st.primary, vm->name);
 	}
-	/* What has a boot ID was whole, until that boot ended (replica-state.h). */
-	if (st.trust == REPLICA_SYNCING && st.boot[0] && !force)
+	if (st.trust == REPLICA_SYNCING)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
-			"the disks of %s here are a standby's copy under disk-durability = none, "
-			"and this host was started anew since: they may be torn. Start it on %s; only if "
-			"that host's disks are lost: mcctl start %s --force, and check the file systems",
-			vm->name, st.primary, vm->name);
-	if (st.trust == REPLICA_SYNCING && !st.boot[0])
-		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
-			"the disks of %s on this host are half overwritten by a synchronisation from %s that "
-			"did not end: start it there, or put back a backup and remove %s/disks/%s.state",
+			"the disks of %s on this host are half overwritten by a synchronisation "
+			"from %s that did "
+			"not end: start it there, or put back a backup and remove "
+			"%s/disks/%s.state",
 			vm->name, st.primary, vm->d->cfg.state_dir, vm->name);
 	if (st.trust == REPLICA_WHOLE && !known && !force)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
