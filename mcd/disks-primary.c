@@ -272,7 +272,7 @@ static int end_jobs(struct vm *vm, struct mc_error *err)
 	return r;
 }
 
-void disks_drop(struct epoch *e)
+void disks_drop(struct epoch *e, bool in_order)
 {
 	struct vm *vm = e->vm;
 	struct mc_error err = MC_ERROR_INIT;
@@ -280,9 +280,9 @@ void disks_drop(struct epoch *e)
 	e->settle = NULL;
 	if (!e->mirror)
 		return;
-	/* While the server answers, QEMU takes its leave in order.  One that does not answer goes first:
-	 * QEMU cannot end its jobs before, and would hang. */
-	int r = mirror_error(e->mirror, NULL) == 0 ? end_jobs(vm, &err) : -EAGAIN;
+	/* QEMU can end its jobs only while the server answers, which waits for the standby when the queue is
+	 * full; of a standby that is lost nobody waits. */
+	int r = in_order && mirror_error(e->mirror, NULL) == 0 ? end_jobs(vm, &err) : -EAGAIN;
 	mirror_close(e->mirror);
 	e->mirror = NULL;
 	pthread_mutex_lock(&vm->lock);

@@ -43,8 +43,9 @@ int disks_sync(struct epoch *e, struct vm_call *call, struct mc_error *err);
 void disks_settle(struct epoch *e);
 /* INSPECT: what was plugged, whether the guest flushed; ends the epoch on the disk stream. */
 int disks_inspect(struct epoch *e, struct mc_error *err);
-/* The mirror ended, or was never there: nothing of it is left in QEMU if that answers. */
-void disks_drop(struct epoch *e);
+/* The mirror ended, or was never there: nothing of it is left in QEMU if that answers.  in_order: it works, and
+ * QEMU may take its leave before we close. */
+void disks_drop(struct epoch *e, bool in_order);
 
 /* --- on the standby ----------------------------------------------------------------------- */
 

@@ -204,7 +204,7 @@ static int prepare(struct epoch *e, struct mc_error *err)
 static void session_free(struct epoch *e)
 {
 	verify_end(e, "the protection ended");
-	disks_drop(e);
+	disks_drop(e, false);
 	if (e->pool)
 		capture_reset(e);
 	transport_close(e->link);
@@ -521,7 +521,7 @@ static void after_epochs(struct epoch *e, int r, struct mc_error *why)
 		struct own_record rec = vm_newest_record(vm);
 		vm_life_gone(vm, "%s owns it now: %s", rec.owner, d.reason);
 	} else {
-		disks_drop(e);
+		disks_drop(e, false);
 		/* Whatever ended the epochs, going on without the standby takes the vote. */
 		vm->paused_by_us = e->paused;
 		transport_close(mc_steal_ptr(e->link)); /* tells a living standby at once */
@@ -541,7 +541,7 @@ static void end_by_call(struct epoch *e, struct vm_call *call)
 	}
 	vm->paused_by_us = e->paused;
 	vm_want_peer(vm, "");
-	disks_drop(e);
+	disks_drop(e, true);
 	protect_alone(vm, call->verb == VM_STOP ? "stopped by the administrator"
 						: "unprotected by the administrator");
 	protect_tell(e, WIRE_DISCARD, e->n, NULL);
