@@ -5,7 +5,7 @@ import time
 
 from mclab.proc import wait_for
 from mclab.scenario import run
-from mclab.vm import user_qmp
+from mclab.vm import stop_guest, user_qmp
 
 
 def state_of(lab, host, vm):
@@ -14,10 +14,12 @@ def state_of(lab, host, vm):
 
 
 def stop(report, lab, vm, host, client, what):
-    with user_qmp(lab.hosts[host], vm) as q:
-        q.command("stop")
-    epoch = lab.status(host)["epoch"]
-    wait_for(lambda: lab.status(host)["epoch"] > epoch + 2, 10, "epochs go on")
+    def epochs_go_on():
+        epoch = lab.status(host)["epoch"]
+        wait_for(lambda: lab.status(host)["epoch"] > epoch + 2, 10, "epochs go on")
+
+    stop_guest(lab.hosts[host], vm, epochs_go_on)
+    epochs_go_on()
     acked = client.last["acked"]
     time.sleep(1)
     report.check(lab.status(host)["state"] == "protected" and client.last["acked"] == acked,
