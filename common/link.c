@@ -14,7 +14,8 @@
  * HELLO (type 1) goes on with 240 bytes, 256 in all:
  *
  *       16    1  role of the sender: 1 connector, 2 acceptor
- *       17    1  purpose (enum link_purpose); the acceptor repeats the connector's
+ *       17    1  purpose (enum link_purpose), the highest bit set: an offer of RDMA follows the
+ *                handshake (common/rdma/format.c); the acceptor repeats the connector's
  *       18    6  zero
  *       24    8  instance
  *       32   32  nonce: random, new for every connection
@@ -78,6 +79,7 @@ enum { REFUSE_VERSION = 1, REFUSE_KEY = 2, REFUSE_NAME = 3, REFUSE_BAD = 4 };
 
 struct hello {
 	uint8_t role, purpose;
+	bool offers_rdma;
 	uint64_t instance;
 	char name[NAME_SIZE], subject[NAME_SIZE], expect[NAME_SIZE];
 };
@@ -96,7 +98,7 @@ static int put_hello(uint8_t p[HELLO_SIZE], const struct hello *h, struct mc_err
 	memset(p, 0, HELLO_SIZE);
 	put_prefix(p, TYPE_HELLO, 0);
 	p[16] = h->role;
-	p[17] = h->purpose;
+	p[17] = h->purpose | (h->offers_rdma ? LINK_OFFERS_RDMA : 0);
 	mc_put64(p + 24, h->instance);
 	int r = gnutls_rnd(GNUTLS_RND_NONCE, p + 32, 32);
 	if (r < 0)
@@ -125,11 +127,18 @@ static bool get_name(char ret[NAME_SIZE], const uint8_t *p)
 
 static bool get_hello(struct hello *ret, const uint8_t p[HELLO_SIZE], uint8_t role)
 {
-	struct hello h = {.role = p[16], .purpose = p[17], .instance = mc_get64(p + 24)};
+	struct hello h = {
+		.role = p[16],
+		.purpose = p[17] & (uint8_t)~LINK_OFFERS_RDMA,
+		.offers_rdma = p[17] & LINK_OFFERS_RDMA,
+		.instance = mc_get64(p + 24),
+	};
 	static const uint8_t zero[6];
 	if (h.role != role || memcmp(p + 18, zero, 6) || p[11] || memcmp(p + 12, zero, 4))
 		return false;
 	if (h.purpose < LINK_KEEPALIVE || h.purpose > LINK_DISK)
+		return false;
+	if (h.offers_rdma && h.purpose == LINK_VOTE)
 		return false;
 	if (!get_name(h.name, p + 64) || !get_name(h.subject, p + 128) ||
 		!get_name(h.expect, p + 192) || !h.name[0])
@@ -246,6 +255,7 @@ static void fill_peer(
 	memcpy(ret->name, peer->name, NAME_SIZE);
 	memcpy(ret->subject, connector->subject, NAME_SIZE);
 	ret->purpose = connector->purpose;
+	ret->offers_rdma = connector->offers_rdma;
 	ret->instance = peer->instance;
 }
 
@@ -310,7 +320,11 @@ static int handshake_connect(int fd, const struct link_key *key, const struct he
 			"...] and "
 			"'name' in its mcd.conf",
 			peer.name, self->expect);
-	if (msg[11] || peer.purpose != self->purpose)
+	if (msg[11] == REFUSE_BAD && self->offers_rdma)
+		return mc_error_set(err, -EOPNOTSUPP, MC_ECLASS_VERSION,
+			"the peer's mcd does not know RDMA; install the same version of mcd on both "
+			"hosts");
+	if (msg[11] || peer.purpose != self->purpose || peer.offers_rdma != self->offers_rdma)
 		return refused(err, msg[11], LINK_VERSION);
 	fill_peer(ret_peer, self, &peer);
 	return 0;
@@ -341,7 +355,8 @@ int link_accept(int fd, const struct link_key *key, const char *self_name, uint6
 	if (r < 0)
 		return io_error(err, r, "waiting for its first message");
 	/* Repeated as an opaque byte: still nothing of theirs is interpreted. */
-	self.purpose = theirs[17];
+	self.purpose = theirs[17] & (uint8_t)~LINK_OFFERS_RDMA;
+	self.offers_rdma = theirs[17] & LINK_OFFERS_RDMA;
 	r = put_hello(mine, &self, err);
 	if (r < 0)
 		return r;
@@ -391,12 +406,16 @@ int link_accept(int fd, const struct link_key *key, const char *self_name, uint6
 }
 
 int link_connect(const char *local, const char *address, uint16_t port, const struct link_key *key,
-	const char *self_name, uint64_t instance, enum link_purpose purpose, const char *subject,
+	const char *self_name, uint64_t instance, unsigned purpose, const char *subject,
 	const char *expect_name, uint64_t deadline, struct link_peer *ret_peer,
 	struct mc_error *err)
 {
 	struct hello self = {
-		.role = ROLE_CONNECTOR, .purpose = (uint8_t)purpose, .instance = instance};
+		.role = ROLE_CONNECTOR,
+		.purpose = (uint8_t)(purpose & ~LINK_OFFERS_RDMA),
+		.offers_rdma = purpose & LINK_OFFERS_RDMA,
+		.instance = instance,
+	};
 	int r = set_name(self.name, self_name, "own host name", err);
 	if (r == 0)
 		r = set_name(self.subject, subject, "VM name", err);

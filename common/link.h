@@ -9,6 +9,7 @@
  */
 #pragma once
 #include "common/error.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,10 @@ enum link_purpose {
 	LINK_DISK = 4,      /* its disk writes, beside that stream; subject = its name */
 };
 
+/* Or'ed to the purpose of link_connect: an offer to go on by RDMA comes first (common/rdma/).  A peer
+ * that does not know it answers -EOPNOTSUPP; without it, it would be connected. */
+#define LINK_OFFERS_RDMA 0x80u
+
 struct link_key {
 	size_t len;
 	uint8_t bytes[LINK_KEY_MAX];
@@ -33,6 +38,7 @@ struct link_peer {
 	char name[LINK_NAME_MAX + 1];    /* its host name, from its mcd.conf */
 	char subject[LINK_NAME_MAX + 1]; /* VM name for LINK_DATA and LINK_DISK, else "" */
 	enum link_purpose purpose;
+	bool offers_rdma;  /* accepting: it sends an offer of RDMA first */
 	uint64_t instance; /* random per mcd process: tells a restart */
 };
 
@@ -49,7 +55,7 @@ int link_listen(const char *address, uint16_t port, struct mc_error *err);
 /* Connects from `local` (numeric address, or NULL for any) and authenticates.  Returns the
  * connected descriptor, blocking, with TCP_NODELAY.  expect_name: the peer must call itself so. */
 int link_connect(const char *local, const char *address, uint16_t port, const struct link_key *key,
-	const char *self, uint64_t instance, enum link_purpose purpose, const char *subject,
+	const char *self, uint64_t instance, unsigned purpose, const char *subject,
 	const char *expect_name, uint64_t deadline, struct link_peer *ret_peer,
 	struct mc_error *err);
 

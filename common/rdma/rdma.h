@@ -40,6 +40,7 @@ int rd_memlock_check(uint64_t bytes, struct mc_error *err);
 
 /* --- making a connection ----------------------------------------------------------------------- */
 
+#define RD_STREAM_FIXED (1u << 20) /* bytes that a stream registers for itself besides its region */
 #define RD_REGION_MIN 4096u
 #define RD_REGION_MAX (64u << 20)
 #define RD_AGREE_TIME (5ull * 1000 * 1000 * 1000) /* ns; enough for an agreement in either direction */
@@ -47,7 +48,7 @@ int rd_memlock_check(uint64_t bytes, struct mc_error *err);
 struct rd_wants {
 	bool stream;     /* a byte stream goes over it (stream.h), else only rd_put */
 	size_t region;   /* bytes of ours that the peer may write, whole pages, RD_REGION_MIN..MAX */
-	uint64_t pinned; /* bytes of memory that will be registered besides, for the memlock check */
+	uint64_t pinned; /* bytes that the caller will register besides, for the memlock check */
 };
 
 /* What came of it.  rdma NULL: the TCP connection fd is to be used, and why says why in auto mode

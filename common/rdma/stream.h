@@ -20,9 +20,6 @@
 
 struct rd_stream;
 
-/* Bytes that a stream registers for itself besides its region. */
-#define RD_STREAM_FIXED (1u << 20)
-
 /* Takes over c, which was made with rd_wants.stream; also on failure. */
 int rd_stream_new(struct rd_conn *c, struct rd_stream **ret, struct mc_error *err);
 void rd_stream_close(struct rd_stream *s); /* once no thread uses it; what was not drained may be lost */
