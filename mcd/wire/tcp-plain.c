@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Stream I/O by poll, sendmsg and recv, for kernels where io_uring is switched off. */
-#include "mcd/wire/tcp-io.h"
+#include "mcd/wire/stream-io.h"
 
 #include "common/clock.h"
 
@@ -9,12 +9,12 @@
 #include <unistd.h>
 
 struct plain {
-	struct tcp_io io;
+	struct stream_io io;
 	int fd;
 	struct msghdr *msg; /* to be sent, NULL = no send under way */
 };
 
-static struct plain *plain(struct tcp_io *io)
+static struct plain *plain(struct stream_io *io)
 {
 	return (struct plain *)io;
 }
@@ -35,13 +35,13 @@ static int wait_ready(int fd, short events, uint64_t deadline, int wake_fd)
 	}
 }
 
-static int plain_send_start(struct tcp_io *io, struct msghdr *msg)
+static int plain_send_start(struct stream_io *io, struct msghdr *msg)
 {
 	plain(io)->msg = msg;
 	return 0;
 }
 
-static ssize_t plain_send_finish(struct tcp_io *io, uint64_t deadline)
+static ssize_t plain_send_finish(struct stream_io *io, uint64_t deadline)
 {
 	struct plain *p = plain(io);
 	for (;;) {
@@ -50,7 +50,7 @@ static ssize_t plain_send_finish(struct tcp_io *io, uint64_t deadline)
 			continue;
 		if (n >= 0 || errno != EAGAIN) {
 			p->msg = NULL;
-			return n >= 0 ? n : tcp_io_error(-errno);
+			return n >= 0 ? n : stream_io_error(-errno);
 		}
 		int r = wait_ready(p->fd, POLLOUT, deadline, -1);
 		if (r < 0)
@@ -58,7 +58,7 @@ static ssize_t plain_send_finish(struct tcp_io *io, uint64_t deadline)
 	}
 }
 
-static ssize_t plain_recv(struct tcp_io *io, void *buf, size_t len, bool all, uint64_t deadline,
+static ssize_t plain_recv(struct stream_io *io, void *buf, size_t len, bool all, uint64_t deadline,
 	int wake_fd)
 {
 	struct plain *p = plain(io);
@@ -79,7 +79,7 @@ static ssize_t plain_recv(struct tcp_io *io, void *buf, size_t len, bool all, ui
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return tcp_io_error(-errno);
+			return stream_io_error(-errno);
 		got += (size_t)n;
 		if (!n || !all)
 			break;
@@ -87,18 +87,18 @@ static ssize_t plain_recv(struct tcp_io *io, void *buf, size_t len, bool all, ui
 	return (ssize_t)got;
 }
 
-static void plain_send_cancel(struct tcp_io *io)
+static void plain_send_cancel(struct stream_io *io)
 {
 	plain(io)->msg = NULL;
 }
 
-static void plain_free(struct tcp_io *io)
+static void plain_free(struct stream_io *io)
 {
 	close(plain(io)->fd);
 	free(io);
 }
 
-static const struct tcp_io_ops plain_ops = {
+static const struct stream_io_ops plain_ops = {
 	.name = "plain",
 	.send_start = plain_send_start,
 	.send_finish = plain_send_finish,
@@ -107,7 +107,7 @@ static const struct tcp_io_ops plain_ops = {
 	.free = plain_free,
 };
 
-int tcp_io_plain_new(int fd, struct tcp_io **ret)
+int tcp_io_plain_new(int fd, struct stream_io **ret)
 {
 	struct plain *p = calloc(1, sizeof *p);
 	if (!p)

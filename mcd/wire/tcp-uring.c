@@ -6,7 +6,7 @@
  * A request in flight points into somebody's memory.  So every call that gives up waiting cancels
  * its request and waits for the kernel's word that it is gone, before it returns.
  */
-#include "mcd/wire/tcp-io.h"
+#include "mcd/wire/stream-io.h"
 
 #include "common/clock.h"
 
@@ -23,14 +23,14 @@ enum op { OP_SEND, OP_RECV, OP_POLL, OP_CANCEL, OP_MAX };
 #define RING_ENTRIES 16 /* of which an enter never uses more than a handful */
 
 struct uring {
-	struct tcp_io io;
+	struct stream_io io;
 	struct io_uring ring;
 	int fd;
 	unsigned flying; /* BIT(op): submitted, no result yet */
 	int result[OP_MAX];
 };
 
-static struct uring *uring(struct tcp_io *io)
+static struct uring *uring(struct stream_io *io)
 {
 	return (struct uring *)io;
 }
@@ -117,7 +117,7 @@ static void cancel(struct uring *u, unsigned ops)
 		}
 }
 
-static int uring_send_start(struct tcp_io *io, struct msghdr *msg)
+static int uring_send_start(struct stream_io *io, struct msghdr *msg)
 {
 	struct uring *u = uring(io);
 	struct io_uring_sqe *sqe = prepare(u, OP_SEND);
@@ -126,7 +126,7 @@ static int uring_send_start(struct tcp_io *io, struct msghdr *msg)
 	return submit(u);
 }
 
-static ssize_t uring_send_finish(struct tcp_io *io, uint64_t deadline)
+static ssize_t uring_send_finish(struct stream_io *io, uint64_t deadline)
 {
 	struct uring *u = uring(io);
 	int r = wait_for(u, BIT(OP_SEND), deadline);
@@ -135,10 +135,10 @@ static ssize_t uring_send_finish(struct tcp_io *io, uint64_t deadline)
 	else if (r == -ETIMEDOUT)
 		return r;
 	/* A signal that came in between has sent nothing: the caller just sends the rest. */
-	return r == -EINTR || r == -EAGAIN ? 0 : r < 0 ? tcp_io_error(r) : r;
+	return r == -EINTR || r == -EAGAIN ? 0 : r < 0 ? stream_io_error(r) : r;
 }
 
-static ssize_t uring_recv(struct tcp_io *io, void *buf, size_t len, bool all, uint64_t deadline,
+static ssize_t uring_recv(struct stream_io *io, void *buf, size_t len, bool all, uint64_t deadline,
 	int wake_fd)
 {
 	struct uring *u = uring(io);
@@ -161,7 +161,7 @@ static ssize_t uring_recv(struct tcp_io *io, void *buf, size_t len, bool all, ui
 		if (got >= 0)
 			return got;
 		if (got != -ECANCELED && got != -EINTR && got != -EAGAIN)
-			return tcp_io_error(got);
+			return stream_io_error(got);
 		if (r < 0)
 			return r;
 		if (io->woken)
@@ -169,12 +169,12 @@ static ssize_t uring_recv(struct tcp_io *io, void *buf, size_t len, bool all, ui
 	}
 }
 
-static void uring_send_cancel(struct tcp_io *io)
+static void uring_send_cancel(struct stream_io *io)
 {
 	cancel(uring(io), BIT(OP_SEND));
 }
 
-static void uring_free(struct tcp_io *io)
+static void uring_free(struct stream_io *io)
 {
 	struct uring *u = uring(io);
 	io_uring_queue_exit(&u->ring);
@@ -182,7 +182,7 @@ static void uring_free(struct tcp_io *io)
 	free(u);
 }
 
-static const struct tcp_io_ops uring_ops = {
+static const struct stream_io_ops uring_ops = {
 	.name = "io_uring",
 	.send_start = uring_send_start,
 	.send_finish = uring_send_finish,
@@ -191,7 +191,7 @@ static const struct tcp_io_ops uring_ops = {
 	.free = uring_free,
 };
 
-int tcp_io_uring_new(int fd, struct tcp_io **ret)
+int tcp_io_uring_new(int fd, struct stream_io **ret)
 {
 	struct uring *u = calloc(1, sizeof *u);
 	if (!u)

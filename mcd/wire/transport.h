@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Moves messages of the checkpoint stream.  tcp.c is the real backend (io_uring); fake.c is in
- * process and injects faults; rdma comes behind the same ops.  A transport belongs to one thread.
+ * Moves messages of the checkpoint stream.  stream.c is the real backend, over TCP (io_uring) or RDMA;
+ * fake.c is in process and injects faults.  A transport belongs to one thread.
  */
 #pragma once
 #include "common/error.h"
+#include "common/rdma/rdma.h"
 #include "mcd/wire/protocol.h"
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct transport;
@@ -31,6 +33,10 @@ struct transport_ops {
 	 * deadline; calling again with the same buffer goes on.  Any other failure breaks the transport. */
 	int (*recv_payload)(struct transport *t, void *buf, uint64_t deadline, struct mc_error *err);
 	void (*stats)(struct transport *t, struct transport_stats *ret);
+	/* Optional.  Memory that large payloads will be posted from: RDMA registers it with the device, now
+	 * or when it is first used, and sends from where it is.  To be forgotten before it is unmapped. */
+	int (*memory)(struct transport *t, void *mem, size_t len, bool now, struct mc_error *err);
+	void (*forget)(struct transport *t, void *mem);
 	void (*close)(struct transport *t); /* what was not flushed may be lost */
 };
 
@@ -38,6 +44,11 @@ struct transport { const struct transport_ops *ops; };
 
 /* Takes over the authenticated socket (closed by transport_close, and on failure). */
 int transport_tcp_new(int fd, struct transport **ret, struct mc_error *err);
+
+/* What an end of the stream needs of RDMA.  buffer: bytes of memory that payloads are sent from. */
+void transport_rdma_wants(bool sender, uint64_t buffer, struct rd_wants *ret);
+/* Over whatever the two ends agreed on; takes it over, also on failure. */
+int transport_new(struct rd_link *l, struct transport **ret, struct mc_error *err);
 
 /* Two connected ends in one process, for unit tests; they may be used by two threads.  The plan
  * (NULL: none) counts the messages that end a posts, from 1; 0 = never.  The connection ends after
@@ -71,6 +82,15 @@ static inline int transport_recv_payload(struct transport *t, void *buf, uint64_
 static inline void transport_get_stats(struct transport *t, struct transport_stats *ret)
 {
 	t->ops->stats(t, ret);
+}
+static inline int transport_memory(struct transport *t, void *mem, size_t len, bool now, struct mc_error *e)
+{
+	return t && t->ops->memory ? t->ops->memory(t, mem, len, now, e) : 0;
+}
+static inline void transport_forget(struct transport *t, void *mem)
+{
+	if (t && t->ops->forget)
+		t->ops->forget(t, mem);
 }
 static inline void transport_close(struct transport *t)
 {

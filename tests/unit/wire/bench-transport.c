@@ -10,7 +10,7 @@
  */
 #include "common/clock.h"
 #include "mcd/slab.h"
-#include "mcd/wire/tcp-io.h"
+#include "mcd/wire/stream-io.h"
 #include "mcd/wire/transport.h"
 #include "tests/unit/own-netns.h"
 
@@ -116,11 +116,11 @@ static void report(const char *engine, const char *what, const char *unit, doubl
 static struct transport *wrap(bool uring, int fd)
 {
 	int one = 1;
-	struct tcp_io *io;
+	struct stream_io *io;
 	struct transport *t;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	int r = uring ? tcp_io_uring_new(fd, &io) : tcp_io_plain_new(fd, &io);
-	if (r < 0 || transport_tcp_new_io(io, &t, NULL) < 0) {
+	if (r < 0 || transport_stream_new(io, &t, NULL) < 0) {
 		fprintf(stderr, "no %s: %s\n", uring ? "io_uring" : "transport", strerror(-r));
 		exit(1);
 	}

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* What every transport promises, checked for io_uring and plain sockets over a unix pair and over
- * TCP in a namespace of our own, and for the fake. */
+ * TCP in a namespace of our own, and for the fake; with MCD_TEST_RDMA=ADDRESS, of an RDMA device of
+ * this host, for RDMA with it instead. */
 #include "common/clock.h"
+#include "common/rdma/stream.h"
 #include "mcd/slab.h"
-#include "mcd/wire/tcp-io.h"
+#include "mcd/wire/stream-io.h"
 #include "mcd/wire/transport.h"
 #include "tests/unit/own-netns.h"
 
@@ -11,6 +13,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,12 +27,13 @@
 
 #include <cmocka.h>
 
-enum kind { URING_UNIX, URING_TCP, PLAIN_UNIX, PLAIN_TCP, FAKE };
+enum kind { URING_UNIX, URING_TCP, PLAIN_UNIX, PLAIN_TCP, RDMA, FAKE };
 
 struct fixture {
 	enum kind kind;
 	struct transport *a, *b;
 	int raw; /* a's end as a bare socket instead of a transport, for hand-made bytes */
+	struct rd_stream *raw_rdma; /* the same over RDMA */
 };
 
 static uint64_t in_ms(unsigned ms)
@@ -59,20 +63,96 @@ static void socket_pair(enum kind kind, int fd[2])
 static struct transport *wrap(enum kind kind, int fd)
 {
 	struct transport *t;
-	struct tcp_io *io;
+	struct stream_io *io;
 	if (kind == URING_UNIX || kind == URING_TCP) {
 		assert_int_equal(tcp_io_uring_new(fd, &io), 0);
 	} else {
 		assert_int_equal(tcp_io_plain_new(fd, &io), 0);
 	}
-	assert_int_equal(transport_tcp_new_io(io, &t, NULL), 0);
+	assert_int_equal(transport_stream_new(io, &t, NULL), 0);
 	return t;
+}
+
+struct welcomer { int listening; struct rd_wants wants; struct rd_link got; };
+
+static const struct link_key key = { 32, "an ordinary key of exactly 32 b" };
+
+static void *welcome(void *arg)
+{
+	struct welcomer *w = arg;
+	struct link_peer peer;
+	struct mc_error err = MC_ERROR_INIT;
+	struct pollfd p = { w->listening, POLLIN, 0 };
+	poll(&p, 1, 10000);
+	int fd = accept4(w->listening, NULL, NULL, SOCK_CLOEXEC);
+	if (link_accept(fd, &key, "b", 1, in_ms(5000), &peer, &err) != 0 ||
+		rd_welcome(RD_RDMA, &w->wants, fd, &peer, in_ms(5000), &w->got, &err) != 0) {
+		fprintf(stderr, "welcome: %s\n", err.msg);
+		close(fd);
+	}
+	return NULL;
+}
+
+static void rdma_pair(struct rd_link *a, struct rd_link *b)
+{
+	const char *address = getenv("MCD_TEST_RDMA");
+	struct welcomer w = { .got = { .fd = -1 } };
+	struct rd_wants wants;
+	struct link_peer peer;
+	struct mc_error err = MC_ERROR_INIT;
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof ss;
+	pthread_t th;
+	/* Both ends can receive much: the tests send both ways. */
+	transport_rdma_wants(false, 0, &w.wants);
+	transport_rdma_wants(false, 0, &wants);
+	w.listening = link_listen(address, 0, &err);
+	assert_true(w.listening >= 0);
+	assert_int_equal(getsockname(w.listening, (struct sockaddr *)&ss, &len), 0);
+	uint16_t port = ntohs(((struct sockaddr_in *)&ss)->sin_port); /* at the same place for IPv6 */
+	pthread_create(&th, NULL, welcome, &w);
+	if (rd_dial(RD_RDMA, &wants, address, address, port, &key, "a", 2, LINK_DATA, "vm", "b",
+		in_ms(5000), &peer, a, &err) != 0)
+		fail_msg("dial: %s", err.msg);
+	pthread_join(th, NULL);
+	close(w.listening);
+	assert_non_null(a->rdma);
+	assert_non_null(w.got.rdma);
+	*b = w.got;
+}
+
+static void raw_write(struct fixture *f, const void *buf, size_t len)
+{
+	struct iovec v = { (void *)buf, len };
+	if (f->raw_rdma)
+		assert_int_equal(rd_stream_send(f->raw_rdma, &v, 1, in_ms(5000)), 0);
+	else
+		assert_int_equal(write(f->raw, buf, len), (ssize_t)len);
+}
+
+static void raw_close(struct fixture *f)
+{
+	if (f->raw >= 0)
+		close(f->raw);
+	f->raw = -1;
+	if (f->raw_rdma)
+		rd_stream_drain(f->raw_rdma, in_ms(1000)); /* a socket would do that by itself */
+	rd_stream_close(f->raw_rdma);
+	f->raw_rdma = NULL;
 }
 
 static void open_pair(struct fixture *f)
 {
 	int fd[2];
 	f->raw = -1;
+	f->raw_rdma = NULL;
+	if (f->kind == RDMA) {
+		struct rd_link a, b;
+		rdma_pair(&a, &b);
+		assert_int_equal(transport_new(&a, &f->a, NULL), 0);
+		assert_int_equal(transport_new(&b, &f->b, NULL), 0);
+		return;
+	}
 	if (f->kind == FAKE) {
 		assert_int_equal(transport_fake_pair(NULL, &f->a, &f->b, NULL), 0);
 		return;
@@ -85,8 +165,17 @@ static void open_pair(struct fixture *f)
 static void open_raw(struct fixture *f)
 {
 	int fd[2];
-	socket_pair(f->kind, fd);
 	f->a = NULL;
+	f->raw = -1;
+	f->raw_rdma = NULL;
+	if (f->kind == RDMA) {
+		struct rd_link a, b;
+		rdma_pair(&a, &b);
+		assert_int_equal(rd_stream_new(a.rdma, &f->raw_rdma, NULL), 0);
+		assert_int_equal(transport_new(&b, &f->b, NULL), 0);
+		return;
+	}
+	socket_pair(f->kind, fd);
 	f->raw = fd[0];
 	f->b = wrap(f->kind, fd[1]);
 }
@@ -95,8 +184,7 @@ static void close_pair(struct fixture *f)
 {
 	transport_close(f->a);
 	transport_close(f->b);
-	if (f->raw >= 0)
-		close(f->raw);
+	raw_close(f);
 }
 
 static struct wire_header header(uint16_t type, uint64_t epoch, const void *payload, size_t len)
@@ -350,11 +438,11 @@ static void dribbled_bytes_are_put_together(void **state)
 	memcpy(msg + WIRE_HEADER_SIZE, buf, 100);
 	for (size_t i = 0; i < WIRE_HEADER_SIZE; i++) {
 		assert_int_equal(transport_recv(f->b, &got, in_ms(i % 8 ? 0 : 1), -1, NULL), -ETIMEDOUT);
-		assert_int_equal(write(f->raw, msg + i, 1), 1);
+		raw_write(f, msg + i, 1);
 	}
 	assert_int_equal(transport_recv(f->b, &got, in_ms(1000), -1, NULL), 0);
 	assert_int_equal(got.epoch, 3);
-	assert_int_equal(write(f->raw, msg + WIRE_HEADER_SIZE, 100), 100);
+	raw_write(f, msg + WIRE_HEADER_SIZE, 100);
 	memset(buf, 0, sizeof buf);
 	assert_int_equal(transport_recv_payload(f->b, buf, in_ms(1000), NULL), 0);
 	assert_int_equal(buf[99], 5);
@@ -370,15 +458,14 @@ static void stalled_payload_times_out_and_leaves_the_buffer_alone(void **state)
 	struct wire_header h = header(WIRE_DEVICES, 1, data, sizeof data);
 	struct mc_error err = MC_ERROR_INIT;
 	wire_put_header(msg, &h);
-	assert_int_equal(write(f->raw, msg, sizeof msg), sizeof msg);
-	assert_int_equal(write(f->raw, data, 1000), 1000);
+	raw_write(f, msg, sizeof msg);
+	raw_write(f, data, 1000);
 	assert_int_equal(transport_recv(f->b, &h, in_ms(1000), -1, NULL), 0);
 	assert_int_equal(transport_recv_payload(f->b, buf, in_ms(30), &err), -ETIMEDOUT);
 	assert_string_equal(err.cls, MC_ECLASS_TIMEOUT);
 	/* The rest comes now: were the receive still in flight, it would land in our buffer. */
 	memset(buf, 0x55, sizeof buf);
-	ssize_t n = send(f->raw, data, 50000, MSG_DONTWAIT | MSG_NOSIGNAL);
-	assert_true(n > 0);
+	raw_write(f, data, 50000);
 	assert_true(transport_recv(f->b, &h, in_ms(20), -1, &err) < 0);
 	for (size_t i = 0; i < sizeof buf; i++)
 		assert_int_equal(buf[i], 0x55);
@@ -396,13 +483,13 @@ static void late_payload_is_received_by_asking_again(void **state)
 	struct wire_header h = header(WIRE_DEVICES, 1, data, sizeof data);
 	struct mc_error err = MC_ERROR_INIT;
 	wire_put_header(msg, &h);
-	assert_int_equal(write(f->raw, msg, sizeof msg), sizeof msg);
-	assert_int_equal(write(f->raw, data, 1000), 1000);
+	raw_write(f, msg, sizeof msg);
+	raw_write(f, data, 1000);
 	assert_int_equal(transport_recv(f->b, &h, in_ms(1000), -1, NULL), 0);
 	assert_int_equal(transport_recv_payload(f->b, buf, in_ms(20), &err), -ETIMEDOUT);
-	assert_int_equal(write(f->raw, data + 1000, 50000), 50000);
+	raw_write(f, data + 1000, 50000);
 	assert_int_equal(transport_recv_payload(f->b, buf, in_ms(20), &err), -ETIMEDOUT);
-	assert_int_equal(write(f->raw, data + 51000, sizeof data - 51000), sizeof data - 51000);
+	raw_write(f, data + 51000, sizeof data - 51000);
 	assert_int_equal(transport_recv_payload(f->b, buf, in_ms(1000), &err), 0);
 	assert_memory_equal(buf, data, sizeof data);
 	close_pair(f);
@@ -448,11 +535,10 @@ static void peer_that_dies_in_the_middle_of_a_message_is_a_reset(void **state)
 	for (int part = 0; part < 2; part++) {
 		struct mc_error err = MC_ERROR_INIT;
 		open_raw(f);
-		assert_int_equal(write(f->raw, msg, part ? 64 : 63), part ? 64 : 63);
+		raw_write(f, msg, part ? 64 : 63);
 		if (part)
-			assert_int_equal(write(f->raw, data, 5000), 5000);
-		close(f->raw);
-		f->raw = -1;
+			raw_write(f, data, 5000);
+		raw_close(f);
 		int r = transport_recv(f->b, &h, in_ms(1000), -1, &err);
 		if (part) {
 			assert_int_equal(r, 0);
@@ -491,8 +577,7 @@ static void peer_that_dies_while_we_send_is_told(void **state)
 	uint8_t *data = noise(SLAB_SIZE);
 	struct mc_error err = MC_ERROR_INIT;
 	int r = 0;
-	close(f->raw);
-	f->raw = -1;
+	raw_close(f);
 	struct wire_header h = header(WIRE_SLAB, 1, data, SLAB_SIZE);
 	for (int i = 0; i < 8 && r == 0; i++) {
 		r = transport_post(f->b, &h, data, &err);
@@ -512,7 +597,7 @@ static void nonsense_instead_of_a_header_is_a_protocol_error(void **state)
 	struct wire_header h;
 	struct mc_error err = MC_ERROR_INIT;
 	char http[WIRE_HEADER_SIZE] = "GET / HTTP/1.1\r\n";
-	assert_int_equal(write(f->raw, http, sizeof http), sizeof http);
+	raw_write(f, http, sizeof http);
 	assert_int_equal(transport_recv(f->b, &h, in_ms(1000), -1, &err), -EBADMSG);
 	assert_string_equal(err.cls, MC_ECLASS_PROTOCOL);
 	assert_int_equal(transport_recv(f->b, &h, in_ms(1000), -1, &err), -EBADMSG);
@@ -657,7 +742,7 @@ static int run(enum kind kind, const char *name)
 		ALL(peer_that_dies_while_we_send_is_told),
 		ALL(nonsense_instead_of_a_header_is_a_protocol_error),
 		ALL(closing_with_unsent_data_does_not_hang),
-		ALL(transport_tcp_new_takes_any_socket_and_sets_nodelay),
+		ALL(transport_tcp_new_takes_any_socket_and_sets_nodelay), /* the last: not of RDMA */
 	};
 	struct CMUnitTest fake_tests[] = {
 		ALL(fake_cuts_after_the_planned_message),
@@ -670,14 +755,16 @@ static int run(enum kind kind, const char *name)
 	for (size_t i = 0; i < sizeof socket_tests / sizeof *socket_tests; i++)
 		socket_tests[i].initial_state = &f;
 	int failed = cmocka_run_group_tests_name(name, tests, NULL, NULL);
-	return failed + (kind == FAKE ? cmocka_run_group_tests_name(name, fake_tests, NULL, NULL)
-				      : cmocka_run_group_tests_name(name, socket_tests, NULL, NULL));
+	if (kind == FAKE)
+		return failed + cmocka_run_group_tests_name(name, fake_tests, NULL, NULL);
+	return failed + _cmocka_run_group_tests(name, socket_tests,
+				sizeof socket_tests / sizeof *socket_tests - (kind == RDMA), NULL, NULL);
 }
 
 static bool have_uring(void)
 {
 	int fd[2];
-	struct tcp_io *io;
+	struct stream_io *io;
 	socket_pair(URING_UNIX, fd);
 	close(fd[1]);
 	if (tcp_io_uring_new(fd[0], &io) < 0) {
@@ -695,6 +782,8 @@ int main(void)
 		{ PLAIN_UNIX, "plain, unix" }, { PLAIN_TCP, "plain, tcp" }, { FAKE, "fake" },
 	};
 	int failed = 0;
+	if (getenv("MCD_TEST_RDMA"))
+		return run(RDMA, "rdma");
 	if (!own_netns()) {
 		puts("skipped: no network namespace of our own (needs root or user namespaces)");
 		return 77;

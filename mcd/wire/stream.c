@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The checkpoint stream over one stream socket: queueing and batching of what is sent, a small
- * read-ahead for headers, payloads straight into the caller's buffer.
+ * The checkpoint stream over one byte stream, a socket or an RDMA connection: queueing and batching of
+ * what is sent, a small read-ahead for headers, payloads straight into the caller's buffer.
  *
  * Everything that leaves the stream at an unknown place (an error, a deadline in the middle of a
  * message, a wrong digest) breaks the transport for good: nothing after it can be trusted, and the
@@ -12,7 +12,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "mcd/wire/tcp-io.h"
+#include "mcd/wire/stream-io.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -29,6 +29,9 @@
 /* Read-ahead: 64 small messages a system call, and little of a slab is copied twice. */
 #define READ_AHEAD 4096
 
+/* A payload of so many bytes is sent at once. */
+#define EAGER (64u << 10)
+
 /* A payload is hashed in pieces of this size as they arrive, while they are in the cache. */
 #define PIECE (256u << 10)
 
@@ -38,9 +41,9 @@ struct message { /* posted, not yet handed to the kernel */
 	size_t length;
 };
 
-struct tcp {
+struct stream {
 	struct transport t;
-	struct tcp_io *io;
+	struct stream_io *io;
 	struct transport_stats stats;
 	struct mc_error broken; /* code 0: not broken */
 	XXH3_state_t *hash;
@@ -61,15 +64,20 @@ struct tcp {
 	size_t payload_done;        /* as much of it is in the caller's buffer, and hashed */
 };
 
-static struct tcp *tcp(struct transport *t)
+static struct stream *stream(struct transport *t)
 {
-	return (struct tcp *)t;
+	return (struct stream *)t;
 }
 
 /* Breaks the transport; `doing` completes "The connection to the peer ... while". */
-static int lose(struct tcp *t, int code, const char *doing, struct mc_error *err)
+static int lose(struct stream *t, int code, const char *doing, struct mc_error *err)
 {
-	struct mc_error e;
+	struct mc_error e = MC_ERROR_INIT;
+	if (code != -ETIMEDOUT && t->io->ops->why && t->io->ops->why(t->io, &e) != -EINVAL) {
+		e.code = code;
+		mc_error_wrap(&e, "While %s", doing);
+		goto lost;
+	}
 	switch (code) {
 	case -ENODATA:
 		mc_error_set(&e, code, MC_ECLASS_UNREACHABLE,
@@ -94,13 +102,14 @@ static int lose(struct tcp *t, int code, const char *doing, struct mc_error *err
 		mc_error_set(&e, code, MC_ECLASS_UNREACHABLE,
 			"The connection to the peer failed while %s: %s", doing, strerror(-code));
 	}
+lost:
 	t->broken = e;
 	if (err)
 		*err = e;
 	return code;
 }
 
-static int still_broken(struct tcp *t, struct mc_error *err)
+static int still_broken(struct stream *t, struct mc_error *err)
 {
 	if (t->broken.code && err)
 		*err = t->broken;
@@ -109,7 +118,7 @@ static int still_broken(struct tcp *t, struct mc_error *err)
 
 /* ---- sending ---- */
 
-static void next_batch(struct tcp *t)
+static void next_batch(struct stream *t)
 {
 	size_t n = t->last - t->first, v = 0;
 	if (n > BATCH)
@@ -143,7 +152,7 @@ static void advance(struct msghdr *m, size_t n)
 }
 
 /* Sends what is queued, as far as it goes until the deadline; -ETIMEDOUT: there is more. */
-static int pump(struct tcp *t, uint64_t deadline)
+static int pump(struct stream *t, uint64_t deadline)
 {
 	for (;;) {
 		if (!t->sending) {
@@ -169,11 +178,11 @@ static int pump(struct tcp *t, uint64_t deadline)
 	}
 }
 
-static int fill(struct tcp *t, uint64_t deadline, int wake_fd);
+static int fill(struct stream *t, uint64_t deadline, int wake_fd);
 
 /* Sending failed.  A peer that closes while our data is on its way to it resets the connection, but
  * what it said before that is here and is the reason. */
-static int lose_sending(struct tcp *t, int r, struct mc_error *err)
+static int lose_sending(struct stream *t, int r, struct mc_error *err)
 {
 	_cleanup_free_ uint8_t *buf = malloc(WIRE_CONTROL_MAX);
 	struct mc_error theirs = MC_ERROR_INIT;
@@ -198,10 +207,10 @@ static int lose_sending(struct tcp *t, int r, struct mc_error *err)
 	return r;
 }
 
-static int tcp_post(struct transport *tr, const struct wire_header *h, const void *payload,
+static int stream_post(struct transport *tr, const struct wire_header *h, const void *payload,
 	struct mc_error *err)
 {
-	struct tcp *t = tcp(tr);
+	struct stream *t = stream(tr);
 	int r = still_broken(t, err);
 	if (r < 0)
 		return r;
@@ -218,13 +227,16 @@ static int tcp_post(struct transport *tr, const struct wire_header *h, const voi
 	wire_put_header(m->header, h);
 	m->payload = payload;
 	m->length = h->length;
+	/* What is small may wait for the next, where a message of its own costs more than its bytes. */
+	if (t->io->ops->rdma && h->length < EAGER)
+		return 0;
 	r = pump(t, 0);
 	return r < 0 && r != -ETIMEDOUT ? lose_sending(t, r, err) : 0;
 }
 
-static int tcp_flush(struct transport *tr, uint64_t deadline, struct mc_error *err)
+static int stream_flush(struct transport *tr, uint64_t deadline, struct mc_error *err)
 {
-	struct tcp *t = tcp(tr);
+	struct stream *t = stream(tr);
 	int r = still_broken(t, err);
 	if (r == 0)
 		r = pump(t, deadline);
@@ -239,7 +251,7 @@ static int tcp_flush(struct transport *tr, uint64_t deadline, struct mc_error *e
 /* ---- receiving ---- */
 
 /* Reads ahead until a whole header is there. */
-static int fill(struct tcp *t, uint64_t deadline, int wake_fd)
+static int fill(struct stream *t, uint64_t deadline, int wake_fd)
 {
 	while (t->ahead_end - t->ahead_at < WIRE_HEADER_SIZE) {
 		size_t have = t->ahead_end - t->ahead_at;
@@ -257,10 +269,10 @@ static int fill(struct tcp *t, uint64_t deadline, int wake_fd)
 	return 0;
 }
 
-static int tcp_recv(struct transport *tr, struct wire_header *ret, uint64_t deadline, int wake_fd,
+static int stream_recv(struct transport *tr, struct wire_header *ret, uint64_t deadline, int wake_fd,
 	struct mc_error *err)
 {
-	struct tcp *t = tcp(tr);
+	struct stream *t = stream(tr);
 	int r = still_broken(t, err);
 	if (r < 0)
 		return r;
@@ -290,9 +302,9 @@ static int tcp_recv(struct transport *tr, struct wire_header *ret, uint64_t dead
 	return 0;
 }
 
-static int tcp_recv_payload(struct transport *tr, void *buf, uint64_t deadline, struct mc_error *err)
+static int stream_recv_payload(struct transport *tr, void *buf, uint64_t deadline, struct mc_error *err)
 {
-	struct tcp *t = tcp(tr);
+	struct stream *t = stream(tr);
 	int r = still_broken(t, err);
 	if (r < 0)
 		return r;
@@ -334,14 +346,14 @@ static int tcp_recv_payload(struct transport *tr, void *buf, uint64_t deadline, 
 	return 0;
 }
 
-static void tcp_stats(struct transport *tr, struct transport_stats *ret)
+static void stream_stats(struct transport *tr, struct transport_stats *ret)
 {
-	*ret = tcp(tr)->stats;
+	*ret = stream(tr)->stats;
 }
 
-static void tcp_close(struct transport *tr)
+static void stream_close(struct transport *tr)
 {
-	struct tcp *t = tcp(tr);
+	struct stream *t = stream(tr);
 	t->io->ops->send_cancel(t->io);
 	t->io->ops->free(t->io);
 	XXH3_freeState(t->hash);
@@ -349,19 +361,31 @@ static void tcp_close(struct transport *tr)
 	free(t);
 }
 
-static const struct transport_ops tcp_ops = {
-	.name = "tcp",
-	.post = tcp_post,
-	.flush = tcp_flush,
-	.recv = tcp_recv,
-	.recv_payload = tcp_recv_payload,
-	.stats = tcp_stats,
-	.close = tcp_close,
-};
-
-int transport_tcp_new_io(struct tcp_io *io, struct transport **ret, struct mc_error *err)
+static int stream_memory(struct transport *tr, void *mem, size_t len, bool now, struct mc_error *err)
 {
-	struct tcp *t = calloc(1, sizeof *t);
+	struct stream_io *io = stream(tr)->io;
+	return io->ops->memory ? io->ops->memory(io, mem, len, now, err) : 0;
+}
+
+static void stream_forget(struct transport *tr, void *mem)
+{
+	struct stream_io *io = stream(tr)->io;
+	if (io->ops->memory)
+		io->ops->forget(io, mem);
+}
+
+#define OPS(carrier)                                                                               \
+	{                                                                                          \
+		.name = carrier, .post = stream_post, .flush = stream_flush, .recv = stream_recv,  \
+		.recv_payload = stream_recv_payload, .stats = stream_stats,                        \
+		.memory = stream_memory, .forget = stream_forget, .close = stream_close,           \
+	}
+
+static const struct transport_ops tcp_ops = OPS("tcp"), rdma_ops = OPS("rdma");
+
+int transport_stream_new(struct stream_io *io, struct transport **ret, struct mc_error *err)
+{
+	struct stream *t = calloc(1, sizeof *t);
 	XXH3_state_t *hash = XXH3_createState();
 	if (!t || !hash) {
 		free(t);
@@ -369,7 +393,7 @@ int transport_tcp_new_io(struct tcp_io *io, struct transport **ret, struct mc_er
 		io->ops->free(io);
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "No memory for a connection");
 	}
-	t->t.ops = &tcp_ops;
+	t->t.ops = io->ops->rdma ? &rdma_ops : &tcp_ops;
 	t->io = io;
 	t->hash = hash;
 	*ret = &t->t;
@@ -388,7 +412,7 @@ int transport_tcp_new(int fd, struct transport **ret, struct mc_error *err)
 	int one = 1;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 
-	struct tcp_io *io;
+	struct stream_io *io;
 	int r = tcp_io_uring_new(fd, &io);
 	if (r < 0) {
 		log_debug("io_uring is not available (%s), using ordinary socket calls", strerror(-r));
@@ -397,5 +421,5 @@ int transport_tcp_new(int fd, struct transport **ret, struct mc_error *err)
 	if (r < 0)
 		return mc_error_set(err, r, MC_ECLASS_MEMORY, "No memory for a connection");
 	mc_steal_fd(&own);
-	return transport_tcp_new_io(io, ret, err);
+	return transport_stream_new(io, ret, err);
 }
