@@ -25,6 +25,7 @@ static json_t *value_of(const struct config_key *k, const void *base)
 
 	switch (k->type) {
 	case CONFIG_NAME:
+	case CONFIG_USER:
 	case CONFIG_PATH:
 	case CONFIG_ADDRESS:
 	case CONFIG_CHOICE:
@@ -93,7 +94,7 @@ json_t *config_vm_dump(const struct config_vm *vm)
 	json_t *keys = json_object(), *nics = json_object();
 	for (size_t i = 0; i < CONFIG_VM_KEYS; i++)
 		add(keys, &config_vm_keys[i], vm,
-			/* command, on-panic and disk-durability have no row in [defaults] */
+			/* command, and what comes after hold-limit, has no row in [defaults] */
 			vm->lines[i] || i == 0 || i > 3
 				? origin_of(vm->path, vm->lines[i])
 				: origin_of(vm->defaults_path, vm->defaults_lines[i - 1]));

@@ -7,6 +7,9 @@
 #include <errno.h>
 #include <string.h>
 
+#define USER_CHARS                                                                                 \
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:$"
+
 bool config_name_ok(const char *name, size_t max)
 {
 	size_t len = strlen(name);
@@ -172,6 +175,16 @@ static int store(const struct config_key *k, const char *text, void *to, struct 
 				"0-9 . _ -, "
 				"and none of . and - in front",
 				text, k->size - 1);
+		snprintf(to, k->size, "%s", text);
+		return 0;
+	case CONFIG_USER:
+		/* Whether there is such a user is for the host that runs QEMU to say. */
+		if (strlen(text) >= k->size || text[0] == '-' ||
+			text[strspn(text, USER_CHARS)] != 0)
+			return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
+				"\"%.64s\" is no user: write a name such as qemu, or numbers as "
+				"uid:gid",
+				text);
 		snprintf(to, k->size, "%s", text);
 		return 0;
 	case CONFIG_PATH:

@@ -7,6 +7,7 @@
 
 enum config_key_type {
 	CONFIG_NAME,     /* char[]: [A-Za-z0-9._-]+ */
+	CONFIG_USER,     /* char[]: a user's name, or uid:gid */
 	CONFIG_PATH,     /* char[]: absolute */
 	CONFIG_TEXT,     /* char *: anything, also on several lines */
 	CONFIG_DURATION, /* uint64_t ns, min .. max */

@@ -19,6 +19,7 @@
 	CONFIG_KEY("nic", key, kind, struct config_nic, member, __VA_ARGS__)
 
 static const char *const panic_policies[] = {"reboot", "stop", "hold", NULL};
+static const char *const guest_times[] = {"agent", "none", NULL};
 static const char *const durabilities[] = {"flush", "commit", "none", NULL};
 
 const struct config_key config_vm_keys[CONFIG_VM_KEYS] = {
@@ -28,6 +29,8 @@ const struct config_key config_vm_keys[CONFIG_VM_KEYS] = {
 	VM("hold-limit", CONFIG_SIZE, hold_limit, CONFIG_HOLD_LIMIT_MIN, CONFIG_BYTES_MAX),
 	VM("on-panic", CONFIG_CHOICE, on_panic, 0, 0, panic_policies),
 	VM("disk-durability", CONFIG_CHOICE, durability, 0, 0, durabilities),
+	VM("user", CONFIG_USER, user, 0),
+	VM("guest-time", CONFIG_CHOICE, guest_time, 0, 0, guest_times),
 };
 
 const struct config_key config_nic_keys[CONFIG_NIC_KEYS] = {
@@ -260,6 +263,7 @@ int config_load_vm(
 	vm->hold_limit = cfg->hold_limit;
 	snprintf(vm->on_panic, sizeof vm->on_panic, "reboot");
 	snprintf(vm->durability, sizeof vm->durability, "flush");
+	snprintf(vm->guest_time, sizeof vm->guest_time, "agent");
 	snprintf(vm->defaults_path, sizeof vm->defaults_path, "%s", cfg->path);
 	memcpy(vm->defaults_lines, cfg->lines + CONFIG_DEFAULTS_FIRST, sizeof vm->defaults_lines);
 	int r = read_vm(cfg, vm, err);

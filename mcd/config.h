@@ -79,11 +79,13 @@ struct config_vm { /* vms.d/NAME.conf */
 	uint64_t delay, max_buffer, hold_limit;
 	char on_panic[8];             /* reboot, stop or hold */
 	char durability[8];           /* disk-durability = flush, commit or none */
+	char user[64];                /* that QEMU runs as, a name or uid:gid; "" = mcd's own */
+	char guest_time[8];           /* agent or none: who sets the guest's clock after a takeover */
 	size_t n_nics;
 	struct config_nic nics[CONFIG_NICS_MAX];
 	size_t n_disks;
 	struct config_disk disks[CONFIG_DISKS_MAX];
-	unsigned lines[6];
+	unsigned lines[8];
 	char defaults_path[256];   /* mcd.conf, and the lines of its [defaults] */
 	unsigned defaults_lines[3];
 };

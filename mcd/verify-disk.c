@@ -28,7 +28,7 @@ static int connect_qemu(struct vm *vm, struct verify_disk *d, struct mc_error *e
 {
 	char path[400];
 	vm_run_dir(vm, path, sizeof path - 16);
-	strcat(path, "/read.sock");
+	strcat(path, "/qemu/read.sock"); /* where its user may make one */
 	int r = guest_export_begin(vm->guest, d->id, path, QMP_WAIT, err);
 	if (r < 0)
 		return r;

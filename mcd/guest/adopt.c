@@ -140,8 +140,8 @@ int guest_adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadli
 	_cleanup_free_ char *qmp_path = NULL, *oob_path = NULL, *cmd = NULL;
 	size_t len = 0, taps = 0;
 	int r = -ENOMEM;
-	if (g->name && g->run_dir && (qmp_path = guest_path(g, "qmp.sock")) &&
-		(oob_path = guest_path(g, "qmp-oob.sock")))
+	if (g->name && g->run_dir && (qmp_path = guest_path(g, GUEST_QMP)) &&
+		(oob_path = guest_path(g, GUEST_QMP_OOB)))
 		r = find_process(g, qmp_path, &cmd, &len, err);
 	if (r == 0) {
 		g->devices_number = memory_file_number(g->pid, "mcd-devices");

@@ -61,6 +61,7 @@ int cmdline_take_device(struct planner *p, const char *arg, char **replace, stru
 	const char *driver = qemu_opts_get(&o, "driver"), *netdev = qemu_opts_get(&o, "netdev");
 	if (!driver)
 		return cmdline_refuse(err, "device", arg, "there is no driver in it");
+	cmdline_look_port(p, &o);
 	const char *advice = option_device_advice(driver);
 	if (advice)
 		return cmdline_refuse(err, "device", arg, "%s", advice);

@@ -14,6 +14,7 @@ struct planner {
 	/* Memory, as the options have it so far. */
 	bool have_m;
 	uint64_t m_size;
+	char agent_chardev[64];   /* what the guest agent's port is connected to */
 	char machine_backend[64]; /* -machine memory-backend=, "" if not given */
 	size_t n_numa;
 	char numa_backend[CMDLINE_RAM_MAX][64]; /* -numa node,memdev= */
@@ -36,6 +37,15 @@ int cmdline_take_netdev(struct planner *p, const char *arg, bool *keep, struct m
 int cmdline_take_device(struct planner *p, const char *arg, char **replace, struct mc_error *err);
 int cmdline_take_drive(struct planner *p, const char *arg, struct mc_error *err);
 int cmdline_take_blockdev(struct planner *p, const char *arg, struct mc_error *err);
+/* What mcd leaves as it is, but has to know (cmdline-look.c). */
+void cmdline_look_accel(struct planner *p, const char *list);
+void cmdline_look_cpu(struct planner *p, const char *arg);
+int cmdline_take_runas(struct planner *p, const char *name, const char *arg, struct mc_error *err);
+/* The -device of a serial port that may be the guest agent's. */
+void cmdline_look_port(struct planner *p, const struct qemu_opts *o);
+/* After the last word: where the guest agent is reached. */
+void cmdline_find_agent(struct planner *p);
+
 /* A [disk] that -machine pflash0= or pflash1= uses needs no device. */
 void cmdline_find_firmware(struct planner *p);
 /* Notes a writable disk that is in no [disk]. */

@@ -66,6 +66,8 @@ int cmdline_take_machine(struct planner *p, const char *arg, struct mc_error *er
 			r = cmdline_refuse(err, "machine", arg,
 				"encrypted memory cannot be read from outside: take %s out",
 				encrypting[i]);
+	if (qemu_opts_get(&o, "accel"))
+		cmdline_look_accel(p, qemu_opts_get(&o, "accel"));
 	const char *backend = qemu_opts_get(&o, "memory-backend");
 	if (r == 0 && backend)
 		r = keep_id(p->machine_backend, "machine", arg, backend, err);

@@ -37,6 +37,7 @@ static void digest_option(
 
 	switch (kind) {
 	case OPTION_HOST:
+	case OPTION_RUNAS:
 	case OPTION_NAME:
 	case OPTION_MEMORY: /* the backends' sizes are in the digest */
 		return;
@@ -127,6 +128,14 @@ static int take_option(struct planner *p, const struct option_rule *rule, const 
 			return 0;
 		return cmdline_refuse(err, name, arg,
 			"only devices can be changed so: write it where it belongs");
+	case OPTION_ACCEL:
+		cmdline_look_accel(p, rule->has_arg ? arg : "kvm");
+		return 0;
+	case OPTION_CPU:
+		cmdline_look_cpu(p, arg);
+		return 0;
+	case OPTION_RUNAS:
+		return cmdline_take_runas(p, name, arg, err);
 	case OPTION_NAME:
 		p->plan->named = true;
 		return 0;
@@ -202,8 +211,10 @@ static int plan_words(struct planner *p, char **words, size_t n, struct mc_error
 		r = take_words(p, words, n, &i, digest, err);
 	if (r == 0)
 		r = cmdline_settle_ram(p, err);
-	if (r == 0)
+	if (r == 0) {
 		cmdline_find_firmware(p);
+		cmdline_find_agent(p);
+	}
 	if (r == 0) {
 		plan->no_nic = p->vm->n_nics == 0 && !p->nodefaults && !p->nic_none;
 		digest_rest(digest, p);

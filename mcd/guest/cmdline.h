@@ -26,6 +26,11 @@ struct cmdline_plan {
 	bool disk_device[CONFIG_DISKS_MAX]; /* the user's -device for vm->disks[i] is in argv */
 	bool foreign_disks; /* a writable disk that is in no [disk]: the VM runs, but must not be protected */
 	char disk_option[64]; /* the first of them, for that message */
+	char runas[64];  /* the user that the command has QEMU change to; "" = none */
+	bool kvm;        /* it may run under KVM */
+	char host_cpu[8]; /* "host" or "max": the CPU that its host has, whatever that is; "" = a model */
+	bool agent_port; /* it has a port for a guest agent, */
+	char agent[108]; /* and this is QEMU's unix socket for it, "" = there is none */
 	char digest[17]; /* hex XXH3 of everything that must be equal on both hosts (not bridges, not
 	                    -name/-serial/-qmp/-display/-vnc/-D/-pidfile style host-side options) */
 };

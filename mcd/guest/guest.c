@@ -62,7 +62,8 @@ int guest_ping(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 	uint64_t deadline = mc_now() + timeout_ns, now;
 	int r = qmp_command(g->qmp, "query-status", NULL, timeout_ns, NULL, err);
 	/* A session that broke on an earlier time-out: QEMU itself may be well again. */
-	if (r == -EPIPE && guest_alive(g) && (r = qmp_reopen(g->qmp, deadline, err)) == 0)
+	if (r == -EPIPE && guest_alive(g) && (r = qmp_reopen(g->qmp, deadline, err)) == 0 &&
+		(r = guest_check_peer(g, g->qmp, err)) == 0)
 		r = qmp_command(g->qmp, "query-status", NULL, (now = mc_now()) < deadline ? deadline - now : 0,
 			NULL, err);
 	return r < 0 ? guest_explain(g, r, err) : 0;
@@ -152,8 +153,8 @@ void guest_kill(struct guest *g)
 	if (!wait_gone(g, mc_now() + DEATH_WAIT))
 		return;
 	reap(g);
-	remove_leaf(g, "qmp.sock");
-	remove_leaf(g, "qmp-oob.sock");
+	remove_leaf(g, GUEST_QMP);
+	remove_leaf(g, GUEST_QMP_OOB);
 	remove_leaf(g, "pid");
 }
 

@@ -293,8 +293,9 @@ static int explain_uffd(pid_t pid, int64_t value, struct mc_error *err)
 {
 	if (value == -EPERM)
 		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
-			"process %d may not make a userfaultfd; set vm.unprivileged_userfaultfd=1, "
-			"run QEMU as root, or allow userfaultfd in its seccomp filter",
+			"process %d may not make a userfaultfd: a seccomp filter or a security "
+			"module forbids it (vm.unprivileged_userfaultfd does not: mcd's kind is "
+			"everybody's); allow it there, or set dirty-tracking = soft-dirty",
 			(int)pid);
 	if (value == -ENOSYS)
 		return mc_error_set(err, -ENOSYS, MC_ECLASS_KERNEL,

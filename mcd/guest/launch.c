@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -52,8 +53,17 @@ static int make_memory_file(const char *name, int *ret, struct mc_error *err)
 	return 0;
 }
 
-static int spawn(struct guest *g, const struct guest_launch *l, const char *qmp_path,
-	const char *oob_path, struct mc_error *err)
+static int give_disks(
+	const struct guest_launch *l, const struct guest_user *user, struct mc_error *err)
+{
+	int r = 0;
+	for (size_t i = 0; i < l->vm->n_disks && r == 0; i++)
+		r = guest_user_give(user, l->disks[i].path, err);
+	return r;
+}
+
+static int spawn(struct guest *g, const struct guest_launch *l, const struct guest_user *user,
+	const char *qmp_path, const char *oob_path, struct mc_error *err)
 {
 	_cleanup_(argv_freep) char **argv = NULL;
 	struct cmdline_inputs in = {
@@ -82,7 +92,19 @@ static int spawn(struct guest *g, const struct guest_launch *l, const char *qmp_
 	_cleanup_close_ int log_fd = guest_log_open(g, argv, err);
 	if (log_fd < 0)
 		return log_fd;
-	return guest_spawn(argv, keep, n, log_fd, &g->pid, &g->pidfd, err);
+	return guest_spawn(argv, keep, n, log_fd, user, &g->pid, &g->pidfd, err);
+}
+
+int guest_check_peer(const struct guest *g, const struct qmp *qmp, struct mc_error *err)
+{
+	struct ucred peer = {0};
+	socklen_t len = sizeof peer;
+	if (getsockopt(qmp_fd(qmp), SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid == g->pid)
+		return 0;
+	return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
+		"the QMP socket of %s is not of its QEMU (pid %d), but of process %d; end that "
+		"process, and look how it got there",
+		g->name, (int)g->pid, (int)peer.pid);
 }
 
 int guest_open_sessions(struct guest *g, const char *qmp_path, const char *oob_path, bool incoming,
@@ -91,6 +113,8 @@ int guest_open_sessions(struct guest *g, const char *qmp_path, const char *oob_p
 	int r = qmp_open_watch(qmp_path, false, g->pidfd, deadline, &g->qmp, err);
 	if (r == 0)
 		r = qmp_open_watch(oob_path, true, g->pidfd, deadline, &g->oob, err);
+	if (r == 0 && (r = guest_check_peer(g, g->qmp, err)) == 0)
+		r = guest_check_peer(g, g->oob, err);
 	if (r == 0 && incoming)
 		r = qmp_command(g->qmp, "migrate-set-capabilities",
 			json_pack("{s:[{s:s, s:b}]}", "capabilities", "capability", "events",
@@ -107,10 +131,11 @@ int guest_launch(const struct guest_launch *l, struct guest **ret, struct mc_err
 	g->pidfd = g->devices_fd = g->incoming_fd = -1;
 	g->name = strdup(l->vm->name);
 	g->run_dir = strdup(l->run_dir);
-	_cleanup_free_ char *qmp_path = NULL, *oob_path = NULL;
+	_cleanup_free_ char *qmp_path = NULL, *oob_path = NULL, *dir = NULL;
+	struct guest_user user;
 	int r = -ENOMEM;
-	if (g->name && g->run_dir && (qmp_path = guest_path(g, "qmp.sock")) &&
-		(oob_path = guest_path(g, "qmp-oob.sock")))
+	if (g->name && g->run_dir && (qmp_path = guest_path(g, GUEST_QMP)) &&
+		(oob_path = guest_path(g, GUEST_QMP_OOB)) && (dir = guest_path(g, GUEST_SOCKETS)))
 		r = 0;
 	else
 		mc_error_set(err, r, MC_ECLASS_MEMORY, "no memory for a guest");
@@ -118,6 +143,10 @@ int guest_launch(const struct guest_launch *l, struct guest **ret, struct mc_err
 	/* The longer path is checked: then the other fits too. */
 	if (r < 0 || (r = check_path(oob_path, err)) < 0 || (r = make_dir(g->run_dir, err)) < 0 ||
 		(r = guest_pidfile_check(g, qmp_path, err)) < 0 ||
+		(r = guest_user_of(l->vm, l->plan, &user, err)) < 0 ||
+		(r = make_dir(dir, err)) < 0 ||
+		(r = guest_user_open_dir(&user, g->run_dir, err)) < 0 ||
+		(r = give_disks(l, &user, err)) < 0 ||
 		(r = make_memory_file("mcd-devices", &g->devices_fd, err)) < 0 ||
 		(l->incoming && (r = make_memory_file("mcd-incoming", &g->incoming_fd, err)) < 0)) {
 		guest_free(g);
@@ -128,7 +157,7 @@ int guest_launch(const struct guest_launch *l, struct guest **ret, struct mc_err
 	unlink(oob_path);
 	g->devices_number = g->devices_fd; /* inherited under the same numbers */
 	g->incoming_number = g->incoming_fd;
-	r = spawn(g, l, qmp_path, oob_path, err);
+	r = spawn(g, l, &user, qmp_path, oob_path, err);
 	if (r < 0) {
 		guest_free(g);
 		return r;

@@ -11,11 +11,13 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "mcd/guest/trace.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #define NODE_MAX                                                                                   \
@@ -127,6 +129,20 @@ int guest_mirror_end(struct guest *g, const char *disk, uint64_t timeout_ns, str
 	return r < 0 ? guest_explain(g, r, err) : 0;
 }
 
+/* Our socket has to be that of the user that QEMU runs as now, whatever the configuration says. */
+static int let_connect(const struct guest *g, const char *socket, struct mc_error *err)
+{
+	int64_t uid = trace_status_field(g->pid, "Uid", 10);
+	if (uid <= 0) /* root's, or gone */
+		return 0;
+	if (lchown(socket, (uid_t)uid, (gid_t)-1) < 0)
+		return mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
+			"cannot give %s to user %lld, whose QEMU has to connect to it: %s; mcd needs "
+			"CAP_CHOWN",
+			socket, (long long)uid, strerror(errno));
+	return 0;
+}
+
 int guest_mirror_begin(struct guest *g, const char *disk, const char *socket, uint64_t timeout_ns,
 	struct mc_error *err)
 {
@@ -135,6 +151,9 @@ int guest_mirror_begin(struct guest *g, const char *disk, const char *socket, ui
 	if (r < 0)
 		return r;
 	name_of(disk, name);
+	r = let_connect(g, socket, err);
+	if (r < 0)
+		return r;
 	r = qmp_command(g->qmp, "blockdev-add",
 		json_pack("{s:s, s:s, s:s, s:{s:s, s:s}}", "driver", "nbd", "node-name", name,
 			"export", disk, "server", "type", "unix", "path", socket),

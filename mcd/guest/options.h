@@ -22,6 +22,9 @@ enum option_kind {
 	OPTION_BLOCKDEV,
 	OPTION_DISK, /* a writable disk in one word */
 	OPTION_SET,
+	OPTION_ACCEL, /* kept and looked at */
+	OPTION_CPU,
+	OPTION_RUNAS, /* kept; this host's own affair, but mcd has to know */
 	OPTION_NAME,
 	OPTION_NODEFAULTS,
 };

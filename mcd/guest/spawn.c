@@ -19,6 +19,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* What a child that could not become QEMU says of it. */
+struct failure {
+	int error;
+	bool user; /* it could not even become the user */
+};
+
 /* Between fork and exec of a process with threads: async-signal-safe calls only. */
 static int child_setup(const int *keep, size_t n_keep, int null_fd, int out_fd)
 {
@@ -45,20 +51,39 @@ static int child_setup(const int *keep, size_t n_keep, int null_fd, int out_fd)
 	return 0;
 }
 
-static void __attribute__((noreturn))
-child(char *const argv[], const int *keep, size_t n_keep, int null_fd, int out_fd, int report_fd)
+static void __attribute__((noreturn)) child(char *const argv[], const int *keep, size_t n_keep,
+	int null_fd, int out_fd, const struct guest_user *user, int report_fd)
 {
-	int e = child_setup(keep, n_keep, null_fd, out_fd);
-	if (e == 0) {
-		execvp(argv[0], argv);
-		e = errno;
+	struct failure f = {child_setup(keep, n_keep, null_fd, out_fd), false};
+	if (f.error == 0 && user->at_start) {
+		/* The last step: everything before it was done as root. */
+		f.error = -guest_user_become(user);
+		f.user = f.error != 0;
 	}
-	ssize_t n = write(report_fd, &e, sizeof e);
-	_exit(n == sizeof e ? 127 : 126);
+	if (f.error == 0) {
+		execvp(argv[0], argv);
+		f.error = errno;
+	}
+	ssize_t n = write(report_fd, &f, sizeof f);
+	_exit(n == sizeof f ? 127 : 126);
 }
 
-int guest_spawn(char *const argv[], const int *keep, size_t n_keep, int out_fd, pid_t *ret_pid,
-	int *ret_pidfd, struct mc_error *err)
+static int explain(
+	char *const argv[], const struct guest_user *user, struct failure f, struct mc_error *err)
+{
+	int e = f.error ? f.error : EIO;
+	if (f.user)
+		return mc_error_set(err, -e, MC_ECLASS_PERMISSION,
+			"cannot run QEMU as %s: %s; mcd needs CAP_SETUID and CAP_SETGID", user->name,
+			strerror(e));
+	return mc_error_set(err, -e, MC_ECLASS_CONFIG,
+		"cannot run %s%s%s: %s; install QEMU or correct the first word of the VM's command",
+		argv[0], user->at_start ? " as " : "", user->at_start ? user->name : "",
+		strerror(e));
+}
+
+int guest_spawn(char *const argv[], const int *keep, size_t n_keep, int out_fd,
+	const struct guest_user *user, pid_t *ret_pid, int *ret_pidfd, struct mc_error *err)
 {
 	for (size_t i = 0; i < n_keep; i++)
 		if (keep[i] <= 2)
@@ -83,7 +108,7 @@ int guest_spawn(char *const argv[], const int *keep, size_t n_keep, int out_fd, 
 	pid_t pid = fork();
 	int fork_errno = errno;
 	if (pid == 0)
-		child(argv, keep, n_keep, null_fd, out_fd, report_wr);
+		child(argv, keep, n_keep, null_fd, out_fd, user, report_wr);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (pid < 0)
 		return mc_error_set(err, -fork_errno, MC_ECLASS_MEMORY,
@@ -92,10 +117,10 @@ int guest_spawn(char *const argv[], const int *keep, size_t n_keep, int out_fd, 
 	int pidfd = pidfd_open(pid, 0); /* our child, not reaped yet: surely still itself */
 	int pidfd_errno = errno;
 	close(mc_steal_fd(&report_wr));
-	int e = 0;
+	struct failure f = {0};
 	ssize_t n;
 	do /* ends at once: with the exec, or with the child */
-		n = read(report_rd, &e, sizeof e);
+		n = read(report_rd, &f, sizeof f);
 	while (n < 0 && errno == EINTR);
 	if (n == 0 && pidfd >= 0) {
 		*ret_pid = pid;
@@ -111,9 +136,5 @@ int guest_spawn(char *const argv[], const int *keep, size_t n_keep, int out_fd, 
 	if (n == 0)
 		return mc_error_set(err, -pidfd_errno, MC_ECLASS_KERNEL, "pidfd_open: %s",
 			strerror(pidfd_errno));
-	if (e == 0)
-		e = EIO;
-	return mc_error_set(err, -e, MC_ECLASS_CONFIG,
-		"cannot run %s: %s; install QEMU or correct the first word of the VM's command",
-		argv[0], strerror(e));
+	return explain(argv, user, f, err);
 }

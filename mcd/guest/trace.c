@@ -43,6 +43,45 @@ static int set_gone(pid_t pid, struct mc_error *err)
 	return mc_error_set(err, -ESRCH, MC_ECLASS_QMP, "process %d has ended", (int)pid);
 }
 
+static int yama_scope(void)
+{
+	int scope = 0;
+	_cleanup_fclose_ FILE *f = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
+	if (f && fscanf(f, "%d", &scope) != 1)
+		scope = 0;
+	return scope;
+}
+
+static bool capable(void)
+{
+	int64_t caps = trace_status_field(getpid(), "CapEff", 16);
+	return caps >= 0 && (caps >> CAP_SYS_PTRACE_BIT & 1);
+}
+
+#define CURE_YAMA                                                                                  \
+	"which forbids it to everybody until the next boot; set it to 2 or less in "               \
+	"/etc/sysctl.d and reboot"
+#define CURE_CAPABILITY                                                                            \
+	"run mcd as root, or add the capability to its systemd unit "                              \
+	"(AmbientCapabilities=CAP_SYS_PTRACE)"
+
+int trace_probe(int *ret_scope, struct mc_error *err)
+{
+	int scope = yama_scope();
+	if (scope >= 3)
+		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
+			"no process can be traced because kernel.yama.ptrace_scope is %d, " CURE_YAMA,
+			scope);
+	if (!capable())
+		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
+			"QEMU cannot be traced because mcd has no CAP_SYS_PTRACE "
+			"(kernel.yama.ptrace_scope is %d); " CURE_CAPABILITY,
+			scope);
+	if (ret_scope)
+		*ret_scope = scope;
+	return 0;
+}
+
 int trace_explain_eperm(pid_t pid, struct mc_error *err)
 {
 	int64_t tracer = trace_status_field(pid, "TracerPid", 10);
@@ -52,26 +91,15 @@ int trace_explain_eperm(pid_t pid, struct mc_error *err)
 			" (a debugger or strace?) traces it already; detach that one and try again",
 			(int)pid, tracer);
 
-	int scope = 0;
-	FILE *f = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
-	if (f) {
-		if (fscanf(f, "%d", &scope) != 1)
-			scope = 0;
-		fclose(f);
-	}
+	int scope = yama_scope();
 	if (scope >= 3)
 		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
-			"process %d cannot be traced because kernel.yama.ptrace_scope is %d, which "
-			"forbids it to everybody until the next boot; set it to 2 or less in "
-			"/etc/sysctl.d and reboot",
+			"process %d cannot be traced because kernel.yama.ptrace_scope is %d, " CURE_YAMA,
 			(int)pid, scope);
-	int64_t caps = trace_status_field(getpid(), "CapEff", 16);
-	bool capable = caps >= 0 && (caps >> CAP_SYS_PTRACE_BIT & 1);
-	if (!capable)
+	if (!capable())
 		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
 			"process %d cannot be traced because mcd has no CAP_SYS_PTRACE "
-			"(kernel.yama.ptrace_scope is %d); run mcd as root, or add the capability "
-			"to its systemd unit (AmbientCapabilities=CAP_SYS_PTRACE)",
+			"(kernel.yama.ptrace_scope is %d); " CURE_CAPABILITY,
 			(int)pid, scope);
 	return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
 		"process %d cannot be traced although mcd has CAP_SYS_PTRACE; a seccomp filter, a "

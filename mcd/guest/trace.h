@@ -31,6 +31,9 @@ int trace_stop(pid_t pid, pid_t tid, uint64_t deadline, struct mc_error *err);
 
 /* What forbids tracing, and the cure: always returns -EPERM. */
 int trace_explain_eperm(pid_t pid, struct mc_error *err);
+/* Whether the system lets us trace a QEMU at all, whoever runs it; ret_scope (may be NULL):
+ * kernel.yama.ptrace_scope, 0 if there is none.  -EPERM: what forbids it, and the cure. */
+int trace_probe(int *ret_scope, struct mc_error *err);
 /* The number after "Name:" in /proc/PID/status, read in the given base; -1 if it is not there. */
 int64_t trace_status_field(pid_t pid, const char *name, int base);
 

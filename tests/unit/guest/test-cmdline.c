@@ -253,6 +253,66 @@ static void writable_disks_are_reported_and_read_only_ones_are_not(void **state)
 	}
 }
 
+static void user_accelerator_and_cpu_are_seen(void **state)
+{
+	static const struct {
+		const char *option, *runas, *host_cpu;
+		bool kvm;
+	} rows[] = {
+		{ "-smp 2", "", "", false },
+		{ "-runas qemu", "qemu", "", false },
+		{ "-runas 107:36", "107:36", "", false },
+		{ "-run-with async-teardown=on,user=qemu", "qemu", "", false },
+		{ "-run-with async-teardown=on", "", "", false },
+		{ "-accel kvm,kernel-irqchip=split -cpu host,migratable=on", "", "host", true },
+		{ "-enable-kvm -cpu max", "", "max", true },
+		{ "-machine q35,accel=kvm:tcg -cpu EPYC", "", "", true },
+		{ "-accel tcg,thread=single -cpu hostile", "", "", false },
+		{ "-M accel=tcg:kvm", "", "", true },
+		{ "-accel tcg -accel kvm", "", "", true },
+	};
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char text[200];
+		snprintf(text, sizeof text, "qemu -m 64M %s", rows[i].option);
+		struct cmdline_plan plan = plan_of(text, 0);
+		if (plan.kvm != rows[i].kvm || strcmp(plan.runas, rows[i].runas) ||
+			strcmp(plan.host_cpu, rows[i].host_cpu))
+			fail_msg("%s: %d \"%s\" \"%s\"", rows[i].option, plan.kvm, plan.runas,
+				plan.host_cpu);
+		cmdline_plan_clear(&plan);
+	}
+}
+
+static void the_guest_agents_socket_is_found(void **state)
+{
+#define PORT " -device virtserialport,name=org.qemu.guest_agent.0,chardev=ga"
+	static const struct {
+		const char *options, *path;
+		bool port;
+	} rows[] = {
+		{ "-chardev socket,id=ga,path=/run/ga,server=on,wait=off" PORT, "/run/ga", true },
+		{ PORT " --chardev path=/a,,b,id=ga,server=yes,backend=socket", "/a,b", true },
+		{ "-chardev '{\"backend\":\"socket\",\"id\":\"ga\",\"path\":\"/run/ga\",\"server\":true}' -device "
+		  "'{\"driver\":\"virtserialport\",\"name\":\"org.qemu.guest_agent.0\",\"chardev\":\"ga\"}'",
+			"/run/ga", true },
+		{ "-chardev socket,id=ga,path=ga,server=on" PORT, "", true },
+		{ "-chardev socket,id=ga,path=/run/ga" PORT, "", true },
+		{ "-chardev socket,id=ga,path=/run/ga,server=on,abstract=on" PORT, "", true },
+		{ "-chardev socket,id=other,path=/run/ga,server=on" PORT, "", true },
+		{ "-chardev pty,id=ga" PORT, "", true },
+		{ "-chardev socket,id=ga,path=/run/ga,server=on -device virtserialport,name=x,chardev=ga", "", false },
+		{ "-nographic", "", false },
+	};
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char text[400];
+		snprintf(text, sizeof text, "qemu -m 64M %s", rows[i].options);
+		struct cmdline_plan plan = plan_of(text, 0);
+		if (plan.agent_port != rows[i].port || strcmp(plan.agent, rows[i].path))
+			fail_msg("%s: %d \"%s\"", rows[i].options, plan.agent_port, plan.agent);
+		cmdline_plan_clear(&plan);
+	}
+}
+
 static bool same_digest(const char *a, const char *b)
 {
 	struct cmdline_plan pa = plan_of(a, 1), pb = plan_of(b, 1);
@@ -271,6 +331,7 @@ static void the_digest_ignores_the_hosts_own_side(void **state)
 		"qemu -m 64M -name other -vnc :1 -D /tmp/log -pidfile /x -monitor stdio",
 		"qemu -m 64M -netdev bridge,id=net0,br=br7",
 		"qemu -m 64M -mem-prealloc -display none -nographic",
+		"qemu -m 64M -runas qemu -run-with user=qemu",
 	};
 	for (size_t i = 0; i < COUNT(rows); i++)
 		if (!same_digest("qemu -m 64M", rows[i]))
@@ -314,6 +375,8 @@ int main(void)
 		cmocka_unit_test(the_users_memory_backends_become_ours_with_id_size_and_policy),
 		cmocka_unit_test(what_could_not_be_protected_is_refused_by_name_and_with_advice),
 		cmocka_unit_test(writable_disks_are_reported_and_read_only_ones_are_not),
+		cmocka_unit_test(user_accelerator_and_cpu_are_seen),
+		cmocka_unit_test(the_guest_agents_socket_is_found),
 		cmocka_unit_test(the_digest_ignores_the_hosts_own_side),
 		cmocka_unit_test(the_digest_tells_machines_apart),
 	};

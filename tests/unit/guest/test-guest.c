@@ -169,7 +169,7 @@ static void box_clear(struct box *b)
 	guest_free(b->g);
 	munmap(b->ram, RAM_SIZE);
 	close(b->ram_fd);
-	static const char *const leaves[] = {"qemu.log", "pid", "qmp.sock", "qmp-oob.sock"};
+	static const char *const leaves[] = {"qemu.log", "pid", "qemu/qmp.sock", "qemu/qmp-oob.sock"};
 	for (size_t i = 0; i < sizeof leaves / sizeof *leaves; i++) {
 		char path[256];
 		path_of(b, leaves[i], path, sizeof path);
@@ -663,8 +663,8 @@ static void killing_leaves_nothing_behind(void **state)
 	assert_int_equal(kill(pid, 0), -1);
 	assert_int_equal(errno, ESRCH); /* not even a zombie */
 	assert_false(has(&b, "pid"));
-	assert_false(has(&b, "qmp.sock"));
-	assert_false(has(&b, "qmp-oob.sock"));
+	assert_false(has(&b, "qemu/qmp.sock"));
+	assert_false(has(&b, "qemu/qmp-oob.sock"));
 	guest_kill(b.g); /* again, and on none: fine */
 	guest_kill(NULL);
 	box_clear(&b);
@@ -706,7 +706,7 @@ static void a_detached_qemu_lives_on(void **state)
 	/* Its socket serves the next one. */
 	struct qmp *q = NULL;
 	char path[256];
-	path_of(&b, "qmp.sock", path, sizeof path);
+	path_of(&b, "qemu/qmp.sock", path, sizeof path);
 	ok(&b, qmp_open(path, false, mc_now() + WAIT, &q, &b.err));
 	qmp_close(q);
 	assert_int_equal(kill(pid, SIGKILL), 0);
