@@ -151,5 +151,7 @@ int takeover_run(struct standby *s, struct mc_error *err)
 			(json_int_t)vm->rec.generation));
 	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "took over from %s at epoch %llu",
 		s->primary, (unsigned long long)s->committed);
+	if (s->guest_state == WIRE_GUEST_RUNS)
+		vm_time_set(vm);
 	return 0;
 }

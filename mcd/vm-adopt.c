@@ -230,6 +230,8 @@ static void finish_takeover(struct vm *vm)
 		vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED,
 			"finished the takeover of a former mcd, at epoch %llu",
 			(unsigned long long)t.epoch);
+		if (t.guest_state == WIRE_GUEST_RUNS)
+			vm_time_set(vm);
 	}
 	free(t.devices);
 }

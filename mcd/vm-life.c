@@ -140,6 +140,8 @@ void vm_teardown(struct vm *vm)
 {
 	if (vm->nb)
 		netbuf_shut(vm->nb, NULL);
+	guest_agent_free(vm->agent);
+	vm->agent = NULL;
 	if (vm->guest) {
 		vm_watch_guest(vm, false);
 		guest_kill(vm->guest);

@@ -85,6 +85,7 @@ void vm_free(struct vm *vm)
 		vm_ring(vm, WAKE_QUIT);
 		pthread_join(vm->thread, NULL);
 	}
+	guest_agent_free(vm->agent);
 	struct mc_error quit = MC_ERROR_INIT;
 	mc_error_set(&quit, -ESHUTDOWN, MC_ECLASS_STATE, "mcd is shutting down");
 	for (struct vm_call *c; (c = vm_next_call(vm));)

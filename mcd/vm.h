@@ -17,6 +17,7 @@
 #include "failover/vote.h"
 #include "mcd/config.h"
 #include "mcd/control.h"
+#include "mcd/guest/agent.h"
 #include "mcd/guest/cmdline.h"
 #include "mcd/guest/guest.h"
 #include "netbuf/netbuf.h"
@@ -113,6 +114,7 @@ struct vm {
 	struct cmdline_plan plan;
 	int ram_fds[RAMBLOCKS_MAX]; /* plan.n_ram memfds */
 	struct guest *guest;
+	struct guest_agent *agent; /* sets the guest's clock, after a takeover */
 	struct netbuf *nb;
 	struct own_record rec; /* the record we act under */
 	uint64_t delay, max_buffer;

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The guest's clock is late by the outage: its agent sets it, if there is one (guest/agent.h). */
+#include "common/log.h"
+#include "mcd/daemon.h"
+#include "mcd/vm-life.h"
+
+#include <string.h>
+
+/* From the agent's thread, with nothing of the VM's but its name and its daemon, which do not
+ * change. */
+static void done(void *ctx, const struct guest_time *t)
+{
+	struct vm *vm = ctx;
+	json_t *data = json_pack("{s:b}", "set", t->set);
+	if (t->behind != INT64_MIN)
+		json_object_set_new(data, "behind_ms", json_real((double)t->behind / 1e6));
+	if (t->left != INT64_MIN)
+		json_object_set_new(data, "left_ms", json_real((double)t->left / 1e6));
+	if (t->err.code)
+		json_object_set_new(data, "error", json_string(t->err.msg));
+	if (t->set)
+		log_info("%s: the guest's clock was late by %.3f s, and was set%s%s", vm->name,
+			(double)t->behind / 1e9, t->err.code ? ", but " : "", t->err.msg);
+	else if (t->err.code)
+		log_notice("%s: the guest's clock was not set: %s", vm->name, t->err.msg);
+	else
+		log_info("%s: the guest's clock is right", vm->name);
+	vm_emit(vm, "GUEST_TIME", data);
+}
+
+void vm_time_set(struct vm *vm)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	guest_agent_free(vm->agent); /* should an earlier one still be waiting */
+	vm->agent = NULL;
+	if (!strcmp(vm->cfg->guest_time, "none") || !vm->plan.agent[0])
+		return;
+	if (guest_agent_set_time(vm->plan.agent, guest_pid(vm->guest), done, vm, &vm->agent, &err) <
+		0)
+		log_notice("%s: %s", vm->name, err.msg);
+}
