@@ -4,15 +4,17 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "mcd/daemon.h"
+#include "mcd/check.h"
 #include "mcd/disks.h"
 #include "mcd/guest/dirty.h"
+#include "mcd/guest/trace.h"
 #include "mcd/vm.h"
 #include "netbuf/netbuf.h"
 
 #include <errno.h>
 #include <string.h>
 
-static void add(json_t *checks, const char *name, bool ok, const char *detail, const char *hint)
+void check_add(json_t *checks, const char *name, bool ok, const char *detail, const char *hint)
 {
 	json_array_append_new(checks, json_pack("{s:s, s:b, s:s, s:s}", "name", name, "ok", ok,
 					      "detail", detail, "hint", hint));
@@ -27,10 +29,22 @@ static void check_dirty(struct daemon *d, json_t *checks)
 							     : DIRTY_AUTO,
 			   got;
 	if (dirty_probe(want, &got, &err) == 0)
-		add(checks, "dirty tracking", true,
+		check_add(checks, "dirty tracking", true,
 			got == DIRTY_PAGEMAP_SCAN ? "pagemap-scan" : "soft-dirty", "");
 	else
-		add(checks, "dirty tracking", false, err.msg, "");
+		check_add(checks, "dirty tracking", false, err.msg, "");
+}
+
+/* Both backends of the dirty tracking need it, whoever QEMU runs as. */
+static void check_tracing(json_t *checks)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	char text[100];
+	int scope = 0;
+	bool ok = trace_probe(&scope, &err) == 0;
+	snprintf(
+		text, sizeof text, "mcd has CAP_SYS_PTRACE, kernel.yama.ptrace_scope is %d", scope);
+	check_add(checks, "tracing of QEMU", ok, ok ? text : err.msg, "");
 }
 
 static void check_netbuf(struct daemon *d, json_t *checks)
@@ -38,9 +52,9 @@ static void check_netbuf(struct daemon *d, json_t *checks)
 	struct mc_error err = MC_ERROR_INIT;
 	const char *name;
 	if (netbuf_probe(d->cfg.netbuf, &name, &err) == 0)
-		add(checks, "network hold", true, name, "");
+		check_add(checks, "network hold", true, name, "");
 	else
-		add(checks, "network hold", false, err.msg, "");
+		check_add(checks, "network hold", false, err.msg, "");
 }
 
 static void check_voters(struct daemon *d, json_t *checks)
@@ -49,12 +63,12 @@ static void check_voters(struct daemon *d, json_t *checks)
 	size_t connected, total;
 	voter_reachable(d->voter, &connected, &total);
 	snprintf(text, sizeof text, "%zu of %zu voters connected", connected, total);
-	add(checks, "majority", connected > total / 2, text,
+	check_add(checks, "majority", connected > total / 2, text,
 		connected > total / 2
 			? ""
 			: "start mcd on the other hosts; until then no VM can start or fail over");
 	if (total < 3)
-		add(checks, "third voter", false, "fewer than three voters are configured",
+		check_add(checks, "third voter", false, "fewer than three voters are configured",
 			"with two, the loss of either host leaves no majority and nothing fails "
 			"over by itself: add a third "
 			"[host] section; it needs no VM");
@@ -75,7 +89,7 @@ static void check_hosts(struct daemon *d, json_t *checks)
 			ka.up ? "heard" : "not heard", (double)ka.jitter_p99 / 1e6,
 			(double)ka.jitter_max / 1e6, (double)limit / 1e6);
 		bool near = ka.up && ka.jitter_max > limit / 2;
-		add(checks, name, ka.up && !near, text,
+		check_add(checks, name, ka.up && !near, text,
 			!ka.up ? "is mcd running there, with the same cluster key and address?"
 			: near ? "the jitter nears the limit: raise keep-alive or keep-alive-misses"
 			       : "");
@@ -90,7 +104,7 @@ static void check_timing(struct daemon *d, json_t *checks)
 		"waits for a live standby that acknowledges nothing %.0f ms",
 		(double)d->timing.suspect_after / 1e6, (double)d->timing.worst_takeover / 1e6,
 		(double)d->timing.ack_overdue / 1e6);
-	add(checks, "takeover time", true, text, "");
+	check_add(checks, "takeover time", true, text, "");
 }
 
 static void check_vm(struct daemon *d, struct vm *vm, json_t *checks)
@@ -101,18 +115,20 @@ static void check_vm(struct daemon *d, struct vm *vm, json_t *checks)
 	char name[100];
 	snprintf(name, sizeof name, "VM %s", vm->name);
 	if (config_load_vm(&d->cfg, vm->name, &cfg, &err) < 0) {
-		add(checks, name, false, err.msg, "");
+		check_add(checks, name, false, err.msg, "");
 		return;
 	}
 	if (cmdline_plan(cfg, &plan, &err) < 0)
-		add(checks, name, false, err.msg, "");
+		check_add(checks, name, false, err.msg, "");
 	else if (plan.foreign_disks)
-		add(checks, name, false,
+		check_add(checks, name, false,
 			"it has a writable disk that is in no [disk] section, and cannot be "
 			"protected",
 			plan.disk_option);
 	else
-		add(checks, name, true, "its command line can be protected", "");
+		check_add(checks, name, true, "its command line can be protected", "");
+	if (plan.argc)
+		check_vm_host(vm, cfg, &plan, checks);
 	cmdline_plan_clear(&plan);
 	config_vm_free(cfg);
 }
@@ -128,7 +144,7 @@ static void check_disks(struct daemon *d, struct vm *vm, json_t *checks)
 		char name[160], text[400], hint[300];
 		bool good = disks_check(vm, cfg, i, text, sizeof text, hint, sizeof hint);
 		snprintf(name, sizeof name, "VM %s, disk %s", vm->name, cfg->disks[i].id);
-		add(checks, name, good, text, hint);
+		check_add(checks, name, good, text, hint);
 	}
 	config_vm_free(cfg);
 }
@@ -137,6 +153,7 @@ json_t *daemon_check(struct daemon *d, struct vm *vm)
 {
 	json_t *checks = json_array();
 	check_dirty(d, checks);
+	check_tracing(checks);
 	check_netbuf(d, checks);
 	check_voters(d, checks);
 	check_hosts(d, checks);

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Between the files of `mcctl check`. */
+#pragma once
+#include "mcd/guest/cmdline.h"
+#include <jansson.h>
+
+struct vm;
+
+/* One line of the answer; the hint says what to do, also about one that is ok. */
+void check_add(json_t *checks, const char *name, bool ok, const char *detail, const char *hint);
+/* What the VM's QEMU needs of this host: its user, KVM, the guest's clock (check-vm.c). */
+void check_vm_host(struct vm *vm, const struct config_vm *cfg, const struct cmdline_plan *plan,
+	json_t *checks);
