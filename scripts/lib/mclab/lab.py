@@ -241,6 +241,11 @@ class Lab:
     def write_vm(self, host, name, text):
         with open(self.hosts[host].path("etc/vms.d", name + ".conf"), "w", encoding="ascii") as f:
             f.write(text)
+        vm = self.vms.get(name)
+        if vm and vm.user:  # QEMU opens it as that user
+            serial = self.hosts[host].path("log", name + ".serial")
+            open(serial, "a", encoding="ascii").close()
+            os.chown(serial, *map(int, vm.user.split(":")))
 
     def start_vm(self, vm, host, boot_timeout=60):
         """Starts it and waits until the guest's service is there."""

@@ -88,16 +88,17 @@ class DiskLog:
 
 
 class Vm:
-    """dirty: bytes written each 100 ms, in turn over `region` MB."""
+    """dirty: bytes written each 100 ms, in turn over `region` MB.  user: that QEMU runs as, a numeric uid:gid;
+    agent: it has a guest agent, and this is the path of its socket in the host."""
 
     def __init__(self, name, image, number=1, dirty=0, region=64, memory=256, delay=None, options=(),
-                 accel="tcg", max_buffer=None, on_panic=None, disk=None):
+                 accel="tcg", cpu=None, max_buffer=None, on_panic=None, disk=None, user=None, agent=None):
         self.name, self.image, self.dirty, self.region, self.memory = name, image, dirty, region, memory
         self.mac = "52:54:00:77:01:%02x" % number
         self.address = "10.77.1.%d" % number
         self.delay, self.max_buffer, self.on_panic = delay, max_buffer, on_panic
-        self.options, self.accel = list(options), accel
-        self.disk = disk
+        self.options, self.accel, self.cpu = list(options), accel, cpu
+        self.disk, self.user, self.agent = disk, user, agent
 
     def command(self):
         """The command line that a user would have, a list of option groups; no netdev: that is mcd's."""
@@ -106,17 +107,27 @@ class Vm:
             self.address, self.dirty, self.region)
         if self.disk:
             append += " ft.disk=" + self.disk.device
+        if self.agent:
+            append += " ft.agent"
         panic = ["-device pvpanic"] if self.on_panic else []
         if panic:
             append += " ft.pvpanic"
+        cpu = ["-cpu " + self.cpu] if self.cpu else []
+        agent = ["-device virtio-serial-pci", "-chardev socket,id=qga0,path=%s,server=on,wait=off" % self.agent,
+                 "-device virtserialport,chardev=qga0,name=org.qemu.guest_agent.0"] if self.agent else []
         return ["qemu-system-x86_64", "-accel %s" % self.accel, "-machine q35", "-m %dM" % self.memory,
                 "-nodefaults -no-user-config -vga none -display none",
                 "-kernel %s" % kernel, "-initrd %s" % initrd, '-append "%s"' % append,
                 "-serial file:/run/lab/log/%s.serial" % self.name,
                 # a socket of the administrator's own, beside those that mcd adds
-                "-qmp unix:/run/lab/run/%s-user.qmp,server=on,wait=off" % self.name,
-                "-device virtio-net-pci,netdev=net0,mac=%s" % self.mac] + panic + self.options + \
+                "-qmp unix:/run/lab/run/%s,server=on,wait=off" % self.qmp,
+                "-device virtio-net-pci,netdev=net0,mac=%s" % self.mac] + cpu + agent + panic + self.options + \
             (self.disk.options if self.disk else [])
+
+    @property
+    def qmp(self):
+        """The administrator's own QMP socket, below mcd's run-dir; where QEMU's user may make one."""
+        return "%s/qemu/user.qmp" % self.name if self.user else "%s-user.qmp" % self.name
 
     def config(self):
         # One group a line: INI readers have a longest line.
@@ -127,6 +138,8 @@ class Vm:
             lines.append("max-buffer = " + self.max_buffer)
         if self.on_panic:
             lines.append("on-panic = " + self.on_panic)
+        if self.user:
+            lines.append("user = " + self.user)
         if self.disk and self.disk.durability:
             lines.append("disk-durability = " + self.disk.durability)
         lines += ["", "[nic net0]", "bridge = br0", ""]
@@ -176,7 +189,7 @@ class Qmp:
 
 
 def user_qmp(host, vm):
-    return Qmp(host.path("run", vm.name + "-user.qmp"))
+    return Qmp(host.path("run", vm.qmp))
 
 
 def stop_guest(host, vm, epochs_go_on):
