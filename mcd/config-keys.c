@@ -7,8 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define USER_CHARS                                                                                 \
-	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:$"
+#define USER_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:$"
 
 bool config_name_ok(const char *name, size_t max)
 {

@@ -30,10 +30,11 @@
 
 #define SYNC_WAIT                                                                                  \
 	(2 * MC_SEC) /* then it is asked once more: a guest that boots drops what comes early */
-#define SYNC_TRIES  3
-#define ANSWER_WAIT (4 * MC_SEC) /* setting starts a program in the guest, for its hardware clock  \
-				  */
-#define BYTES_MAX (1u << 20)     /* of an answer; we do not listen to more */
+#define SYNC_TRIES 3
+#define ANSWER_WAIT                                                                                \
+	(4 * MC_SEC)         /* setting starts a program in the guest, for its hardware clock      \
+			      */
+#define BYTES_MAX (1u << 20) /* of an answer; we do not listen to more */
 /* Less than this is not worth a jump of the guest's clock. */
 #define CLOSE_ENOUGH (20 * (int64_t)MC_MSEC)
 
@@ -242,7 +243,8 @@ static void converse(struct guest_agent *a, struct guest_time *t)
 		t->set = left < t->behind / 2;
 		if (!t->set && r == 0)
 			mc_error_set(&t->err, -EIO, MC_ECLASS_QMP,
-				"the guest's agent says that it set the clock, but it is still late by "
+				"the guest's agent says that it set the clock, but it is still "
+				"late by "
 				"%.3f s",
 				(double)left / 1e9);
 	}

@@ -99,7 +99,8 @@ int guest_check_peer(const struct guest *g, const struct qmp *qmp, struct mc_err
 {
 	struct ucred peer = {0};
 	socklen_t len = sizeof peer;
-	if (getsockopt(qmp_fd(qmp), SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid == g->pid)
+	if (getsockopt(qmp_fd(qmp), SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+		peer.pid == g->pid)
 		return 0;
 	return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
 		"the QMP socket of %s is not of its QEMU (pid %d), but of process %d; end that "
@@ -162,8 +163,8 @@ int guest_launch(const struct guest_launch *l, struct guest **ret, struct mc_err
 		guest_free(g);
 		return r;
 	}
-	if ((r = guest_pidfile_write(g, err)) < 0 ||
-		(r = guest_open_sessions(g, qmp_path, oob_path, l->incoming, l->deadline, err)) < 0) {
+	if ((r = guest_pidfile_write(g, err)) < 0 || (r = guest_open_sessions(g, qmp_path, oob_path,
+							      l->incoming, l->deadline, err)) < 0) {
 		mc_error_wrap(err, "%s did not start", g->name);
 		guest_kill(g);
 		guest_free(g);

@@ -137,7 +137,8 @@ static int let_connect(const struct guest *g, const char *socket, struct mc_erro
 		return 0;
 	if (lchown(socket, (uid_t)uid, (gid_t)-1) < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
-			"cannot give %s to user %lld, whose QEMU has to connect to it: %s; mcd needs "
+			"cannot give %s to user %lld, whose QEMU has to connect to it: %s; mcd "
+			"needs "
 			"CAP_CHOWN",
 			socket, (long long)uid, strerror(errno));
 	return 0;

@@ -74,8 +74,8 @@ static int explain(
 	int e = f.error ? f.error : EIO;
 	if (f.user)
 		return mc_error_set(err, -e, MC_ECLASS_PERMISSION,
-			"cannot run QEMU as %s: %s; mcd needs CAP_SETUID and CAP_SETGID", user->name,
-			strerror(e));
+			"cannot run QEMU as %s: %s; mcd needs CAP_SETUID and CAP_SETGID",
+			user->name, strerror(e));
 	return mc_error_set(err, -e, MC_ECLASS_CONFIG,
 		"cannot run %s%s%s: %s; install QEMU or correct the first word of the VM's command",
 		argv[0], user->at_start ? " as " : "", user->at_start ? user->name : "",

@@ -169,7 +169,8 @@ static void box_clear(struct box *b)
 	guest_free(b->g);
 	munmap(b->ram, RAM_SIZE);
 	close(b->ram_fd);
-	static const char *const leaves[] = {"qemu.log", "pid", "qemu/qmp.sock", "qemu/qmp-oob.sock"};
+	static const char *const leaves[] = {
+		"qemu.log", "pid", "qemu/qmp.sock", "qemu/qmp-oob.sock"};
 	for (size_t i = 0; i < sizeof leaves / sizeof *leaves; i++) {
 		char path[256];
 		path_of(b, leaves[i], path, sizeof path);
