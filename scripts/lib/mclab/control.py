@@ -94,8 +94,8 @@ class Control:
 class Events:
     """The events of one mcd, from `mcctl events`, in memory and in a file."""
 
-    def __init__(self, program, sock, host, file, listener=None):
-        self.host, self.all = host, []
+    def __init__(self, program, sock, host, file, listener=None, here=lambda ns: ns):
+        self.host, self.all, self._here = host, [], here
         self._listener = listener
         self._changed = threading.Condition()
         self._file = open(file, "a", encoding="utf-8", buffering=1)
@@ -114,6 +114,7 @@ class Events:
                 continue
             event["host"] = self.host
             event.setdefault("data", {})
+            self._make_times_ours(event)
             self._file.write(json.dumps(event) + "\n")
             with self._changed:
                 self.all.append(event)
@@ -122,6 +123,12 @@ class Events:
                 self._listener(event)
         with self._changed:
             self._changed.notify_all()
+
+    def _make_times_ours(self, event):
+        """A host with a kernel of its own has a clock of its own."""
+        for part, key in ((event, "time"), (event["data"], "last_heard"), (event["data"], "at")):
+            if part.get(key):
+                part[key] = self._here(part[key])
 
     def find(self, name, since=0, **data):
         """The first event of that name since then whose data has these values, or None."""

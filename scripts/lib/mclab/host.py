@@ -42,6 +42,8 @@ while :; do sleep 3600 & wait $!; done
 
 
 class Host:
+    patience = 10  # seconds that are enough for a program to start
+
     def __init__(self, lab, name, number):
         self.lab, self.name, self.number = lab, name, number
         self.ns = "%s-%s" % (lab.prefix, name)
@@ -82,9 +84,13 @@ class Host:
         """A file of the host, as seen from outside."""
         return os.path.join(self.dir, *parts)
 
+    def socket_path(self, name):
+        """A unix socket below run/, as it can be connected to from outside."""
+        return self.path("run", name)
+
     @property
     def socket(self):
-        return self.path("run", "control.sock")
+        return self.socket_path("control.sock")
 
     @property
     def up(self):
@@ -104,6 +110,17 @@ class Host:
             raise LabError("%s does not boot: %s" % (self.name, self._unshare.stderr.read().strip()))
         self.init = proc.children(self._unshare.pid)[0]
         self.off_at = None
+
+    def wait_booted(self):
+        """boot() has waited already; that of a lab host has not."""
+
+    def wait_loaded(self):
+        """Nor has it modules to load."""
+
+    @staticmethod
+    def here(ns):
+        """A time of the host's CLOCK_MONOTONIC as one of ours: the same."""
+        return ns
 
     def argv(self, command):
         return ["nsenter", "-t", str(self.init), "-m", "-u", "-i", "-n", "-p", "--"] + list(command)
@@ -136,6 +153,23 @@ class Host:
             except OSError:
                 continue
         return sorted(found)
+
+    def commands(self, comm):
+        """(pid, command line) of the processes of that name."""
+        found = []
+        for pid in self.pids(comm):
+            try:
+                with open("/proc/%d/cmdline" % pid, encoding="latin1") as f:
+                    found.append((pid, f.read().replace("\0", " ")))
+            except OSError:
+                continue
+        return found
+
+    @staticmethod
+    def terminate(process):
+        """SIGTERM to the command itself."""
+        for pid in proc.children(process.pid):
+            os.kill(pid, signal.SIGTERM)
 
     def kill9(self, pid):
         """Kills one process of the host and waits until it is gone."""

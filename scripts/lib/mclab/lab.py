@@ -17,6 +17,7 @@ from .proc import LabError, run
 from .sweep import PREFIX, claim, sweep
 from .switch import Switch, quiet
 from .vm import Vm, make_image
+from .vmhost import VmHost
 
 SANITIZER = re.compile(r"(ERROR: (Address|Leak)Sanitizer|runtime error:).*")
 
@@ -27,12 +28,12 @@ def interrupted(signum, _frame):
 
 class Lab:
     def __init__(self, build, keep=False, keepalive="50ms", misses=5, delay="100ms", log_level="info",
-                 on_event=None, beat_network=False, mcd="mcd/mcd"):
+                 on_event=None, beat_network=False, mcd="mcd/mcd", mtu=1500):
         if os.geteuid() != 0:
             raise LabError("the lab makes network namespaces: run it as root")
         self.build, self.keep, self.log_level = os.path.abspath(build), keep, log_level
         self.keepalive, self.misses, self.delay = keepalive, misses, delay
-        self.on_event, self.beat_network, self.mcd = on_event, beat_network, mcd
+        self.on_event, self.beat_network, self.mcd, self.mtu = on_event, beat_network, mcd, mtu
         self.prefix = "%s%d" % (PREFIX, os.getpid())
         self.hosts, self.events, self.vms = {}, {}, {}
         self.switch = self.client_ns = self.dir = None
@@ -49,7 +50,7 @@ class Lab:
             sweep()
             self.dir = tempfile.mkdtemp(prefix="mcd-lab.", dir="/tmp")
             claim(self.dir)
-            self.switch = Switch(self.prefix)
+            self.switch = Switch(self.prefix, self.mtu)
             self.client_ns = self.prefix + "-client"
             run(["ip", "netns", "add", self.client_ns])
             quiet(self.client_ns)
@@ -97,14 +98,23 @@ class Lab:
 
     # --- hosts and daemons ------------------------------------------------
 
-    def add_hosts(self, *names):
-        """Makes and boots hosts; all of them are voters, so add them all before start_mcd."""
+    def add_hosts(self, *names, kernel=None, **options):
+        """Makes and boots hosts; all of them are voters, so add them all before start_mcd.  With a kernel
+        (6.12 or 6.1) they are lab hosts, with VmHost's options; they know of those added before them."""
+        new = []
         for name in names:
-            self.hosts[name] = Host(self, name, len(self.hosts) + 1)
+            number = len(self.hosts) + 1
+            h = VmHost(self, name, number, kernel, **options) if kernel else Host(self, name, number)
+            self.hosts[name] = h
+            new.append(h)
         for h in self.hosts.values():
             self.write_config(h.name)
-            if not h.up:
-                h.boot()
+        for h in new:
+            h.boot()
+        for h in new:
+            h.wait_booted()
+        for h in new:
+            h.wait_loaded()
 
     def make_key(self):
         """One key for those hosts that have none; made the way an administrator makes it."""
@@ -145,7 +155,7 @@ class Lab:
             for name in names or self.hosts:
                 self.wait_mcd(name)
 
-    def wait_mcd(self, name, timeout=10):
+    def wait_mcd(self, name, timeout=None):
         h = self.hosts[name]
 
         def answers():
@@ -156,21 +166,20 @@ class Lab:
                 return True
             except LabError:
                 return False
-        proc.wait_for(answers, timeout, "mcd on %s answers" % name)
+        proc.wait_for(answers, timeout or h.patience, "mcd on %s answers" % name)
         if name in self.events:
             self.events[name].close()
         self.events[name] = Events(self.tool("mcctl/mcctl"), h.socket, name,
-                                   os.path.join(self.dir, "events-%s.json" % name), self.on_event)
+                                   os.path.join(self.dir, "events-%s.json" % name), self.on_event, h.here)
 
-    def stop_mcd(self, name, grace=10):
+    def stop_mcd(self, name, grace=None):
         """SIGTERM, as systemd would: its VMs live on."""
         h = self.hosts[name]
         if h.mcd is None or h.mcd.poll() is not None:
             return
-        for pid in proc.children(h.mcd.pid):
-            os.kill(pid, signal.SIGTERM)
+        h.terminate(h.mcd)
         try:
-            h.mcd.wait(grace)
+            h.mcd.wait(grace or h.patience)
         except subprocess.TimeoutExpired:
             raise LabError("mcd on %s does not end on SIGTERM" % name) from None
         h.mcd = None
@@ -280,13 +289,9 @@ class Lab:
 
     def qemu(self, host, vm):
         """The pid of the VM's QEMU on that host (also of a waiting standby), or None."""
-        for pid in self.hosts[host].pids("qemu-system-x86_64"):
-            try:
-                with open("/proc/%d/cmdline" % pid, encoding="latin1") as f:
-                    if "mac=" + vm.mac in f.read():
-                        return pid
-            except OSError:
-                continue
+        for pid, line in self.hosts[host].commands("qemu-system-x86_64"):
+            if "mac=" + vm.mac in line:
+                return pid
         return None
 
     # --- faults -----------------------------------------------------------
@@ -298,5 +303,7 @@ class Lab:
         """Brings a powered-off host back, with its disks as they were, and starts mcd."""
         self.hosts[host].gone()
         self.hosts[host].boot()
+        self.hosts[host].wait_booted()
+        self.hosts[host].wait_loaded()
         self.start_mcd(host)
 

@@ -189,7 +189,7 @@ class Qmp:
 
 
 def user_qmp(host, vm):
-    return Qmp(host.path("run", vm.qmp))
+    return Qmp(host.socket_path(vm.qmp))
 
 
 def stop_guest(host, vm, epochs_go_on):
