@@ -63,14 +63,13 @@ static void hang_up(struct ka_peer *p)
 	eventfd_write(p->redial, 1);
 }
 
-static void send_beat(struct ka_peer *p)
+static void send_by_tcp(struct ka_peer *p, const struct beat *b)
 {
-	struct beat b = { ++p->seq, mc_now(), p->k->cfg.interval };
 	int fd = p->tx;
 	if (fd < 0)
 		return;
 	uint8_t buf[BEAT_SIZE];
-	beat_encode(buf, &b);
+	beat_encode(buf, b);
 	ssize_t n = send(fd, buf, sizeof buf, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n == BEAT_SIZE || (n < 0 && (errno == EAGAIN || errno == EINTR)))
 		return;
@@ -78,41 +77,43 @@ static void send_beat(struct ka_peer *p)
 	hang_up(p);
 }
 
-/* When this peer's silence becomes suspicious. */
-static uint64_t suspicious_at(const struct ka_peer *p)
+static void send_by_rdma(struct ka_peer *p, const struct beat *b)
 {
-	uint64_t heard = p->last_heard;
-	return (heard ? heard : p->k->started + FIRST_CONTACT) + keepalive_limit(p);
+	uint8_t buf[SLOT_SIZE];
+	if (p->sending != KA_BEATING)
+		return;
+	p->rtx_over = (struct mc_error)MC_ERROR_INIT;
+	slot_encode(buf, b, p->k->cfg.instance);
+	int r = rd_check(p->rtx, &p->rtx_over);
+	if (r == 0)
+		r = rd_put(p->rtx, 0, buf, sizeof buf, &p->rtx_over);
+	if (r == 0 || r == -EAGAIN) /* the latter: the peer's device is slow, and the beat is skipped */
+		return;
+	p->sending = KA_IDLE; /* from here on it is the dialer's */
+	eventfd_write(p->redial_rdma, 1);
 }
 
-static void judge(struct ka_peer *p, uint64_t now, uint64_t mercy)
+static void send_beat(struct ka_peer *p)
 {
-	struct keepalive_config *cfg = &p->k->cfg;
-	uint64_t heard = p->last_heard, at = suspicious_at(p);
-	bool silent = at <= now;
-	if (silent && !p->suspected && mercy <= now) {
-		p->announced = false;
-		p->suspected = true;
-		if (cfg->suspect)
-			cfg->suspect(cfg->ctx, p->cfg.name, heard);
-	} else if (!silent && heard && !p->announced) {
-		p->suspected = false;
-		p->announced = true;
-		if (cfg->alive)
-			cfg->alive(cfg->ctx, p->cfg.name);
-	}
+	struct beat b = {++p->seq, mc_now(), p->k->cfg.interval};
+	/* RDMA first: where it is used, it is the one that counts. */
+	send_by_rdma(p, &b);
+	send_by_tcp(p, &b);
 }
 
-static uint64_t next_look(struct keepalive *k, uint64_t next_beat, uint64_t mercy)
+/* The next thing to do: a beat, a look into the slots, a silence that becomes suspicious. */
+static uint64_t next_due(struct keepalive *k, uint64_t next_beat, uint64_t mercy)
 {
-	uint64_t due = next_beat;
+	uint64_t due = next_beat, look = mc_now() + k->cfg.interval / LOOKS;
 	for (size_t i = 0; i < k->n_peers; i++) {
 		struct ka_peer *p = &k->peers[i];
-		uint64_t at = suspicious_at(p);
+		uint64_t at = keepalive_suspicious_at(p);
 		if (at < mercy)
 			at = mercy;
 		if (!p->suspected && at < due)
 			due = at;
+		if (p->slot_shown && look < due)
+			due = look;
 	}
 	return due;
 }
@@ -144,7 +145,7 @@ void *keepalive_beat_thread(void *arg)
 			 "its peers; give mcd CAP_SYS_NICE and CAP_IPC_LOCK", strerror(-r));
 
 	uint64_t next_beat = mc_now(), mercy = 0;
-	for (uint64_t due = next_beat; wait_until(k, due); due = next_look(k, next_beat, mercy)) {
+	for (uint64_t due = next_beat; wait_until(k, due); due = next_due(k, next_beat, mercy)) {
 		uint64_t now = mc_now();
 		if (now >= next_beat) {
 			for (size_t i = 0; i < k->n_peers; i++)
@@ -157,8 +158,11 @@ void *keepalive_beat_thread(void *arg)
 		 * sockets: the serving threads get an interval to read it before anyone is judged. */
 		if (now > due + k->cfg.interval)
 			mercy = now + k->cfg.interval;
-		for (size_t i = 0; i < k->n_peers; i++)
-			judge(&k->peers[i], now, mercy);
+		/* What lies in the slots came while we slept: first read, then judged. */
+		for (size_t i = 0; i < k->n_peers; i++) {
+			keepalive_look(&k->peers[i], now);
+			keepalive_judge(&k->peers[i], now, mercy);
+		}
 	}
 	realtime_leave(&rt);
 	return NULL;

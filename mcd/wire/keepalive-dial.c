@@ -48,7 +48,8 @@ static bool wait_ms(struct ka_peer *p, int ms)
 static void warn_of_jitter(struct ka_peer *p, uint64_t *warned)
 {
 	uint64_t limit = keepalive_limit(p), now = mc_now();
-	uint64_t worst = p->worst_us * MC_USEC + p->k->cfg.interval;
+	struct ka_ear *ear = &p->ear[p->path];
+	uint64_t worst = ear->worst_us * MC_USEC + p->k->cfg.interval;
 	/* Only near misses: a silence beyond the limit is the suspicion's own story. */
 	if (worst > limit / 2 && worst < limit && (!*warned || now - *warned > WARN_AGAIN)) {
 		log_warn("a keep-alive of %s came after %.0f ms, and %.0f ms would count as its loss; if "
@@ -56,7 +57,7 @@ static void warn_of_jitter(struct ka_peer *p, uint64_t *warned)
 			(double)worst / 1e6, (double)limit / 1e6);
 		*warned = now;
 	}
-	p->worst_us = 0;
+	ear->worst_us = 0;
 }
 
 static int dial(struct ka_peer *p, struct mc_error *err)

@@ -3,21 +3,33 @@
  * What the threads of the keep-alives share; everything shared between them is atomic, so that
  * none ever waits for another.
  *
- *   beat   (keepalive-beat.c)   one; real-time: sends to all peers, notices silence, tells the owner
+ *   beat   (keepalive-beat.c)   one; real-time: sends to all peers, looks into the slots, notices
+ *                               silence, tells the owner
  *   serve  (keepalive-serve.c)  one a connection from a peer; real-time: reads beats, notes when
  *   dial   (keepalive-dial.c)   one a peer; ordinary: connects.  A dead peer delays nobody else.
+ *
+ * and on hosts that have RDMA (keepalive-rdma.c)
+ *
+ *   serve  one a queue pair from a peer; ordinary: shows its slot to the beat thread while it lasts
+ *   dial   one a peer; ordinary: makes queue pairs.  Not the TCP dialer's work, because an attempt
+ *          takes seconds where RDMA is broken, and then TCP is what is needed.
+ *
+ * Who is heard, and by which path, is decided in keepalive-judge.c.
  */
 #pragma once
 #include "common/clock.h"
+#include "mcd/wire/keepalive-slot.h"
 #include "mcd/wire/keepalive.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
-#define BEAT_SIZE         40
-#define BEAT_INTERVAL_MIN MC_MSEC
-#define BEAT_INTERVAL_MAX (60 * MC_SEC)
+#define BEAT_SIZE 40
+
+/* The slots are looked into so many times an interval. A beat seems younger by one look than it is,
+ * so this keeps what two hosts know of a third close together (failover/timing.h, heard_fresh). */
+#define LOOKS 4
 
 /* A peer that was never heard gets this much longer: after a restart of this host or of the peer
  * its dialer may be in its longest pause (1 s) and then need a whole connect (1 s). */
@@ -25,11 +37,25 @@
 
 #define GAPS 1024 /* remembered for the jitter figures; 51 s at 50 ms */
 
-struct beat {
-	uint64_t seq;      /* counts intervals: a beat that could not be sent leaves a gap */
-	uint64_t time;     /* of the sender's CLOCK_MONOTONIC, ns */
-	uint64_t interval; /* of the sender, ns */
+/* What was heard on one path. */
+struct ka_ear {
+	_Atomic uint64_t heard, beats;
+	_Atomic uint32_t gap_us[GAPS]; /* beyond the interval */
+	_Atomic uint64_t n_gaps;
+	_Atomic uint32_t worst_us; /* since the dialer last warned */
 };
+
+/* A peer's queue pair writes its beats to mem. Under slot_lock, which is held for moments only and
+ * which the beat thread only tries to take. */
+struct ka_slot {
+	const volatile uint8_t *mem; /* NULL: none */
+	uint64_t instance;
+	struct beat prev;
+	uint64_t last; /* when it was seen */
+	int leave;     /* eventfd: mem is not looked at any more, close the queue pair */
+};
+
+enum ka_sending { KA_IDLE, KA_BEATING };
 
 struct ka_peer {
 	struct keepalive *k;
@@ -43,16 +69,30 @@ struct ka_peer {
 	pthread_t dialer;
 	bool dialing; /* the thread was started */
 
-	/* Hearing; written by the serving thread. */
-	_Atomic uint64_t last_heard, instance, interval, beats;
+	/* Sending by RDMA.  KA_IDLE: rtx and why belong to the dialer; KA_BEATING: to the beat
+	 * thread.  Each hands them over by the store. */
+	_Atomic int sending;
+	struct rd_conn *rtx;
+	struct mc_error rtx_over; /* why the beat thread gave it back */
+	int redial_rdma;          /* eventfd */
+	pthread_t rdma_dialer;
+	bool rdma_dialing;
+	char rdma_why[200]; /* why there is no RDMA to the peer; under k->lock */
+
+	/* Hearing. ear[KA_TCP] is written by the serving thread, ear[KA_RDMA] by the beat thread. */
+	struct ka_ear ear[KA_PATHS];
+	_Atomic uint64_t instance, interval;
 	_Atomic uint32_t connection; /* the newest one counts, an older one is a leftover */
-	_Atomic uint32_t gap_us[GAPS]; /* beyond the interval */
-	_Atomic uint64_t n_gaps;
-	_Atomic uint32_t worst_us; /* since the dialer last warned */
+	pthread_mutex_t slot_lock;
+	struct ka_slot slot;
+	_Atomic bool slot_shown; /* slot.mem is not NULL */
 
 	/* Judging; written by the beat thread. */
 	_Atomic bool suspected;
 	_Atomic bool announced; /* alive() was called since the last suspect() or the start */
+	_Atomic int path;       /* the ear that counts */
+	uint64_t rdma_instance; /* whose beats ear[KA_RDMA] has heard */
+	uint64_t trust_after;   /* an earlier beat does not end the suspicion */
 };
 
 struct keepalive {
@@ -80,9 +120,30 @@ int beat_decode(const uint8_t buf[BEAT_SIZE], const struct beat *prev, struct be
 struct ka_peer *keepalive_find(struct keepalive *k, const char *name);
 /* Silence after which this peer is suspected. */
 uint64_t keepalive_limit(const struct ka_peer *p);
+/* On the path that counts; 0 = never. */
+uint64_t keepalive_last_heard(const struct ka_peer *p);
+
+/* A beat was heard now.  last: the one before on this connection, 0 if it is the first; coarse: how
+ * much later than it came this may be. */
+void keepalive_hear(struct ka_peer *p, enum ka_path path, uint64_t now, uint64_t last,
+	uint64_t interval, uint64_t coarse);
+
+/* The beat thread's. */
+void keepalive_look(struct ka_peer *p, uint64_t now); /* into the slot */
+uint64_t keepalive_suspicious_at(const struct ka_peer *p);
+/* Whoever was heard or fell silent is announced; no suspicion before `mercy`. */
+void keepalive_judge(struct ka_peer *p, uint64_t now, uint64_t mercy);
+
+/* From now on mem is looked at; whose memory it replaces is told to leave. */
+void keepalive_slot_show(struct ka_peer *p, const volatile uint8_t *mem, uint64_t instance, int leave);
+void keepalive_slot_hide(struct ka_peer *p, const volatile uint8_t *mem);
+
+void keepalive_serve_rdma(struct ka_peer *p, int fd, const struct link_peer *peer);
+void keepalive_rdma_end(struct ka_peer *p); /* once the beat thread and the dialer have left */
 
 void *keepalive_beat_thread(void *keepalive);
 void *keepalive_dial_thread(void *ka_peer);
+void *keepalive_rdma_dial_thread(void *ka_peer);
 
 /* Makes the calling thread real-time and locks its stack where it is now; undone by _leave.
  * Returns 0, or the negative errno of what was not permitted (the thread goes on as it was). */

@@ -11,26 +11,11 @@
 /* A connection without a beat for so long is dead, whatever TCP thinks; the peer makes a new one. */
 #define IDLE_MIN (10 * MC_SEC)
 
-static void note_gap(struct ka_peer *p, uint64_t gap, uint64_t interval)
-{
-	uint64_t us = gap > interval ? (gap - interval) / MC_USEC : 0;
-	uint32_t v = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
-	/* The newest connection alone gets here, so nobody else writes. */
-	p->gap_us[p->n_gaps % GAPS] = v;
-	p->n_gaps++;
-	if (v > p->worst_us)
-		p->worst_us = v;
-}
-
 static void hear(struct ka_peer *p, const struct beat *b, uint64_t *last)
 {
 	uint64_t now = mc_now();
-	if (*last)
-		note_gap(p, now - *last, b->interval);
+	keepalive_hear(p, KA_TCP, now, *last, b->interval, 0);
 	*last = now;
-	p->interval = b->interval;
-	p->beats++;
-	p->last_heard = now;
 	if (p->suspected || !p->announced)
 		eventfd_write(p->k->poke, 1);
 }
@@ -67,6 +52,21 @@ static void listen_to(struct ka_peer *p, int fd, uint32_t connection)
 	}
 }
 
+static void serve_tcp(struct ka_peer *p, int fd, const struct link_peer *peer)
+{
+	uint32_t connection = ++p->connection;
+	p->instance = peer->instance;
+	/* It lives: no need to wait out a pause between two attempts to connect to it. */
+	eventfd_write(p->redial, 1);
+	eventfd_write(p->redial_rdma, 1);
+	struct realtime rt;
+	int r = realtime_enter(&rt);
+	if (r < 0)
+		log_debug("keep-alives are read without real-time priority: %s", strerror(-r));
+	listen_to(p, fd, connection);
+	realtime_leave(&rt);
+}
+
 void keepalive_serve(struct keepalive *k, int fd, const struct link_peer *peer)
 {
 	struct ka_peer *p = keepalive_find(k, peer->name);
@@ -79,16 +79,10 @@ void keepalive_serve(struct keepalive *k, int fd, const struct link_peer *peer)
 	k->serving++;
 	pthread_mutex_unlock(&k->lock);
 
-	uint32_t connection = ++p->connection;
-	p->instance = peer->instance;
-	/* It lives: no need to wait out a pause between two attempts to connect to it. */
-	eventfd_write(p->redial, 1);
-	struct realtime rt;
-	int r = realtime_enter(&rt);
-	if (r < 0)
-		log_debug("keep-alives are read without real-time priority: %s", strerror(-r));
-	listen_to(p, fd, connection);
-	realtime_leave(&rt);
+	if (peer->offers_rdma)
+		keepalive_serve_rdma(p, fd, peer);
+	else
+		serve_tcp(p, fd, peer);
 
 	pthread_mutex_lock(&k->lock);
 	if (!--k->serving)

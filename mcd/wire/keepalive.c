@@ -79,20 +79,15 @@ struct ka_peer *keepalive_find(struct keepalive *k, const char *name)
 	return NULL;
 }
 
-uint64_t keepalive_limit(const struct ka_peer *p)
-{
-	/* A peer configured with a longer interval than ours is slow, not dead. */
-	uint64_t theirs = p->interval, ours = p->k->cfg.interval;
-	return (theirs > ours ? theirs : ours) * p->k->cfg.misses;
-}
-
 uint64_t keepalive_age(struct keepalive *k, const char *peer)
 {
 	const struct ka_peer *p = keepalive_find(k, peer);
-	uint64_t heard = p ? p->last_heard : 0;
+	if (!p)
+		return UINT64_MAX;
+	uint64_t tcp = p->ear[KA_TCP].heard, rdma = p->ear[KA_RDMA].heard;
+	uint64_t heard = tcp > rdma ? tcp : rdma, now = mc_now();
 	if (!heard)
 		return UINT64_MAX;
-	uint64_t now = mc_now();
 	return now > heard ? now - heard : 0;
 }
 
@@ -113,20 +108,27 @@ int keepalive_get_stats(struct keepalive *k, const char *peer, struct keepalive_
 	const struct ka_peer *p = keepalive_find(k, peer);
 	if (!p)
 		return -ENOENT;
+	enum ka_path path = p->path;
+	const struct ka_ear *ear = &p->ear[path];
 	uint32_t gaps[GAPS];
-	uint64_t total = p->n_gaps;
+	uint64_t total = ear->n_gaps;
 	size_t n = total < GAPS ? total : GAPS;
 	for (size_t i = 0; i < n; i++)
-		gaps[i] = p->gap_us[i];
+		gaps[i] = ear->gap_us[i];
 	qsort(gaps, n, sizeof *gaps, compare_u32);
 	*ret = (struct keepalive_stats){
-		.last_heard = p->last_heard,
+		.last_heard = ear->heard,
 		.instance = p->instance,
-		.beats = p->beats,
+		.beats = ear->beats,
 		.jitter_p99 = n ? gaps[(n * 99 - 1) / 100] * MC_USEC : 0,
 		.jitter_max = n ? gaps[n - 1] * MC_USEC : 0,
+		.path = path,
+		.sends_rdma = p->sending == KA_BEATING,
 	};
 	ret->up = ret->last_heard && !p->suspected;
+	pthread_mutex_lock(&k->lock);
+	memcpy(ret->rdma_why, p->rdma_why, sizeof ret->rdma_why);
+	pthread_mutex_unlock(&k->lock);
 	return 0;
 }
 
@@ -152,6 +154,8 @@ static void init_peer(struct keepalive *k, struct ka_peer *p, const struct keepa
 	p->cfg = *cfg;
 	p->tx = -1;
 	p->redial = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	p->redial_rdma = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	pthread_mutex_init(&p->slot_lock, NULL);
 }
 
 static int start(struct keepalive *k)
@@ -162,10 +166,14 @@ static int start(struct keepalive *k)
 	k->beating = r == 0;
 	for (size_t i = 0; i < k->n_peers && r == 0; i++) {
 		struct ka_peer *p = &k->peers[i];
-		if (p->redial < 0)
+		if (p->redial < 0 || p->redial_rdma < 0)
 			return -EMFILE;
 		r = pthread_create(&p->dialer, NULL, keepalive_dial_thread, p);
 		p->dialing = r == 0;
+		if (r || k->cfg.mode == RD_TCP)
+			continue;
+		r = pthread_create(&p->rdma_dialer, NULL, keepalive_rdma_dial_thread, p);
+		p->rdma_dialing = r == 0;
 	}
 	return -r;
 }
@@ -229,13 +237,20 @@ void keepalive_free(struct keepalive *k)
 		struct ka_peer *p = &k->peers[i];
 		if (p->dialing)
 			pthread_join(p->dialer, NULL); /* at most the second of a connect */
+		if (p->rdma_dialing)
+			pthread_join(p->rdma_dialer, NULL);
+		keepalive_rdma_end(p);
 		close_fd(p->tx);
-		close_fd(p->redial);
 	}
 	pthread_mutex_lock(&k->lock);
 	while (k->serving)
 		pthread_cond_wait(&k->idle, &k->lock);
 	pthread_mutex_unlock(&k->lock);
+	for (size_t i = 0; i < k->n_peers; i++) { /* what the serving threads used to the last */
+		close_fd(k->peers[i].redial);
+		close_fd(k->peers[i].redial_rdma);
+		pthread_mutex_destroy(&k->peers[i].slot_lock);
+	}
 	pthread_cond_destroy(&k->idle);
 	pthread_mutex_destroy(&k->lock);
 	close_fd(k->timer);

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { HEADER, HELLO, COMMIT, ERROR, BEAT, DECODERS };
+enum { HEADER, HELLO, COMMIT, ERROR, BEAT, SLOT, DECODERS };
 
 /* A refusal has a code, a class and a sentence, and says nothing else. */
 static void check_error(int r, const struct mc_error *err)
@@ -116,10 +116,29 @@ static void fuzz_beat(const uint8_t *data, size_t size, struct mc_error *err)
 	FUZZ_CHECK(!memcmp(buf, again, sizeof buf));
 }
 
+static void fuzz_slot(const uint8_t *data, size_t size, struct mc_error *err)
+{
+	const struct beat prev = { 5, 1000, MC_SEC };
+	uint8_t buf[SLOT_SIZE] = { 0 }, again[SLOT_SIZE];
+	struct beat b = { 0 };
+	memcpy(buf, data, size < sizeof buf ? size : sizeof buf);
+	put_le64(buf + 40, XXH3_64bits(buf, 40));
+	int r = slot_decode(buf, 77, &prev, &b, err);
+	if (r < 0)
+		check_error(r, err);
+	if (r <= 0) {
+		FUZZ_CHECK(!b.seq);
+		return;
+	}
+	FUZZ_CHECK(b.seq > prev.seq && b.time >= prev.time && b.interval);
+	slot_encode(again, &b, 77);
+	FUZZ_CHECK(!memcmp(buf, again, sizeof buf));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static void (*const decoders[])(const uint8_t *, size_t, struct mc_error *) = {
-		fuzz_header, fuzz_hello, fuzz_commit, fuzz_error, fuzz_beat,
+		fuzz_header, fuzz_hello, fuzz_commit, fuzz_error, fuzz_beat, fuzz_slot,
 	};
 	struct mc_error err = MC_ERROR_INIT;
 	if (size)
@@ -162,6 +181,10 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 		buf[0] = BEAT;
 		beat_encode(buf + 1, &(struct beat){ 6, 2000, MC_SEC });
 		return 1 + BEAT_SIZE;
+	case 7:
+		buf[0] = SLOT;
+		slot_encode(buf + 1, &(struct beat){ 6, 2000, MC_SEC }, 77);
+		return 1 + SLOT_SIZE;
 	default:
 		return 0;
 	}
