@@ -191,6 +191,8 @@ static void print_host(const json_t *host)
 		printf(" heard:%s", format_ms(age, a));
 	else
 		fputs(" heard:never", stdout);
+	if (up && *get_text(ka, "path"))
+		printf(" path:%s", get_text(ka, "path"));
 	if (up)
 		printf(" jitter-p99:%s jitter-max:%s",
 			format_ms(get_number(ka, "jitter_p99_ms"), a), format_ms(jitter, b));

@@ -80,14 +80,15 @@ static void check_hosts(struct daemon *d, json_t *checks)
 	for (size_t i = 0; i < d->cfg.n_hosts; i++) {
 		const struct config_host *h = &d->cfg.hosts[i];
 		struct keepalive_stats ka;
-		char name[100], text[200];
+		char name[100], text[500];
 		if (h == d->self || keepalive_get_stats(d->keepalive, h->name, &ka) < 0)
 			continue;
 		snprintf(name, sizeof name, "keep-alive %s", h->name);
 		snprintf(text, sizeof text,
-			"%s, jitter p99 %.1f ms, max %.1f ms, suspected after %.0f ms",
-			ka.up ? "heard" : "not heard", (double)ka.jitter_p99 / 1e6,
-			(double)ka.jitter_max / 1e6, (double)limit / 1e6);
+			"%s by %s, jitter p99 %.1f ms, max %.1f ms, suspected after %.0f ms%s%s",
+			ka.up ? "heard" : "not heard", ka.path == KA_RDMA ? "RDMA" : "TCP",
+			(double)ka.jitter_p99 / 1e6, (double)ka.jitter_max / 1e6,
+			(double)limit / 1e6, *ka.rdma_why ? "; no RDMA to it: " : "", ka.rdma_why);
 		bool near = ka.up && ka.jitter_max > limit / 2;
 		check_add(checks, name, ka.up && !near, text,
 			!ka.up ? "is mcd running there, with the same cluster key and address?"

@@ -169,7 +169,9 @@ static json_t *hosts_json(struct daemon *d)
 		struct keepalive_stats ka;
 		if (!self && keepalive_get_stats(d->keepalive, h->name, &ka) == 0)
 			json_object_set_new(j, "keepalive",
-				json_pack("{s:b, s:f, s:f, s:f, s:f, s:i}", "up", ka.up, "age_ms",
+				json_pack("{s:b, s:s, s:b, s:s, s:f, s:f, s:f, s:f, s:i}", "up",
+					ka.up, "path", ka.path == KA_RDMA ? "rdma" : "tcp",
+					"sends_rdma", ka.sends_rdma, "rdma_why", ka.rdma_why, "age_ms",
 					ka.last_heard ? (double)(mc_now() - ka.last_heard) / 1e6
 						      : -1.0,
 					"jitter_p99_ms", (double)ka.jitter_p99 / 1e6,
