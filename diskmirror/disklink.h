@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the disk stream travels on: an authenticated socket, or later RDMA, behind one ops struct.
+ * What the disk stream travels on: an authenticated socket or RDMA, behind one ops struct.
  * One thread sends and another receives; shutdown may come from any thread and ends both.
  */
 #pragma once
 #include "common/error.h"
+#include "common/rdma/rdma.h"
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -29,3 +30,8 @@ struct disklink { const struct disklink_ops *ops; };
 
 /* Takes over the connected, authenticated stream socket (closed by close, and on failure). */
 int disklink_socket_new(int fd, struct disklink **ret, struct mc_error *err);
+/* The same over an RDMA connection that was made with disklink_rdma_wants. */
+int disklink_rdma_new(struct rd_conn *c, struct disklink **ret, struct mc_error *err);
+extern const struct rd_wants disklink_rdma_wants;
+/* Whichever of the two came of the agreement. */
+int disklink_new(struct rd_link *l, struct disklink **ret, struct mc_error *err);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "tests/unit/diskmirror/fake-primary.h"
+#include "tests/unit/diskmirror/link-pair.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -70,7 +71,7 @@ static struct disklink *make_link(struct world *w)
 	setsockopt(sv[0], SOL_SOCKET, SO_SNDBUF, &large, sizeof large);
 	setsockopt(sv[1], SOL_SOCKET, SO_SNDBUF, &large, sizeof large);
 	w->fd = sv[0];
-	assert_int_equal(disklink_socket_new(sv[1], &l, NULL), 0);
+	l = test_disklink(sv[1]);
 	return l;
 }
 

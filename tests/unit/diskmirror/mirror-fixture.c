@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "mirror-fixture.h"
 
+#include "tests/unit/diskmirror/link-pair.h"
+
 #include "common/clock.h"
 
 #include <setjmp.h>
@@ -39,7 +41,7 @@ struct fixture *fixture_open(uint64_t budget, uint64_t stall_after)
 	/* So that a standby that reads nothing is felt soon. */
 	setsockopt(fd[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 	x->f = fake_start(fd[1]);
-	assert_int_equal(disklink_socket_new(fd[0], &link, &err), 0);
+	link = test_disklink(fd[0]);
 	struct mirror_config c = { .socket_path = x->path, .hello = &x->hello, .budget = budget,
 		.stall_after = stall_after, .broken = count_broken, .pressure = count_pressed,
 		.ctx = x };

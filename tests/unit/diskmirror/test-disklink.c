@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the disk stream may rely on, on a socket. */
-#include "diskmirror/disklink.h"
+#include "tests/unit/diskmirror/link-pair.h"
 
 #include "common/clock.h"
 
@@ -28,7 +28,7 @@ static struct pair connect_pair(void)
 	struct pair p;
 	int fd[2];
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
-	assert_int_equal(disklink_socket_new(fd[0], &p.l, NULL), 0);
+	p.l = test_disklink(fd[0]);
 	p.fd = fd[1];
 	return p;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the primary's side of the mirror promises about epochs, waiting and breaking. */
 #include "mirror-fixture.h"
+#include "tests/unit/diskmirror/link-pair.h"
 
 #include "common/clock.h"
 
@@ -501,7 +502,7 @@ static void test_a_standby_that_does_not_answer_hello_fails_the_open(void **stat
 		struct disklink *l;
 		int fd[2];
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
-		assert_int_equal(disklink_socket_new(fd[0], &l, &err), 0);
+		l = test_disklink(fd[0]);
 		if (mode)
 			close(fd[1]);
 		uint64_t start = mc_now();

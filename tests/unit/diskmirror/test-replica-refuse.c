@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* What a standby takes from nobody, and what it does when its own disk fails. */
 #include "tests/unit/diskmirror/fake-primary.h"
+#include "tests/unit/diskmirror/link-pair.h"
 
 #include "diskmirror/replica-state.h"
 #include "diskmirror/seam.h"
@@ -187,7 +188,7 @@ static void test_another_session_or_disk_is_refused(void **state)
 		int sv[2];
 		struct disklink *l;
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
-		assert_int_equal(disklink_socket_new(sv[1], &l, NULL), 0);
+		l = test_disklink(sv[1]);
 		w.fd = sv[0];
 		send_hello(&w, bad[i].g, bad[i].id, bad[i].size);
 		assert_true(replica_open(&w.c, l, soon(), &w.r, &err) < 0);
@@ -207,7 +208,7 @@ static void test_a_silent_primary_does_not_hold_the_opening_up(void **state)
 	int sv[2];
 	world_init(&w);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
-	assert_int_equal(disklink_socket_new(sv[1], &l, NULL), 0);
+	l = test_disklink(sv[1]);
 	assert_int_equal(replica_open(&w.c, l, mc_now() + 30 * MC_MSEC, &w.r, &err), -ETIMEDOUT);
 	close(sv[0]);
 	world_destroy(&w);
