@@ -159,6 +159,14 @@ static void print_details(const json_t *vm)
 		printf("    delay:%s held-frames:%.0f lost-frames:%.0f\n",
 			format_ms(get_number(vm, "delay_ms"), a), get_number(vm, "held_frames"),
 			get_number(vm, "lost_frames"));
+	if (*get_text(vm, "transport")) {
+		printf("    transport:%s", get_text(vm, "transport"));
+		if (*get_text(vm, "transport_reason")) {
+			fputs(", not rdma: ", stdout);
+			output_text(stdout, get_text(vm, "transport_reason"));
+		}
+		putchar('\n');
+	}
 	if (get_number(dirty, "max_bytes") > 0)
 		printf("    dirty an epoch: p50 %s, max %s\n",
 			format_bytes(get_number(dirty, "p50_bytes"), a),

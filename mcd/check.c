@@ -9,6 +9,7 @@
 #include "mcd/guest/dirty.h"
 #include "mcd/guest/trace.h"
 #include "mcd/vm.h"
+#include "mcd/wire/transport.h"
 #include "netbuf/netbuf.h"
 
 #include <errno.h>
@@ -55,6 +56,35 @@ static void check_netbuf(struct daemon *d, json_t *checks)
 		check_add(checks, "network hold", true, name, "");
 	else
 		check_add(checks, "network hold", false, err.msg, "");
+}
+
+/* With what checkpoints would travel: whether the other host has it too is agreed on with it. */
+static void check_transport(struct daemon *d, json_t *checks)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	enum rd_mode mode = rd_mode_parse(d->cfg.transport);
+	struct rd_device dev;
+	struct rd_wants wants;
+	char text[1000];
+	if (mode == RD_TCP) {
+		check_add(checks, "transport", true, "tcp, as configured", "");
+		return;
+	}
+	int r = rd_probe(d->self->address, &dev, &err);
+	if (r < 0) {
+		snprintf(text, sizeof text, "tcp: %s", err.msg);
+		check_add(checks, "transport", mode == RD_AUTO, mode == RD_AUTO ? text : err.msg,
+			mode == RD_AUTO ? "" : "transport = rdma in mcd.conf: no VM can be protected");
+		return;
+	}
+	transport_rdma_wants(true, d->cfg.max_buffer, &wants);
+	r = rd_memlock_check(wants.region + RD_STREAM_FIXED + wants.pinned, &err);
+	snprintf(text, sizeof text, "rdma: device %s, port %u, MTU %u, has the address %s", dev.name,
+		dev.port, dev.mtu, d->self->address);
+	check_add(checks, "transport", r == 0, r == 0 ? text : err.msg,
+		r == 0		  ? ""
+		: mode == RD_AUTO ? "until then checkpoints go over tcp"
+				  : "transport = rdma in mcd.conf: no VM can be protected");
 }
 
 static void check_voters(struct daemon *d, json_t *checks)
@@ -156,6 +186,7 @@ json_t *daemon_check(struct daemon *d, struct vm *vm)
 	check_dirty(d, checks);
 	check_tracing(checks);
 	check_netbuf(d, checks);
+	check_transport(d, checks);
 	check_voters(d, checks);
 	check_hosts(d, checks);
 	check_timing(d, checks);

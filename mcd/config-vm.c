@@ -20,6 +20,7 @@
 
 static const char *const panic_policies[] = {"reboot", "stop", "hold", NULL};
 static const char *const guest_times[] = {"agent", "none", NULL};
+static const char *const yes_no[] = {"yes", "no", NULL};
 static const char *const durabilities[] = {"flush", "commit", "none", NULL};
 
 const struct config_key config_vm_keys[CONFIG_VM_KEYS] = {
@@ -31,6 +32,7 @@ const struct config_key config_vm_keys[CONFIG_VM_KEYS] = {
 	VM("disk-durability", CONFIG_CHOICE, durability, 0, 0, durabilities),
 	VM("user", CONFIG_USER, user, 0),
 	VM("guest-time", CONFIG_CHOICE, guest_time, 0, 0, guest_times),
+	VM("pin-all", CONFIG_SWITCH, pin_all, 0, 0, yes_no),
 };
 
 const struct config_key config_nic_keys[CONFIG_NIC_KEYS] = {

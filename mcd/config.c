@@ -14,6 +14,7 @@
 
 static const char *const netbuf_choices[] = {"auto", "relay", NULL};
 static const char *const dirty_choices[] = {"auto", "pagemap-scan", "soft-dirty", NULL};
+static const char *const transport_choices[] = {"auto", "tcp", "rdma", NULL};
 static const char *const failover_choices[] = {"automatic", "manual", NULL};
 static const char *const reprotect_choices[] = {"auto", "manual", NULL};
 static const char *const cluster_choices[] = {"static", "corosync", "auto", NULL};
@@ -31,6 +32,7 @@ const struct config_key config_main_keys[CONFIG_MAIN_KEYS] = {
 	MCD("key-file", CONFIG_PATH, key_file, 0),
 	MCD("netbuf", CONFIG_CHOICE, netbuf, 0, 0, netbuf_choices),
 	MCD("dirty-tracking", CONFIG_CHOICE, dirty, 0, 0, dirty_choices),
+	MCD("transport", CONFIG_CHOICE, transport, 0, 0, transport_choices),
 	MCD("keep-alive", CONFIG_DURATION, keepalive_interval, 5 * MC_MSEC, 10 * MC_SEC),
 	MCD("keep-alive-misses", CONFIG_UINT, keepalive_misses, 2, 100),
 	MCD("failover", CONFIG_SWITCH, failover_automatic, 0, 0, failover_choices),
@@ -95,6 +97,7 @@ static int set_defaults(const char *path, struct config *c, struct mc_error *err
 	snprintf(c->key_file, sizeof c->key_file, "%.*s/cluster.key", dir, full);
 	snprintf(c->netbuf, sizeof c->netbuf, "auto");
 	snprintf(c->dirty, sizeof c->dirty, "auto");
+	snprintf(c->transport, sizeof c->transport, "auto");
 	snprintf(c->cluster, sizeof c->cluster, "auto");
 	c->port = 7801;
 	c->keepalive_interval = 50 * MC_MSEC;

@@ -15,7 +15,7 @@
 #define CONFIG_VMS_MAX   64
 #define CONFIG_NICS_MAX  16
 #define CONFIG_DISKS_MAX 16
-#define CONFIG_KEYS_MAX  16
+#define CONFIG_KEYS_MAX  24
 
 /* `lines` members: the line of the file that gave each key, 0 for a default, in the order of the
  * key table; only config_dump and config_vm_dump read them. */
@@ -39,6 +39,7 @@ struct config {
 	char key_file[256];            /* default DIR(mcd.conf)/cluster.key */
 	char netbuf[16];               /* auto | relay */
 	char dirty[16];                /* auto | pagemap-scan | soft-dirty */
+	char transport[8];             /* auto | tcp | rdma */
 	uint64_t keepalive_interval;   /* default 50 ms; 5 ms .. 10 s */
 	unsigned keepalive_misses;     /* default 5; 2 .. 100 */
 	uint16_t port;                 /* of hosts that say nothing else; default 7801 */
@@ -81,11 +82,12 @@ struct config_vm { /* vms.d/NAME.conf */
 	char durability[8];           /* disk-durability = flush, commit or none */
 	char user[64];                /* that QEMU runs as, a name or uid:gid; "" = mcd's own */
 	char guest_time[8];           /* agent or none: who sets the guest's clock after a takeover */
+	bool pin_all;                 /* pin-all: all checkpoint memory is registered with RDMA at once */
 	size_t n_nics;
 	struct config_nic nics[CONFIG_NICS_MAX];
 	size_t n_disks;
 	struct config_disk disks[CONFIG_DISKS_MAX];
-	unsigned lines[8];
+	unsigned lines[9];
 	char defaults_path[256];   /* mcd.conf, and the lines of its [defaults] */
 	unsigned defaults_lines[3];
 };

@@ -54,7 +54,7 @@ static void refuse_data(
 {
 	log_warn("%s wanted %s to be its standby of %s: %s", peer->name, d->cfg.name, peer->subject,
 		err->msg);
-	standby_refuse(fd, err);
+	standby_refuse(fd, peer, err);
 }
 
 static void serve_data(struct daemon *d, int fd, const struct link_peer *peer)

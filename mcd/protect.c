@@ -36,16 +36,49 @@ static int check_majority(struct vm *vm, struct mc_error *err)
 		connected, total, vm->name);
 }
 
+static uint64_t memory_share(const struct vm *vm)
+{
+	return vm->max_buffer - disks_share(vm, vm->max_buffer);
+}
+
 static int connect_peer(struct epoch *e, struct mc_error *err)
 {
 	struct daemon *d = e->vm->d;
 	const struct config_host *h = config_find_host(&d->cfg, e->peer);
 	struct link_peer who;
-	int fd = link_connect(d->self->address, h->address, h->port, &d->key, d->cfg.name,
-		d->instance, LINK_DATA, e->vm->name, e->peer, mc_now() + 1500 * MC_MSEC, &who, err);
-	if (fd < 0)
-		return fd;
-	return transport_tcp_new(fd, &e->link, err);
+	struct rd_wants wants;
+	struct rd_link link;
+	transport_rdma_wants(true, memory_share(e->vm), &wants);
+	int r = rd_dial(rd_mode_parse(d->cfg.transport), &wants, d->self->address, h->address, h->port,
+		&d->key, d->cfg.name, d->instance, LINK_DATA, e->vm->name, e->peer,
+		mc_now() + 1500 * MC_MSEC, &who, &link, err);
+	if (r < 0)
+		return r;
+	vm_set_transport(e->vm, &link);
+	return transport_new(&link, &e->link, err);
+}
+
+/* RDMA sends slabs from where they are. */
+static int pin_slab(void *ctx, struct slab *s, struct mc_error *err)
+{
+	struct epoch *e = ctx;
+	return transport_memory(e->link, s->mem, SLAB_SIZE, e->vm->cfg->pin_all, err);
+}
+
+static void unpin_slab(void *ctx, struct slab *s)
+{
+	struct epoch *e = ctx;
+	transport_forget(e->link, s->mem);
+}
+
+static int make_pool(struct epoch *e, struct mc_error *err)
+{
+	bool all = e->vm->cfg->pin_all;
+	struct slab_hooks hooks = {.reg = pin_slab, .unreg = unpin_slab, .ctx = e, .keep = all};
+	int r = slab_pool_new(memory_share(e->vm), &hooks, &e->pool, err);
+	if (r == 0 && all)
+		slab_pool_reserve(e->pool, memory_share(e->vm));
+	return r;
 }
 
 static int wait_hello_ok(struct epoch *e, struct mc_error *err)
@@ -149,11 +182,6 @@ void protect_their_word(struct epoch *e, uint64_t timeout_ns, struct mc_error *e
 	}
 }
 
-static uint64_t memory_share(const struct vm *vm)
-{
-	return vm->max_buffer - disks_share(vm, vm->max_buffer);
-}
-
 /* A standby's QEMU has the machine that this one was started with. */
 static int check_inventory(struct vm *vm, struct mc_error *err)
 {
@@ -193,7 +221,7 @@ static int prepare(struct epoch *e, struct mc_error *err)
 	struct dirty_region regions[RAMBLOCKS_MAX];
 	for (size_t i = 0; i < e->ram.n; i++)
 		regions[i] = (struct dirty_region){e->ram.v[i].qemu_addr, e->ram.v[i].size};
-	if ((r = slab_pool_new(memory_share(vm), NULL, &e->pool, err)) < 0)
+	if ((r = make_pool(e, err)) < 0)
 		return r;
 	if ((r = say_hello(e, err)) < 0)
 		return r;
@@ -207,7 +235,7 @@ static void session_free(struct epoch *e)
 	disks_drop(e, false);
 	if (e->pool)
 		capture_reset(e);
-	transport_close(e->link);
+	transport_close(mc_steal_ptr(e->link)); /* it knows no slab any more: pin_slab */
 	dirty_close(e->dirty);
 	slab_pool_free(e->pool);
 	dirty_list_free(&e->list);
@@ -225,6 +253,8 @@ static void set_knobs(struct epoch *e, struct vm_call *c)
 	vm_call_set(vm, c);
 	daemon_timing(vm->d, vm->delay, &e->timing);
 	slab_pool_set_budget(e->pool, memory_share(vm));
+	if (vm->cfg->pin_all)
+		slab_pool_reserve(e->pool, memory_share(vm));
 	e->tick_at = e->pause_began + vm->delay; /* a shorter delay does not wait for the longer */
 }
 

@@ -190,7 +190,7 @@ void slab_pool_epoch(struct slab_pool *p)
 	for (size_t i = 0; i < EPOCHS_KEPT; i++)
 		if (p->history[i] > keep)
 			keep = p->history[i];
-	keep = keep < p->max ? keep + 1 : p->max;
+	keep = keep < p->max && !p->hooks.keep ? keep + 1 : p->max;
 	evict_above(p, keep);
 	/* Without memory for the spare one the epoch that needs it gets the error. */
 	struct slab *spare;

@@ -2,10 +2,11 @@
 /*
  * Checkpoint data lives in slabs of about 5 MiB: grown when an epoch needs more, evicted after
  * epochs that need less, never beyond the budget.  A slab is the unit of sending, of digest (XXH3)
- * and of back-pressure, and later of RDMA registration (the register/unregister hooks).
+ * and of back-pressure, and of RDMA registration (the register/unregister hooks).
  */
 #pragma once
 #include "common/error.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,13 +17,14 @@ struct slab {
 	size_t used;     /* bytes filled */
 	uint64_t digest; /* XXH3-64 of mem[0..used), set by slab_seal */
 	struct slab *next; /* lists of whoever holds it */
-	void *reg;       /* what the register hook returned */
+	void *reg;       /* its owner's, for what registering it gave */
 };
 
 struct slab_hooks { /* may be all NULL */
 	int (*reg)(void *ctx, struct slab *s, struct mc_error *err);
 	void (*unreg)(void *ctx, struct slab *s);
 	void *ctx;
+	bool keep; /* slabs stay once they exist: nothing is evicted that the budget allows */
 };
 
 struct slab_stats {

@@ -15,6 +15,8 @@
 #include <sys/mman.h>
 #include <xxhash.h>
 
+static void refuse_tcp(int fd, const struct mc_error *why);
+
 #define LAUNCH_WAIT (15 * MC_SEC)
 #define MEMORY_RESERVE                                                                             \
 	(128ull << 20) /* for the waiting QEMU itself, and to leave the host some air */
@@ -23,7 +25,10 @@
 
 static int check_memory(const struct standby *s, struct mc_error *err)
 {
-	uint64_t need = MEMORY_RESERVE + s->hello.max_buffer, have = memory_available("/proc", "/sys/fs/cgroup");
+	struct rd_wants wants;
+	transport_rdma_wants(false, 0, &wants);
+	/* What a connection by RDMA receives into, whether it is one or not. */
+	uint64_t need = MEMORY_RESERVE + s->hello.max_buffer + wants.region + RD_STREAM_FIXED, have = memory_available("/proc", "/sys/fs/cgroup");
 	for (size_t i = 0; i < s->hello.n_blocks; i++)
 		need += s->hello.blocks[i].size;
 	if (need <= have)
@@ -183,12 +188,28 @@ int setup_put_roms(struct standby *s, struct mc_error *err)
 	return r;
 }
 
+static int connect_primary(struct standby *s, int fd, const struct link_peer *peer, struct mc_error *err)
+{
+	struct vm *vm = s->vm;
+	struct rd_wants wants;
+	struct rd_link link;
+	transport_rdma_wants(false, 0, &wants);
+	int r = rd_welcome(rd_mode_parse(vm->d->cfg.transport), &wants, fd, peer,
+		mc_now() + RD_AGREE_TIME, &link, err);
+	if (r < 0) {
+		refuse_tcp(fd, err);
+		return r;
+	}
+	vm_set_transport(vm, &link);
+	return transport_new(&link, &s->link, err);
+}
+
 int setup_standby(struct standby *s, int fd, const struct link_peer *peer, struct mc_error *err)
 {
 	struct vm *vm = s->vm;
 	struct wire_header h;
 	snprintf(s->primary, sizeof s->primary, "%s", peer->name);
-	int r = transport_tcp_new(fd, &s->link, err);
+	int r = connect_primary(s, fd, peer, err);
 	if (r == 0)
 		r = transport_recv(s->link, &h, mc_now() + 2 * MC_SEC, -1, err);
 	if (r == 0)
@@ -257,7 +278,7 @@ void setup_send_error(struct standby *s, const struct mc_error *why)
 		transport_flush(s->link, mc_now() + MC_SEC, NULL);
 }
 
-void standby_refuse(int fd, const struct mc_error *why)
+static void refuse_tcp(int fd, const struct mc_error *why)
 {
 	struct standby s = {0};
 	struct wire_header h;
@@ -272,6 +293,12 @@ void standby_refuse(int fd, const struct mc_error *why)
 	}
 	setup_send_error(&s, why);
 	transport_close(s.link);
+}
+
+void standby_refuse(int fd, const struct link_peer *peer, const struct mc_error *why)
+{
+	rd_refuse(fd, peer, why, mc_now() + MC_SEC);
+	refuse_tcp(fd, why);
 }
 
 /* --- while it receives -------------------------------------------------------------------------
@@ -384,12 +411,13 @@ bool setup_listen(struct standby *s)
 	if (offered && !s->link && !setup_named(s) && !strcmp(vm->offered.name, s->primary))
 		s->superseded = true;
 	int fd = offered && !s->superseded ? mc_steal_fd(&vm->offered_fd) : -1;
+	struct link_peer peer = vm->offered;
 	pthread_mutex_unlock(&vm->lock);
 	if (fd >= 0) {
 		struct mc_error err = MC_ERROR_INIT;
 		mc_error_set(&err, -EBUSY, MC_ECLASS_STATE, "%s is a standby of %s here already",
 			vm->name, s->primary);
-		standby_refuse(fd, &err);
+		standby_refuse(fd, &peer, &err);
 	}
 	if (!vm->guest || !guest_alive(vm->guest))
 		relaunch(s);

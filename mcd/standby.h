@@ -48,7 +48,7 @@ struct standby {
 void standby_run(struct vm *vm, int fd, const struct link_peer *peer);
 
 /* Tells the other side why not, and closes. */
-void standby_refuse(int fd, const struct mc_error *why);
+void standby_refuse(int fd, const struct link_peer *peer, const struct mc_error *why);
 
 /* (Re)starts the waiting QEMU. */
 int standby_launch(struct standby *s, struct mc_error *err);

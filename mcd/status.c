@@ -60,6 +60,8 @@ json_t *vm_status_json(struct vm *vm)
 		vm->learned.owner, "standby", vm->learned.standby, "epoch", (json_int_t)p->epoch,
 		"delay_ms", (double)p->delay / 1e6, "alarm", p->alarm, "reason", p->reason,
 		"qemu_pid", (int)p->qemu);
+	json_object_set_new(j, "transport", json_string(p->peer[0] ? p->transport : ""));
+	json_object_set_new(j, "transport_reason", json_string(p->peer[0] ? p->transport_why : ""));
 	bool live = p->state == VM_PROTECTED || p->state == VM_STANDBY || p->state == VM_HOLDING;
 	json_object_set_new(j, "lag_ms",
 		json_real(live && p->acked_at ? (double)(mc_now() - p->acked_at) / 1e6 : 0));

@@ -403,7 +403,7 @@ static void refuse_offer(struct vm *vm)
 	mc_error_set(&err, -EBUSY, MC_ECLASS_STATE,
 		"%s runs here on %s itself; it cannot be a standby for %s", vm->name,
 		vm->d->cfg.name, peer.name);
-	standby_refuse(fd, &err);
+	standby_refuse(fd, &peer, &err);
 }
 
 /* The other host is back: protection returns by itself.  A failure is logged, not alarmed, and

@@ -314,6 +314,20 @@ void vm_set_peer(struct vm *vm, const char *peer)
 	cluster_poke(vm->d->cluster);
 }
 
+void vm_set_transport(struct vm *vm, const struct rd_link *l)
+{
+	char was[sizeof vm->pub.transport_why];
+	pthread_mutex_lock(&vm->lock);
+	memcpy(was, vm->pub.transport_why, sizeof was);
+	snprintf(vm->pub.transport, sizeof vm->pub.transport, "%s", !l ? "" : l->rdma ? "rdma" : "tcp");
+	snprintf(vm->pub.transport_why, sizeof vm->pub.transport_why, "%s", l ? l->why : "");
+	pthread_mutex_unlock(&vm->lock);
+	if (l && l->rdma)
+		log_info("%s: the stream goes over RDMA (%s)", vm->name, rd_device_name(l->rdma));
+	else if (l && l->why[0] && strcmp(was, l->why)) /* not with each attempt */
+		log_notice("%s: the stream goes over TCP, not RDMA: %s", vm->name, l->why);
+}
+
 void vm_set_record(struct vm *vm, const struct own_record *rec)
 {
 	vm->rec = *rec;

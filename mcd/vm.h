@@ -9,6 +9,7 @@
  */
 #pragma once
 #include "common/histogram.h"
+#include "common/rdma/rdma.h"
 #include "failover/cluster.h"
 #include "diskmirror/mirror.h"
 #include "diskmirror/replica.h"
@@ -96,6 +97,7 @@ struct vm {
 		enum vm_state state;
 		char peer[LINK_NAME_MAX + 1];
 		char reason[200], alarm[300];
+		char transport[8], transport_why[300]; /* of the stream to the peer; why auto chose tcp */
 		uint64_t epoch, delay, acked_at;
 		struct own_record rec;
 		struct vm_sync_progress sync;
@@ -160,6 +162,7 @@ void vm_call_set(struct vm *vm, struct vm_call *c); /* the verb set, allowed in 
 void vm_set_state(struct vm *vm, enum vm_role role, enum vm_state state, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 void vm_set_peer(struct vm *vm, const char *peer);
+void vm_set_transport(struct vm *vm, const struct rd_link *l); /* what was agreed on; NULL: nothing yet */
 void vm_set_record(struct vm *vm, const struct own_record *rec);
 void vm_set_alarm(struct vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void vm_clear_alarm(struct vm *vm); /* to the one of a panicked guest, while there is such a guest */

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * How much of the link the checkpoint stream uses, between two hosts:
+ *
+ *	goodput serve ADDRESS PORT                        on the one
+ *	goodput send rdma|tcp LOCAL ADDRESS PORT SECONDS  on the other
+ *
+ * Slabs are sealed, posted and flushed as an epoch does it and acknowledged by the standby's side
+ *once every range was looked at; both ends compute every digest.  Prints payload bytes, seconds and
+ *MB/s. The acceptor serves one connection after another until it is killed.
+ */
+#include "common/clock.h"
+#include "mcd/slab.h"
+#include "mcd/wire/transport.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define EPOCH 4 /* slabs of one */
+
+static const struct link_key key = {32, "a key that both ends of it know."};
+
+static void check(int r, const struct mc_error *err)
+{
+	if (r >= 0)
+		return;
+	fprintf(stderr, "goodput: %s\n", err->msg);
+	exit(1);
+}
+
+static uint64_t soon(void)
+{
+	return mc_now() + 20 * MC_SEC;
+}
+
+static void answer(struct transport *t, uint64_t epoch)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	struct wire_header h = {.type = WIRE_ACK, .epoch = epoch};
+	check(transport_post(t, &h, NULL, &err), &err);
+	check(transport_flush(t, soon(), &err), &err);
+}
+
+static void standby(struct transport *t, struct slab *s)
+{
+	const uint64_t ram = SLAB_SIZE;
+	struct mc_error err = MC_ERROR_INIT;
+	struct wire_header h;
+	while (transport_recv(t, &h, soon(), -1, &err) == 0) {
+		if (!h.length) {
+			answer(t, h.epoch);
+			continue;
+		}
+		s->used = h.length;
+		check(transport_recv_payload(t, s->mem, soon(), &err), &err);
+		check(slab_walk(s, &ram, 1, NULL, NULL, &err), &err);
+	}
+	fprintf(stderr, "goodput: %s\n", err.msg);
+}
+
+_Noreturn static void serve(const char *address, uint16_t port, struct slab *s)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	int l = link_listen(address, port, &err);
+	check(l, &err);
+	for (;;) {
+		struct pollfd p = {.fd = l, .events = POLLIN};
+		struct link_peer peer;
+		struct rd_wants wants;
+		struct rd_link link;
+		struct transport *t;
+		poll(&p, 1, -1);
+		int fd = accept4(l, NULL, NULL, SOCK_CLOEXEC);
+		if (fd < 0)
+			continue;
+		transport_rdma_wants(false, 0, &wants);
+		check(link_accept(fd, &key, "b", 1, soon(), &peer, &err), &err);
+		check(rd_welcome(RD_AUTO, &wants, fd, &peer, soon(), &link, &err), &err);
+		check(transport_new(&link, &t, &err), &err);
+		standby(t, s);
+		transport_close(t);
+	}
+}
+
+static uint64_t one_epoch(struct transport *t, struct slab **s, uint64_t n)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	struct wire_header h;
+	uint64_t bytes = 0;
+	for (int i = 0; i < EPOCH; i++) {
+		slab_seal(s[i]);
+		h = (struct wire_header){WIRE_SLAB, 1, n, s[i]->used, s[i]->digest};
+		check(transport_post(t, &h, s[i]->mem, &err), &err);
+		bytes += s[i]->used;
+	}
+	h = (struct wire_header){.type = WIRE_SYNC_END, .generation = 1, .epoch = n};
+	check(transport_post(t, &h, NULL, &err), &err);
+	check(transport_flush(t, soon(), &err), &err);
+	check(transport_recv(t, &h, soon(), -1, &err), &err);
+	return bytes;
+}
+
+static int send_for(char **arg, struct slab **s)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	struct rd_wants wants;
+	struct rd_link link;
+	struct link_peer peer;
+	struct transport *t;
+	transport_rdma_wants(true, EPOCH * SLAB_SIZE, &wants);
+	check(rd_dial(rd_mode_parse(arg[0]), &wants, arg[1], arg[2], (uint16_t)atoi(arg[3]), &key,
+		      "a", 2, LINK_DATA, "vm", "b", soon(), &peer, &link, &err),
+		&err);
+	check(transport_new(&link, &t, &err), &err);
+	for (int i = 0; i < EPOCH; i++)
+		check(transport_memory(t, s[i]->mem, SLAB_SIZE, false, &err), &err);
+	one_epoch(t, s, 0); /* registers the slabs, and warms what can be warmed */
+	uint64_t began = mc_now(), end = began + (uint64_t)(atof(arg[4]) * 1e9), bytes = 0, n = 0;
+	while (mc_now() < end)
+		bytes += one_epoch(t, s, ++n);
+	double secs = (double)(mc_now() - began) / 1e9;
+	printf("%s %llu bytes %.3f s %.2f MB/s\n", t->ops->name, (unsigned long long)bytes, secs,
+		(double)bytes / secs / 1e6);
+	transport_close(t);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct slab_pool *pool;
+	struct slab *s[EPOCH];
+	struct mc_error err = MC_ERROR_INIT;
+	uint8_t *mem = malloc(SLAB_SIZE);
+	check(slab_pool_new((uint64_t)EPOCH * SLAB_SIZE, NULL, &pool, &err), &err);
+	for (size_t i = 0; mem && i < SLAB_SIZE; i++)
+		mem[i] = (uint8_t)(i * 2654435761u >> 13);
+	for (int i = 0; i < EPOCH; i++) {
+		check(slab_get(pool, &s[i], &err), &err);
+		/* Ranges of 8 pages: what dirty pages of a real guest look like. */
+		for (uint64_t off = 0;
+			mem && slab_append(s[i], 0, off, mem + off, 8 * WIRE_PAGE_SIZE);)
+			off += 8 * WIRE_PAGE_SIZE;
+	}
+	if (argc == 4 && !strcmp(argv[1], "serve"))
+		serve(argv[2], (uint16_t)atoi(argv[3]), s[0]);
+	if (argc == 7 && !strcmp(argv[1], "send"))
+		return send_for(argv + 2, s);
+	fprintf(stderr,
+		"usage: goodput serve ADDRESS PORT | send rdma|tcp LOCAL ADDRESS PORT SECONDS\n");
+	return 2;
+}
