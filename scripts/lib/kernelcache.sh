@@ -68,6 +68,21 @@ cache_kernel() {
 	[ -e "$kernel" ] || die "$kernel is missing; remove $root and try again"
 }
 
+cache_unpack() { # PACKAGE NAME: the package's files, unpacked as $cache/NAME
+	local tmp try
+	for try in 1 2 3; do
+		tmp=$(mktemp -d "$cache/tmp.XXXXXX") || die "cannot write to $cache"
+		if (cd "$tmp" && apt-get -q -o APT::Sandbox::User=root -o Acquire::Retries=3 download "$1") >>"$cache/log" 2>&1 &&
+			dpkg -x "$tmp"/*.deb "$tmp/root" >>"$cache/log" 2>&1; then
+			rm -rf "${cache:?}/$2"
+			mv "$tmp/root" "$cache/$2" && rm -rf "$tmp" && return
+		fi
+		rm -rf "$tmp"
+		[ "$try" = 3 ] || apt-get -q -o DPkg::Lock::Timeout=60 update >>"$cache/log" 2>&1
+	done
+	die "cannot get Debian's package $1 (needs the Debian archive once): $(tail -n 1 "$cache/log")"
+}
+
 cache_unpack_module() { # FILE DIR NUMBER: DIR/NUMBER-NAME.ko, to be loaded in that order
 	local name=${1##*/}
 	case $name in

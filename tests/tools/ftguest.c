@@ -13,6 +13,7 @@
  * The arguments stand on the kernel's command line too, which is read when there are none.
  */
 #include "ftbench.h"
+#include "ftclock.h"
 #include "ftdisk.h"
 #include "ftlog.h"
 #include "ftproto.h"
@@ -49,13 +50,11 @@ static struct ftlog requests;
 static struct ftdisk disk = {.fd = -1};
 static enum { STAY, REBOOT, POWEROFF, PANIC } leaving; /* once the answers are with the kernel */
 static struct ftregion region;
+static struct ftclock monotonic;
 
 static uint64_t now_ns(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+	return ftclock_now(&monotonic);
 }
 
 static uint64_t option(const char *line, const char *key, uint64_t fallback)
@@ -133,8 +132,20 @@ static void do_check(struct conn *c)
 		answer(c, "CHECK BAD log=%" PRIu64 "\n", wrong);
 		return;
 	}
+	if (monotonic.back) {
+		answer(c, "CHECK BAD clock=%" PRIu64 "\n", monotonic.back);
+		return;
+	}
 	ftregion_check(&region, text, sizeof(text));
 	answer(c, "CHECK %s log=%" PRIu64 "\n", text, requests.last);
+}
+
+static void do_time(struct conn *c)
+{
+	char text[256];
+
+	ftclock_describe(&monotonic, text, sizeof(text));
+	answer(c, "TIME %s\n", text);
 }
 
 static void do_rate(struct conn *c, const char *args)
@@ -175,6 +186,8 @@ static void do_line(struct conn *c, char *line)
 		do_get(c, line + 4);
 	else if (!strcmp(line, "CHECK"))
 		do_check(c);
+	else if (!strcmp(line, "TIME"))
+		do_time(c);
 	else if (!strncmp(line, "RATE ", 5))
 		do_rate(c, line + 5);
 	else if (!strncmp(line, "DISKBENCH ", 10))

@@ -10,6 +10,8 @@
  *   GET n         -> OK n chain        | NONE n
  *   STAT          -> STAT last chain uptime_ns pages_written lap cursor bad
  *   CHECK         -> CHECK OK pages=N laps=M log=K  |  CHECK BAD page=P ... / CHECK BAD log=n ...
+ *                                      | CHECK BAD clock=ns: CLOCK_MONOTONIC went back by so much
+ *   TIME          -> TIME mono=NS real=NS back=NS gap=NS source=NAME    its clocks, see ftclock.h
  *   RATE bytes    -> OK bytes          dirties so much memory in each period from now on
  *   DISKBENCH kind ms -> see ftbench.h, when it is over; ends the connection
  *   REBOOT, POWEROFF, PANIC -> BYE last   and then does it, to the whole guest

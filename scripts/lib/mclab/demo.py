@@ -37,6 +37,7 @@ def arguments(argv):
     p.add_argument("--fault", choices=sorted(FAULTS), default="primary", help="what breaks (primary)")
     p.add_argument("--delay", default="100ms", help="time between checkpoints (100ms)")
     p.add_argument("--dirty", type=size, default="2MB", help="memory the guest writes each 100 ms (2MB)")
+    p.add_argument("--accel", choices=("tcg", "kvm"), help="what runs the guest: QEMU's emulator (tcg) or kvm")
     p.add_argument("--disk", action="store_true",
                    help="the guest writes each request to a disk, and fsyncs it, before it answers")
     p.add_argument("--seconds", type=seconds, default=12, help="how long the client runs; the fault comes half-way (12)")
@@ -79,7 +80,8 @@ class Demo:
         lab.add_hosts(PRIMARY, STANDBY, VOTER)
         lab.start_mcd()
         screen.step("three hosts are up, each with its mcd")
-        vm = lab.add_vm("vm1", dirty=self.args.dirty, disk=Disk() if self.args.disk else None)
+        vm = lab.add_vm("vm1", dirty=self.args.dirty, accel=self.args.accel,
+                        disk=Disk() if self.args.disk else None)
         watch = lab.watch(vm)
         lab.start_vm(vm, PRIMARY)
         screen.step("vm1 has booted on hostA (%d MB, writes %.1f MB each 100 ms)" % (vm.memory, vm.dirty / 1e6))

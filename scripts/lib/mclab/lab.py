@@ -37,7 +37,7 @@ class Lab:
         self.prefix = "%s%d" % (PREFIX, os.getpid())
         self.hosts, self.events, self.vms = {}, {}, {}
         self.switch = self.client_ns = self.dir = None
-        self._clients, self._image, self._sanitizer = [], None, []
+        self._clients, self._images, self._sanitizer = [], {}, []
 
     # --- life -------------------------------------------------------------
 
@@ -240,9 +240,10 @@ class Lab:
 
     def add_vm(self, name, hosts=None, **options):
         """Writes vms.d/NAME.conf on the hosts (default: the first two)."""
-        if self._image is None:
-            self._image = make_image(self.build)
-        vm = self.vms[name] = Vm(name, self._image, number=10 + len(self.vms), **options)
+        agent = bool(options.get("agent"))
+        if agent not in self._images:
+            self._images[agent] = make_image(self.build, agent)
+        vm = self.vms[name] = Vm(name, self._images[agent], number=10 + len(self.vms), **options)
         for h in hosts or list(self.hosts)[:2]:
             self.write_vm(h, name, vm.config())
         return vm

@@ -11,10 +11,11 @@ from .proc import LabError, run
 PAGE = 4096
 
 
-def make_image(build):
-    """(kernel, initrd) with the build's ftguest inside; the first time it asks the Debian archive."""
+def make_image(build, agent=False):
+    """(kernel, initrd) with the build's ftguest inside, and perhaps QEMU's guest agent; the first time it asks
+    the Debian archive."""
     tool = os.path.join(os.path.dirname(__file__), "../../../tests/tools/mkinitramfs")
-    out = run([tool, os.path.join(build, "tests/tools/ftguest")], timeout=600)
+    out = run([tool] + ["--agent"] * agent + [os.path.join(build, "tests/tools/ftguest")], timeout=600)
     found = dict(line.split("=", 1) for line in out.splitlines())
     return found["KERNEL"], found["INITRD"]
 
@@ -92,12 +93,14 @@ class Vm:
     agent: it has a guest agent, and this is the path of its socket in the host."""
 
     def __init__(self, name, image, number=1, dirty=0, region=64, memory=256, delay=None, options=(),
-                 accel="tcg", cpu=None, max_buffer=None, on_panic=None, disk=None, user=None, agent=None):
+                 accel=None, cpu=None, max_buffer=None, on_panic=None, disk=None, user=None, agent=None):
         self.name, self.image, self.dirty, self.region, self.memory = name, image, dirty, region, memory
         self.mac = "52:54:00:77:01:%02x" % number
         self.address = "10.77.1.%d" % number
         self.delay, self.max_buffer, self.on_panic = delay, max_buffer, on_panic
-        self.options, self.accel, self.cpu = list(options), accel, cpu
+        self.options, self.cpu = list(options), cpu
+        # A lab host runs whole scenarios under KVM so.
+        self.accel = accel or os.environ.get("MCD_ACCEL") or "tcg"
         self.disk, self.user, self.agent = disk, user, agent
 
     def command(self):
