@@ -138,7 +138,7 @@ static bool get_hello(struct hello *ret, const uint8_t p[HELLO_SIZE], uint8_t ro
 		return false;
 	if (h.purpose < LINK_KEEPALIVE || h.purpose > LINK_DISK)
 		return false;
-	if (h.offers_rdma && h.purpose == LINK_VOTE)
+	if (role == ROLE_CONNECTOR && h.offers_rdma && h.purpose == LINK_VOTE)
 		return false;
 	if (!get_name(h.name, p + 64) || !get_name(h.subject, p + 128) ||
 		!get_name(h.expect, p + 192) || !h.name[0])
