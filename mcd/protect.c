@@ -391,6 +391,8 @@ static struct vm_call *run_epochs(struct epoch *e, struct mc_error *err, int *re
 		if (last)
 			e->tick_at = 0;
 		r = epoch_run(e, err);
+		if (r == 0)
+			vm_time_keep(e->vm);
 		if (r == 0 && last)
 			r = mc_error_set(err, -ECHILD, MC_ECLASS_QMP, "the guest powered off");
 	} while (r == 0 && (e->guest_event == GUEST_EVENT_SHUTDOWN || !serve_calls(e, &call)));

@@ -241,6 +241,7 @@ void vm_life_resume(struct vm *vm)
 	}
 	vm->paused_by_us = false;
 	vm_clear_alarm(vm);
+	vm_time_set(vm);
 }
 
 bool vm_life_takeover(struct vm *vm, struct vm_call *c, const char *other)

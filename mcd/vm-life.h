@@ -32,5 +32,7 @@ void vm_life_resume(struct vm *vm);
 /* Has the guest's agent, if there is one, set the guest's clock; returns at once.  For a guest that runs,
  * after it was away.  Tells the log and subscribers (GUEST_TIME) what came of it. vm-time.c */
 void vm_time_set(struct vm *vm);
+/* In each epoch: the same now and then, if the clock is late by much. */
+void vm_time_keep(struct vm *vm);
 void vm_life_reset_figures(struct vm *vm);
 enum dirty_backend vm_dirty_backend(const struct vm *vm);

@@ -1,16 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The guest's clock is late by the outage: its agent sets it, if there is one (guest/agent.h). */
+/*
+ * The guest's clock.  QEMU stops it with the vCPUs: a takeover costs the outage, and each epoch its
+ * pause, so that a protected guest's clock goes slow by some percent.  Its agent sets it, if there
+ * is one (guest/agent.h): at once after a takeover and when a guest was held, and else when it is
+ * late by more than a time service in the guest would let it be.
+ */
+#include "common/clock.h"
 #include "common/log.h"
 #include "mcd/daemon.h"
 #include "mcd/vm-life.h"
 
 #include <string.h>
 
+/* Less is not worth a jump of the guest's clock. */
+#define TOLERANCE (20 * (int64_t)MC_MSEC)
+/* While it is protected: rarely, because every setting starts a program in the guest. */
+#define KEEP_EVERY     (10 * MC_SEC)
+#define KEEP_TOLERANCE ((int64_t)MC_SEC)
+
 /* From the agent's thread, with nothing of the VM's but its name and its daemon, which do not
  * change. */
 static void done(void *ctx, const struct guest_time *t)
 {
 	struct vm *vm = ctx;
+	if (vm->time_kept && !t->set)
+		return; /* it is not late, or what is wrong is said after a takeover */
 	json_t *data = json_pack("{s:b}", "set", t->set);
 	if (t->behind != INT64_MIN)
 		json_object_set_new(data, "behind_ms", json_real((double)t->behind / 1e6));
@@ -28,14 +42,27 @@ static void done(void *ctx, const struct guest_time *t)
 	vm_emit(vm, "GUEST_TIME", data);
 }
 
-void vm_time_set(struct vm *vm)
+static void ask_agent(struct vm *vm, int64_t tolerance)
 {
 	struct mc_error err = MC_ERROR_INIT;
 	guest_agent_free(vm->agent); /* should an earlier one still be waiting */
 	vm->agent = NULL;
+	vm->time_kept = tolerance == KEEP_TOLERANCE;
+	vm->time_asked = mc_now();
 	if (!strcmp(vm->cfg->guest_time, "none") || !vm->plan.agent[0])
 		return;
-	if (guest_agent_set_time(vm->plan.agent, guest_pid(vm->guest), done, vm, &vm->agent, &err) <
-		0)
+	if (guest_agent_set_time(vm->plan.agent, guest_pid(vm->guest), tolerance, done, vm,
+		    &vm->agent, &err) < 0)
 		log_notice("%s: %s", vm->name, err.msg);
+}
+
+void vm_time_set(struct vm *vm)
+{
+	ask_agent(vm, TOLERANCE);
+}
+
+void vm_time_keep(struct vm *vm)
+{
+	if (mc_now() - vm->time_asked >= KEEP_EVERY)
+		ask_agent(vm, KEEP_TOLERANCE);
 }

@@ -116,7 +116,9 @@ struct vm {
 	struct cmdline_plan plan;
 	int ram_fds[RAMBLOCKS_MAX]; /* plan.n_ram memfds */
 	struct guest *guest;
-	struct guest_agent *agent; /* sets the guest's clock, after a takeover */
+	struct guest_agent *agent; /* sets the guest's clock */
+	uint64_t time_asked;       /* when it last began to */
+	bool time_kept;            /* only if it is late by much */
 	struct netbuf *nb;
 	struct own_record rec; /* the record we act under */
 	uint64_t delay, max_buffer;

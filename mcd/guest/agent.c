@@ -35,12 +35,10 @@
 	(4 * MC_SEC)         /* setting starts a program in the guest, for its hardware clock      \
 			      */
 #define BYTES_MAX (1u << 20) /* of an answer; we do not listen to more */
-/* Less than this is not worth a jump of the guest's clock. */
-#define CLOSE_ENOUGH (20 * (int64_t)MC_MSEC)
-
 struct guest_agent {
 	char path[108];
 	pid_t pid;
+	int64_t tolerance;
 	void (*done)(void *ctx, const struct guest_time *what);
 	void *ctx;
 	pthread_t thread;
@@ -223,11 +221,11 @@ static void converse(struct guest_agent *a, struct guest_time *t)
 		return;
 	t->err = (struct mc_error)MC_ERROR_INIT;
 	t->left = t->behind;
-	if (t->behind < -CLOSE_ENOUGH)
+	if (t->behind < -a->tolerance)
 		mc_error_set(&t->err, -EINVAL, MC_ECLASS_STATE,
 			"the guest's clock is ahead of this host's by %.3f s, and was left alone",
 			-(double)t->behind / 1e9);
-	if (t->behind <= CLOSE_ENOUGH)
+	if (t->behind <= a->tolerance)
 		return;
 	snprintf(text, sizeof text,
 		"{\"execute\":\"guest-set-time\",\"arguments\":{\"time\":%" PRId64 "}}\n",
@@ -263,7 +261,7 @@ static void *agent_thread(void *arg)
 	return NULL;
 }
 
-int guest_agent_set_time(const char *socket, pid_t pid,
+int guest_agent_set_time(const char *socket, pid_t pid, int64_t tolerance,
 	void (*done)(void *ctx, const struct guest_time *what), void *ctx, struct guest_agent **ret,
 	struct mc_error *err)
 {
@@ -272,6 +270,7 @@ int guest_agent_set_time(const char *socket, pid_t pid,
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left");
 	a->fd = -1;
 	a->pid = pid;
+	a->tolerance = tolerance;
 	a->done = done;
 	a->ctx = ctx;
 	a->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guest's own clock, set by its agent (QEMU's guest agent, qemu-ga) after a takeover.
+ * The guest's own clock, set by its agent (QEMU's guest agent, qemu-ga).
  *
  * A guest that was taken over goes on where its last checkpoint was: its clock is late by the
- * outage. Whoever keeps time inside of it mends that, sooner or later; the agent does it at once.
+ * outage.  And while it is protected it loses every pause, some percent of the time.  Whoever keeps
+ * time inside of it mends that, sooner or later; the agent does it at once.
  *
  * Nothing here may delay a VM, or rely on what a guest says: a thread of its own asks, every answer
  * is bounded and checked, and whatever goes wrong is a sentence for the log.
@@ -25,11 +26,11 @@ struct guest_time {
 	struct mc_error err; /* why it was not, or not surely; code 0: all is well */
 };
 
-/* Starts to set the clock of the guest whose agent QEMU (pid) offers on the unix socket, and
- * returns at once.  done is called once, from the other thread, unless guest_agent_free comes
- * first.  All is over within GUEST_AGENT_WAIT. */
+/* Starts to set the clock of the guest whose agent QEMU (pid) offers on the unix socket, if
+ * it is late by more than `tolerance` ns, and returns at once.  done is called once, from the other
+ * thread, unless guest_agent_free comes first.  All is over within GUEST_AGENT_WAIT. */
 #define GUEST_AGENT_WAIT (15ull * 1000000000)
-int guest_agent_set_time(const char *socket, pid_t pid,
+int guest_agent_set_time(const char *socket, pid_t pid, int64_t tolerance,
 	void (*done)(void *ctx, const struct guest_time *what), void *ctx, struct guest_agent **ret,
 	struct mc_error *err);
 /* Ends it, at once, if it is still under way.  Fine on NULL. */

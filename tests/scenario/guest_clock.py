@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A guest's clocks after a takeover: the monotonic one neither goes back nor stands, and the wall clock is set
+"""A guest's clocks, protected and after a takeover: the monotonic one neither goes back nor stands, and the wall clock is set
 again by Debian's own QEMU guest agent in the guest; an agent that cannot be talked to harms nothing."""
 import time
 
@@ -46,6 +46,14 @@ def main(report, cluster):
     rows = [c["name"] for c in lab.request("hostA", "check")["checks"]]
     report.check("VM vm1, guest's clock" in rows, "mcctl check has a word on the guest's clock", rows)
     lab.protect(vm, "hostA", "hostB")
+
+    start = time.monotonic_ns()
+    with connect(lab, "hostA").sync() as agent:
+        agent.ask("guest-set-time", time=time.time_ns() - 5_000_000_000)
+    told = lab.events["hostA"].wait("GUEST_TIME", 30, start)["data"]
+    reading = Reading(lab, vm)
+    report.check(told["set"] and 4e3 < told["behind_ms"] < 6e3 and abs(reading.behind) < 2 * BOUND,
+                 "the clock of a protected guest that gets late is set", (told, reading.behind))
 
     told, reading, outage = lose(report, lab, vm, "hostA", "hostB", " (agent)")
     report.check(told["set"] and "error" not in told and told["behind_ms"] > 0.8e3 * outage,

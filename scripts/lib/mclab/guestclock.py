@@ -15,15 +15,23 @@ class Agent:
         self.sock.settimeout(timeout)
         self.sock.connect(path)
 
-    def sync(self):
-        self.sock.sendall(b'\xff{"execute":"guest-sync-delimited","arguments":{"id":4711}}\n')
+    def sync(self, tries=30):
+        """Until the agent answers; one that is only being started does not get what came before."""
         data = b""
-        while b'\xff{"return": 4711}\n' not in data:
-            more = self.sock.recv(4096)
-            if not more:
-                raise LabError("QEMU closed the agent's socket")
-            data += more
-        return self
+        self.sock.settimeout(1)
+        for number in range(4711, 4711 + tries):
+            self.sock.sendall(b'\xff{"execute":"guest-sync-delimited","arguments":{"id":%d}}\n' % number)
+            try:
+                while b'\xff{"return": %d}\n' % number not in data:
+                    more = self.sock.recv(4096)
+                    if not more:
+                        raise LabError("QEMU closed the agent's socket")
+                    data += more
+            except TimeoutError:
+                continue
+            self.sock.settimeout(10)
+            return self
+        raise LabError("the guest's agent does not answer")
 
     def ask(self, execute, **arguments):
         self.sock.sendall(json.dumps({"execute": execute, "arguments": arguments}).encode() + b"\n")

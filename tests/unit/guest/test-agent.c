@@ -206,7 +206,7 @@ static double converse(const char *path, pid_t pid, struct outcome *o)
 	uint64_t began = mc_now();
 	*o = (struct outcome){.calls = 0};
 	assert_int_equal(pipe(o->pipe), 0);
-	assert_int_equal(guest_agent_set_time(path, pid, done, o, &a, &err), 0);
+	assert_int_equal(guest_agent_set_time(path, pid, 20000000, done, o, &a, &err), 0);
 	assert_true(mc_now() - began < MC_SEC / 10); /* nobody waits for it */
 	struct pollfd p = {.fd = o->pipe[0], .events = POLLIN};
 	assert_int_equal(poll(&p, 1, 20000), 1);
@@ -327,7 +327,7 @@ static void it_is_ended_at_once_and_says_nothing_then(void **state)
 	struct outcome o = {.calls = 0};
 	struct guest_agent *a;
 	fake_start(&f, DEAF, 3.5);
-	assert_int_equal(guest_agent_set_time(f.path, getpid(), done, &o, &a, &err), 0);
+	assert_int_equal(guest_agent_set_time(f.path, getpid(), 0, done, &o, &a, &err), 0);
 	while (!f.syncs)
 		poll(NULL, 0, 1);
 	uint64_t began = mc_now();
