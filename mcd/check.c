@@ -10,7 +10,6 @@
 #include "mcd/guest/trace.h"
 #include "mcd/vm.h"
 #include "mcd/wire/transport.h"
-#include "netbuf/netbuf.h"
 
 #include <errno.h>
 #include <string.h>
@@ -46,16 +45,6 @@ static void check_tracing(json_t *checks)
 	snprintf(
 		text, sizeof text, "mcd has CAP_SYS_PTRACE, kernel.yama.ptrace_scope is %d", scope);
 	check_add(checks, "tracing of QEMU", ok, ok ? text : err.msg, "");
-}
-
-static void check_netbuf(struct daemon *d, json_t *checks)
-{
-	struct mc_error err = MC_ERROR_INIT;
-	const char *name;
-	if (netbuf_probe(d->cfg.netbuf, &name, &err) == 0)
-		check_add(checks, "network hold", true, name, "");
-	else
-		check_add(checks, "network hold", false, err.msg, "");
 }
 
 /* With what checkpoints would travel: whether the other host has it too is agreed on with it. */
@@ -185,12 +174,13 @@ json_t *daemon_check(struct daemon *d, struct vm *vm)
 	json_t *checks = json_array();
 	check_dirty(d, checks);
 	check_tracing(checks);
-	check_netbuf(d, checks);
+	check_network(d, checks);
 	check_transport(d, checks);
 	check_voters(d, checks);
 	check_hosts(d, checks);
 	check_timing(d, checks);
 	pthread_mutex_lock(&d->lock);
+	check_leftovers(d, checks);
 	for (size_t i = 0; i < d->n_vms; i++)
 		if (!vm || d->vms[i] == vm) {
 			check_vm(d, d->vms[i], checks);

@@ -107,6 +107,7 @@ json_t *config_vm_dump(const struct config_vm *vm)
 				      ? json_string("command")
 				      : json_string("derived from the names");
 		add(nic, &config_nic_keys[1], n, mac);
+		add(nic, &config_nic_keys[2], n, origin_of(vm->path, n->lines[2]));
 		json_object_set_new(nics, n->id, nic);
 	}
 	json_t *disks = json_object();

@@ -21,6 +21,7 @@
 static const char *const panic_policies[] = {"reboot", "stop", "hold", NULL};
 static const char *const guest_times[] = {"agent", "none", NULL};
 static const char *const yes_no[] = {"yes", "no", NULL};
+static const char *const switches[] = {"on", "off", NULL};
 static const char *const durabilities[] = {"flush", "commit", "none", NULL};
 
 const struct config_key config_vm_keys[CONFIG_VM_KEYS] = {
@@ -38,6 +39,7 @@ const struct config_key config_vm_keys[CONFIG_VM_KEYS] = {
 const struct config_key config_nic_keys[CONFIG_NIC_KEYS] = {
 	NIC("bridge", CONFIG_NAME, bridge, 0),
 	NIC("mac", CONFIG_MAC, mac, 0),
+	NIC("vhost", CONFIG_SWITCH, vhost, 0, 0, switches),
 };
 
 static int add_nic(struct config_vm *vm, const struct conf_file *f, const struct conf_item *it,

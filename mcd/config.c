@@ -12,7 +12,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-static const char *const netbuf_choices[] = {"auto", "relay", NULL};
+static const char *const netbuf_choices[] = {"auto", "plug", "relay", NULL};
 static const char *const dirty_choices[] = {"auto", "pagemap-scan", "soft-dirty", NULL};
 static const char *const transport_choices[] = {"auto", "tcp", "rdma", NULL};
 static const char *const failover_choices[] = {"automatic", "manual", NULL};

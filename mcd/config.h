@@ -37,7 +37,7 @@ struct config {
 	char state_dir[256];           /* default /var/lib/mcd: votes */
 	char vms_dir[256];             /* default DIR(mcd.conf)/vms.d */
 	char key_file[256];            /* default DIR(mcd.conf)/cluster.key */
-	char netbuf[16];               /* auto | relay */
+	char netbuf[16];               /* auto | plug | relay */
 	char dirty[16];                /* auto | pagemap-scan | soft-dirty */
 	char transport[8];             /* auto | tcp | rdma */
 	uint64_t keepalive_interval;   /* default 50 ms; 5 ms .. 10 s */
@@ -62,7 +62,8 @@ struct config_nic { /* [nic ID]: ID is QEMU's netdev id */
 	char bridge[16];
 	uint8_t mac[6]; /* from mac =, else from the -device, else derived from VM name and id */
 	enum config_mac_origin mac_origin;
-	unsigned lines[2];
+	bool vhost; /* the kernel moves its frames */
+	unsigned lines[3];
 };
 
 struct config_disk { /* [disk ID]: ID is QEMU's block node */

@@ -88,7 +88,7 @@ static int why_stopped(struct epoch *e, struct mc_error *err)
 	return r;
 }
 
-static int pause_guest(struct epoch *e, struct mc_error *err)
+int epoch_pause(struct epoch *e, struct mc_error *err)
 {
 	bool running = true;
 	e->pause_began = mc_now();
@@ -272,7 +272,15 @@ static int done(struct epoch *e, struct mc_error *err)
 	netbuf_get_stats(vm->nb, &vm->pub.netbuf);
 	if (e->mirror)
 		mirror_get_stats(e->mirror, &vm->pub.mirror);
+	uint64_t lost = vm->pub.netbuf.lost_frames - e->lost_before;
 	pthread_mutex_unlock(&vm->lock);
+	/* All that was shown is still true; but a guest whose output disappears is not what its
+	 * administrator calls protected. */
+	if (lost)
+		return mc_error_set(err, -ENOBUFS, MC_ECLASS_MEMORY,
+			"%llu frames of the output of %s were lost while it was held: raise hold-limit (%.0f "
+			"MiB now), or lower the delay",
+			(unsigned long long)lost, vm->name, (double)vm->cfg->hold_limit / 1048576);
 	return 0;
 }
 
@@ -282,7 +290,7 @@ static const struct {
 	int measured; /* STEP_*, or -1 */
 } steps[] = {
 	{"TICK", tick, -1},
-	{"PAUSE", pause_guest, STEP_STOP},
+	{"PAUSE", epoch_pause, STEP_STOP},
 	{"BARRIER", barrier, STEP_BARRIER},
 	{"SAVE", save, STEP_SAVE},
 	{"SCAN", scan, STEP_SCAN},

@@ -42,6 +42,7 @@ struct epoch {
 	uint8_t *devices;
 	size_t devices_cap, devices_len;
 	struct disk_epoch_sum disk_sum;
+	uint64_t lost_before; /* frames of the guest's output, before it was held */
 	uint64_t flushes;    /* of the guest, up to the last epoch */
 	bool urgent;         /* the running epoch is to end now: a call waits, or held output piles up */
 	uint64_t pause_began, send_began;
@@ -54,9 +55,13 @@ struct epoch {
  * decides by failover/decide.c:
  *   -EHOSTDOWN  the peer's keep-alives stopped     -ETIMEDOUT  the ACK is overdue
  *   -ECONNRESET and other link errors              -ESTALE     a newer ownership record exists
- *   -ECHILD     the guest ended by itself          others      QEMU or this host failed us
+ *   -ECHILD     the guest ended by itself          -ENOBUFS    output was lost while it was held
+ *   others      QEMU or this host failed us
  */
 int epoch_run(struct epoch *e, struct mc_error *err);
+
+/* Stops the guest as PAUSE does, which then finds it stopped. */
+int epoch_pause(struct epoch *e, struct mc_error *err);
 
 /* RELEASE of the first epoch waits for the ownership vote (protect.c): epoch_run with hold_release
  * stops after ACKED, and this does the rest. */

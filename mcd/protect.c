@@ -297,7 +297,15 @@ int protect_tell(struct epoch *e, uint16_t type, uint64_t epoch, struct mc_error
 static int begin_protection(struct epoch *e, struct mc_error *err)
 {
 	struct vm *vm = e->vm;
-	int r = netbuf_hold(vm->nb, 1, err);
+	/* Stopped, so that no frame is under way when the hold begins (netbuf.h); the epoch that
+	 * follows at once would stop it anyway, and resumes it. */
+	e->tick_at = 0;
+	int r = epoch_pause(e, err);
+	if (r == 0)
+		r = netbuf_hold(vm->nb, 1, err);
+	struct netbuf_stats st;
+	netbuf_get_stats(vm->nb, &st);
+	e->lost_before = st.lost_frames;
 	if (r == 0 && e->mirror)
 		mirror_begin(e->mirror, 1);
 	if (r == 0)
@@ -592,12 +600,13 @@ static void name_peer(const struct epoch *e, struct mc_error *err)
 		mc_error_wrap(err, "%s", e->peer);
 }
 
-/* A standby that has no memory or disk left does not get any by waiting, as one that is away comes
- * back: somebody has to know.  Over with the next protection. */
-static void alarm_of_standby(struct vm *vm, const struct mc_error *why)
+/* A host that has no memory or disk left does not get any by waiting, as one that is away comes back:
+ * somebody has to know.  Over with the next protection. */
+static void alarm_of_shortage(struct vm *vm, const struct mc_error *why)
 {
-	if (why->code == -EREMOTEIO && !strcmp(why->cls, MC_ECLASS_MEMORY) && vm->want_peer[0] &&
-		vm_get_state(vm) == VM_UNPROTECTED)
+	bool theirs = why->code == -EREMOTEIO && !strcmp(why->cls, MC_ECLASS_MEMORY) &&
+		      vm->want_peer[0];
+	if ((theirs || why->code == -ENOBUFS) && vm_get_state(vm) == VM_UNPROTECTED)
 		vm_set_alarm(vm, "%s runs unprotected: %s", vm->name, why->msg);
 }
 
@@ -671,6 +680,6 @@ void protect_run(struct vm *vm, struct vm_call *call)
 			vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "%s", err.msg);
 		}
 	}
-	alarm_of_standby(vm, &err);
+	alarm_of_shortage(vm, &err);
 	session_free(&e);
 }

@@ -116,6 +116,7 @@ static void forget(struct vm *vm)
 		vm_watch_guest(vm, false);
 		guest_detach(vm->guest);
 		vm->guest = NULL;
+		vm_leave_network(vm);
 	}
 	vm_teardown(vm);
 }

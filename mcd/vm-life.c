@@ -62,7 +62,9 @@ int vm_open_network(struct vm *vm, const int *taps, struct mc_error *err)
 	}
 	struct netbuf_config nc = {
 		.vm = vm->name,
-		.backend = vm->d->cfg.netbuf,
+		/* What "auto" came to when mcd started: probing again would take time. */
+		.backend =
+			strcmp(vm->d->netbuf_name, "none") ? vm->d->netbuf_name : vm->d->cfg.netbuf,
 		.nics = nics,
 		.n_nics = vm->cfg->n_nics,
 		.limit = vm->cfg->hold_limit,
@@ -134,6 +136,15 @@ void vm_watch_guest(struct vm *vm, bool on)
 	if (vm->guest)
 		epoll_ctl(
 			vm->wake, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, guest_pidfd(vm->guest), &ev);
+}
+
+void vm_leave_network(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	vm->shown_nb = NULL;
+	pthread_mutex_unlock(&vm->lock);
+	netbuf_leave(vm->nb);
+	vm->nb = NULL;
 }
 
 void vm_teardown(struct vm *vm)
@@ -249,9 +260,12 @@ bool vm_life_takeover(struct vm *vm, struct vm_call *c, const char *other)
 	struct mc_error err = MC_ERROR_INIT;
 	if (!c->force)
 		mc_error_set(&err, -ENOLINK, MC_ECLASS_NO_MAJORITY,
-			"no majority of the voters answers, so nothing here can tell whether %s goes on with %s. "
-			"Should it be running there, forcing it here means that two copies of it answer, and that "
-			"what one of them has acknowledged is lost. Only when %s is certainly powered off, or cut "
+			"no majority of the voters answers, so nothing here can tell whether %s "
+			"goes on with %s. "
+			"Should it be running there, forcing it here means that two copies of it "
+			"answer, and that "
+			"what one of them has acknowledged is lost. Only when %s is certainly "
+			"powered off, or cut "
 			"off for good: mcctl takeover %s --force",
 			other, vm->name, other, vm->name);
 	else if (vm_force(vm, &err) == 0) {
@@ -288,7 +302,8 @@ void vm_life_reset_figures(struct vm *vm)
 
 /* --- start and stop --------------------------------------------------------------------------- */
 
-/* A host that was never heard is not suspected: it may be that this mcd has only just begun to listen. */
+/* A host that was never heard is not suspected: it may be that this mcd has only just begun to
+ * listen. */
 static bool nobody_hears(struct vm *vm, const char *host)
 {
 	struct timing t;
@@ -296,7 +311,8 @@ static bool nobody_hears(struct vm *vm, const char *host)
 	daemon_timing(vm->d, vm->delay, &t);
 	while (!vm->quit && mc_now() < deadline) {
 		if (keepalive_age(vm->d->keepalive, host) < t.suspect_after ||
-			voter_ask_heard(vm->d->voter, host, mc_now() + t.ask_heard) < t.suspect_after)
+			voter_ask_heard(vm->d->voter, host, mc_now() + t.ask_heard) <
+				t.suspect_after)
 			return false;
 		vm_wait(vm, mc_now() + 100 * MC_MSEC);
 		vm_take_pending(vm);
@@ -314,15 +330,18 @@ static int may_start(struct vm *vm, bool force, struct mc_error *err)
 	if (r < 0)
 		return r;
 	vm_set_record(vm, &rec);
-	/* Its owner is lost for good, and so is the image that this host had in memory; what the replica
-	 * holds is as good as after a power failure.  As the named standby it may ask for the record. */
+	/* Its owner is lost for good, and so is the image that this host had in memory; what the
+	 * replica holds is as good as after a power failure.  As the named standby it may ask for
+	 * the record. */
 	if (force && rec.owner[0] && strcmp(rec.owner, self) && !strcmp(rec.standby, self) &&
 		nobody_hears(vm, rec.owner))
 		return 0;
 	if (rec.owner[0] && strcmp(rec.owner, self) && !strcmp(rec.standby, self))
 		return mc_error_set(err, -EBUSY, MC_ECLASS_NOT_OWNER,
-			"%s belongs to host %s (generation %llu), and this is its standby: start it there. Only "
-			"if that host, which must be off, and its disks are lost for good: mcctl start %s --force",
+			"%s belongs to host %s (generation %llu), and this is its standby: start "
+			"it there. Only "
+			"if that host, which must be off, and its disks are lost for good: mcctl "
+			"start %s --force",
 			vm->name, rec.owner, (unsigned long long)rec.generation, vm->name);
 	if (rec.owner[0] && strcmp(rec.owner, self))
 		return mc_error_set(err, -EBUSY, MC_ECLASS_NOT_OWNER,
@@ -367,7 +386,8 @@ static int start(struct vm *vm, bool force, struct mc_error *err)
 		if (r < 0) {
 			bool disks = vm->cfg->n_disks;
 			vm_life_stopped(vm, "QEMU could not be started");
-			if (disks && nobodys) /* nothing was written yet: it may as well be started elsewhere */
+			if (disks && nobodys) /* nothing was written yet: it may as well be started
+						 elsewhere */
 				give_up_record(vm);
 			return r;
 		}
@@ -424,9 +444,9 @@ static void reprotect(struct vm *vm)
 	uint64_t pause = vm->retry_pause, began = mc_now();
 	vm->protected_at = 0;
 	protect_run(vm, c);
-	/* A peer with which it never lasts is not asked in a loop.  A protection that lasted longer than
-	 * it took to come about was worth it, and the count begins anew: else the protection after a few
-	 * faults in a row would be long in coming. */
+	/* A peer with which it never lasts is not asked in a loop.  A protection that lasted longer
+	 * than it took to come about was worth it, and the count begins anew: else the protection
+	 * after a few faults in a row would be long in coming. */
 	uint64_t now = mc_now(), at = vm->protected_at;
 	if (at && now - at > MC_SEC && now - at > at - began)
 		vm->retry_pause = pause = MC_SEC;
@@ -516,10 +536,11 @@ void *vm_thread(void *arg)
 	/* mcd ends, the VM does not: it must not stay stopped, and nobody hears what it says. */
 	if (vm->paused_by_us)
 		guest_resume(vm->guest, MC_SEC, NULL);
-	log_notice("%s: QEMU (pid %d) goes on without mcd; its network is cut until mcd is back",
-		vm->name, (int)guest_pid(vm->guest));
+	log_notice("%s: QEMU (pid %d) goes on without mcd", vm->name, (int)guest_pid(vm->guest));
+	vm_watch_guest(vm, false);
 	guest_detach(vm->guest);
 	vm->guest = NULL;
+	vm_leave_network(vm);
 	vm_teardown(vm);
 	return NULL;
 }

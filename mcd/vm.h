@@ -184,6 +184,8 @@ int vm_prepare(struct vm *vm, struct mc_error *err);
 int vm_open_network(struct vm *vm, const int *taps, struct mc_error *err);
 int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error *err);
 void vm_watch_guest(struct vm *vm, bool on); /* QEMU's pidfd in vm->wake */
+/* The guest goes on without this mcd: its network stays as netbuf_leave says. */
+void vm_leave_network(struct vm *vm);
 /* Drops held output, kills QEMU, forgets memory: this host's copy is gone. */
 void vm_teardown(struct vm *vm);
 void vm_run_unprotected(struct vm *vm); /* until the role changes */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Between the dispatch (netbuf.c) and the backends (relay.c, fake.c).
+ * Between the dispatch (netbuf.c) and the backends (relay.c, plug.c, fake.c).
  *
  * The dispatch owns the state and the epoch numbers and refuses calls that make no sense, so that
  * every backend refuses the same ones in the same words.  A backend gets valid calls only.
@@ -25,6 +25,7 @@ struct netbuf_ops {
 	int (*shut)(struct netbuf *nb, struct mc_error *err);
 	int (*announce)(struct netbuf *nb, struct mc_error *err);
 	void (*get_stats)(struct netbuf *nb, struct netbuf_stats *ret);
+	void (*leave)(struct netbuf *nb); /* NULL: nothing stays, so the same as close */
 	void (*close)(struct netbuf *nb);
 };
 
@@ -37,5 +38,6 @@ struct netbuf {
 	uint64_t running; /* epoch of the output now; those in [first, running) are closed */
 };
 
+extern const struct netbuf_ops netbuf_plug_ops;
 extern const struct netbuf_ops netbuf_relay_ops;
 extern const struct netbuf_ops netbuf_fake_ops;

@@ -6,27 +6,28 @@
  */
 #include "netbuf/netbuf-internal.h"
 
+#include "netbuf/netns.h"
+
 #include <errno.h>
 #include <string.h>
 
-static const char *const state_names[] = { "closed", "open", "holding" };
+static const char *const state_names[] = {"closed", "open", "holding"};
 
-static const struct netbuf_ops *const backends[] = { &netbuf_relay_ops, &netbuf_fake_ops };
+static const struct netbuf_ops *const backends[] = {
+	&netbuf_plug_ops, &netbuf_relay_ops, &netbuf_fake_ops};
 
 static int find_backend(const char *name, const struct netbuf_ops **ret, struct mc_error *err)
 {
+	/* Never the fake by itself. */
 	if (!name || !strcmp(name, "auto"))
-		name = "relay"; /* the only real one so far; never the fake by itself */
+		name = netbuf_plug_ops.probe(NULL) == 0 ? "plug" : "relay";
 	for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
 		if (!strcmp(backends[i]->name, name)) {
 			*ret = backends[i];
 			return 0;
 		}
-	if (!strcmp(name, "plug"))
-		return mc_error_set(err, -ENOTSUP, MC_ECLASS_CONFIG,
-			"netbuf = plug is not available in this version: use netbuf = relay");
 	return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-		"there is no network backend '%s': use netbuf = auto or netbuf = relay", name);
+		"there is no network backend '%s': use netbuf = auto, plug or relay", name);
 }
 
 int netbuf_probe(const char *backend, const char **ret_name, struct mc_error *err)
@@ -58,12 +59,27 @@ static int check_config(const struct netbuf_config *cfg, struct mc_error *err)
 	return 0;
 }
 
+/* A guest keeps the backend that it was started with, whatever is configured now: the relay's taps
+ * are locked up in a namespace each, the plug's are in the host's. */
+static int find_former(const struct netbuf_config *cfg, const int *guest_fds,
+	const struct netbuf_ops **ret, struct mc_error *err)
+{
+	if (!cfg->n_nics || (cfg->backend && !strcmp(cfg->backend, netbuf_fake_ops.name)))
+		return find_backend(cfg->backend, ret, err);
+	int r = netns_has_tap(guest_fds[0], err);
+	if (r < 0)
+		return r;
+	*ret = r ? &netbuf_plug_ops : &netbuf_relay_ops;
+	return 0;
+}
+
 static int open_or_adopt(const struct netbuf_config *cfg, const int *guest_fds, struct netbuf **ret,
 	struct mc_error *err)
 {
 	const struct netbuf_ops *ops;
 	struct netbuf *nb;
-	int r = find_backend(cfg->backend, &ops, err);
+	int r = guest_fds ? find_former(cfg, guest_fds, &ops, err)
+			  : find_backend(cfg->backend, &ops, err);
 	if (r < 0 || (r = check_config(cfg, err)) < 0 ||
 		(r = ops->open(cfg, guest_fds, &nb, err)) < 0)
 		return r;
@@ -91,8 +107,8 @@ int netbuf_guest_fd(const struct netbuf *nb, size_t i)
 	return i < nb->n_nics ? nb->ops->guest_fd((struct netbuf *)nb, i) : -1;
 }
 
-static int need_holding(const struct netbuf *nb, const char *what, uint64_t epoch,
-	struct mc_error *err)
+static int need_holding(
+	const struct netbuf *nb, const char *what, uint64_t epoch, struct mc_error *err)
 {
 	if (nb->state == NETBUF_HOLDING)
 		return 0;
@@ -180,6 +196,14 @@ int netbuf_announce(struct netbuf *nb, struct mc_error *err)
 void netbuf_get_stats(struct netbuf *nb, struct netbuf_stats *ret)
 {
 	nb->ops->get_stats(nb, ret);
+}
+
+void netbuf_leave(struct netbuf *nb)
+{
+	if (nb && nb->ops->leave)
+		nb->ops->leave(nb);
+	else
+		netbuf_close(nb);
 }
 
 void netbuf_close(struct netbuf *nb)

@@ -83,10 +83,11 @@ static void push_nics(
 {
 	for (size_t i = 0; i < vm->n_nics; i++) {
 		const struct config_nic *nic = &vm->nics[i];
-		/* vhost=off: with QEMU stopped nothing else may still be moving frames in the
-		 * rings. */
+		/* With vhost=on the kernel moves the frames; QEMU's stop ends that, too, and takes
+		 * the state of the rings back.  Always said: QEMU's default is not ours to rely on. */
 		pushf(a, "-netdev");
-		pushf(a, "tap,id=%s,fd=%d,vhost=off", nic->id, fds[i]);
+		pushf(a, "tap,id=%s,fd=%d,vhost=%s", nic->id, fds[i],
+			nic->vhost || plan->nic_vhost[i] ? "on" : "off");
 		if (plan->nic_device[i])
 			continue;
 		const uint8_t *m = nic->mac;

@@ -23,8 +23,11 @@ int cmdline_take_netdev(struct planner *p, const char *arg, bool *keep, struct m
 	int r = qemu_opts_parse(arg, "type", &o, err);
 	if (r < 0)
 		return r;
-	const char *id = qemu_opts_get(&o, "id");
+	const char *id = qemu_opts_get(&o, "id"), *vhost = qemu_opts_get(&o, "vhost");
 	*keep = false;
+	if (id && vhost && nic_index(p->vm, id) >= 0)
+		p->plan->nic_vhost[nic_index(p->vm, id)] =
+			!strcmp(vhost, "on") || !strcmp(vhost, "yes") || !strcmp(vhost, "true");
 	if (!id)
 		r = cmdline_refuse(err, "netdev", arg,
 			"there is no id in it: write id=net0 and a section [nic net0]");
@@ -106,7 +109,8 @@ void cmdline_find_firmware(struct planner *p)
 		for (size_t i = 0; i < plan->argc; i++)
 			for (int unit = 0; unit < 2; unit++) {
 				char text[80];
-				int len = snprintf(text, sizeof text, "pflash%d=%s", unit, p->vm->disks[d].id);
+				int len = snprintf(
+					text, sizeof text, "pflash%d=%s", unit, p->vm->disks[d].id);
 				const char *at = strstr(plan->argv[i], text);
 				if (at && (at[len] == ',' || !at[len]))
 					p->plan->disk_device[d] = true;

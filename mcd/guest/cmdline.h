@@ -23,6 +23,7 @@ struct cmdline_plan {
 	bool named;     /* the user gave -name */
 	bool no_nic;    /* QEMU would add a NIC of its own: it gets -nic none */
 	bool nic_device[CONFIG_NICS_MAX]; /* the user's -device for vm->nics[i] is in argv */
+	bool nic_vhost[CONFIG_NICS_MAX];  /* the user's -netdev said vhost=on */
 	bool disk_device[CONFIG_DISKS_MAX]; /* the user's -device for vm->disks[i] is in argv */
 	bool foreign_disks; /* a writable disk that is in no [disk]: the VM runs, but must not be protected */
 	char disk_option[64]; /* the first of them, for that message */

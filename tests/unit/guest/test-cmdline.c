@@ -96,12 +96,12 @@ static void the_command_is_completed_with_ours(void **state)
 			" -netdev tap,id=net0,fd=20,vhost=off"
 			" -device virtio-net-pci,netdev=net0,mac=52:54:00:01:02:03" TAIL },
 		{ "qemu -m 64M -name x -netdev user,id=net0 -device e1000,netdev=net0 "
-		  "-netdev '{\"type\":\"user\",\"id\":\"net1\"}' -device "
+		  "-netdev '{\"type\":\"tap\",\"id\":\"net1\",\"vhost\":true}' -device "
 		  "'{\"driver\":\"e1000\",\"netdev\":\"net1\"}'",
 			2, false,
 			"qemu -m 64M -name x -device e1000,netdev=net0,mac=52:54:00:01:02:03 -device "
 			"{\"driver\":\"e1000\",\"netdev\":\"net1\",\"mac\":\"52:54:00:01:02:04\"}" OWN("67108864", "10")
-			" -netdev tap,id=net0,fd=20,vhost=off -netdev tap,id=net1,fd=21,vhost=off" TAIL },
+			" -netdev tap,id=net0,fd=20,vhost=off -netdev tap,id=net1,fd=21,vhost=on" TAIL },
 		{ "qemu -m 64M -name x -device e1000,netdev=net0,mac=52:54:00:09:09:09", 1, false,
 			"qemu -m 64M -name x -device e1000,netdev=net0,mac=52:54:00:09:09:09" OWN("67108864", "10")
 			" -netdev tap,id=net0,fd=20,vhost=off" TAIL },

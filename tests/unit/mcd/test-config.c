@@ -139,7 +139,7 @@ static void keepalives_can_have_a_network_of_their_own(void **state)
 static void every_key_can_be_set(void **state)
 {
 	if (load("# a comment\n[mcd]\nname = hostB\nrun-dir = /run/x\nstate-dir = /s\nvms-dir = /v\n"
-		 "key-file = /k\n; another\nnetbuf = relay\ndirty-tracking = soft-dirty\n"
+		 "key-file = /k\n; another\nnetbuf = plug\ndirty-tracking = soft-dirty\n"
 		 "keep-alive = 20ms\nkeep-alive-misses = 3\nfailover = manual\ncluster = static\nport = 7802\n"
 		 "[defaults]\ndelay = 1.5s\nmax-buffer = 1GB\nhold-limit = 2MiB\n" HOSTS) < 0)
 		fail_msg("%s", err.msg);
@@ -148,7 +148,7 @@ static void every_key_can_be_set(void **state)
 	assert_string_equal(cfg.state_dir, "/s");
 	assert_string_equal(cfg.vms_dir, "/v");
 	assert_string_equal(cfg.key_file, "/k");
-	assert_string_equal(cfg.netbuf, "relay");
+	assert_string_equal(cfg.netbuf, "plug");
 	assert_string_equal(cfg.dirty, "soft-dirty");
 	assert_int_equal(cfg.keepalive_interval, 20 * MC_MSEC);
 	assert_int_equal(cfg.keepalive_misses, 3);
@@ -185,7 +185,7 @@ static void every_mistake_is_refused_with_its_place_and_a_cure(void **state)
 		{ MCD "keep-alive = 11s\n", "it must be 5ms to 10s" },
 		{ MCD "keep-alive-misses = 1\n", "it must be 2 to 100" },
 		{ MCD "keep-alive-misses = 101\n", "it must be 2 to 100" },
-		{ MCD "netbuf = plug\n", "write auto or relay" },
+		{ MCD "netbuf = plugs\n", "write auto or plug or relay" },
 		{ MCD "dirty-tracking = magic\n", "write auto or pagemap-scan or soft-dirty" },
 		{ MCD "failover = yes\n", "write automatic or manual" },
 		{ MCD "cluster = pacemaker\n", "mcd.conf:3: cluster: \"pacemaker\" is not possible in this release: write static or corosync or auto" },

@@ -146,7 +146,8 @@ static void test_a_living_guest_is_adopted(void **state)
 static void test_foreign_taps_are_not_adopted(void **state)
 {
 	struct netbuf_nic nic = { .id = "net0" };
-	struct netbuf_config cfg = { .vm = "vm1", .nics = &nic, .n_nics = 1, .limit = MIB };
+	struct netbuf_config cfg = {
+		.vm = "vm1", .backend = "relay", .nics = &nic, .n_nics = 1, .limit = MIB};
 	struct netbuf *nb = NULL;
 	struct mc_error err = MC_ERROR_INIT;
 	_cleanup_close_ int tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);

@@ -178,8 +178,6 @@ static void test_bad_configurations_are_refused(void **state)
 	cfg.limit = 0;
 	refuse(netbuf_open(&cfg, &nb, &err), &err, MC_ECLASS_CONFIG);
 	cfg.limit = 1;
-	cfg.backend = "plug";
-	refuse(netbuf_open(&cfg, &nb, &err), &err, MC_ECLASS_CONFIG);
 	cfg.backend = "magic";
 	refuse(netbuf_open(&cfg, &nb, &err), &err, MC_ECLASS_CONFIG);
 	refuse(netbuf_probe("magic", NULL, &err), &err, MC_ECLASS_CONFIG);

@@ -25,6 +25,8 @@ const uint8_t tn_broadcast[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
 const uint8_t tn_mac[6] = { 0x52, 0x54, 0, 0, 0, 1 };
 const uint8_t tn_peer[6] = { 0x52, 0x54, 0, 0, 1, 1 };
 
+const char *tn_backend = "relay";
+
 int tn_enter(void **state)
 {
 	if (geteuid()) {
@@ -36,7 +38,7 @@ int tn_enter(void **state)
 		exit(77);
 	}
 	struct mc_error err = MC_ERROR_INIT;
-	if (netbuf_probe("relay", NULL, &err) < 0) {
+	if (netbuf_probe(tn_backend, NULL, &err) < 0) {
 		printf("SKIP: %s\n", err.msg);
 		exit(77);
 	}
@@ -77,7 +79,7 @@ struct tn *tn_open(size_t n, const char *bridge, uint64_t limit, const char *wat
 		tap_ifname("vm1", t->nics[i].id, t->ifname[i]);
 	}
 	t->cfg = (struct netbuf_config){.vm = "vm1",
-		.backend = "auto",
+		.backend = tn_backend,
 		.nics = t->nics,
 		.n_nics = n,
 		.limit = limit,

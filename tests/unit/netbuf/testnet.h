@@ -12,6 +12,9 @@
 #define TN_FRAME_MAX 70000
 #define TN_LOCAL     0x88b5 /* for experiments; what claims to be IP is inspected by bridges */
 
+/* The backend that tn_enter probes and tn_open opens: "relay" unless the test says otherwise. */
+extern const char *tn_backend;
+
 /* cmocka group setup: enters a new namespace; ends the program with 77 if that is not possible. */
 int tn_enter(void **state);
 /* Runs a command (ip ...) in it; the test fails if the command does. */
