@@ -25,12 +25,14 @@ PORTS = {"vm": "vm-", "cluster": "cl-", "beat": "ka-", MANAGEMENT: "mg-"}
 RULES = """
 table bridge lab {
   set cut { type ifname; }
+  set dead_udp { type inet_service; }
   set pair { type ifname . ifname; }
   chain forward {
     type filter hook forward priority 0; policy accept;
     iifname @cut drop
     oifname @cut drop
     iifname . oifname @pair drop
+    udp dport @dead_udp drop
   }
 }
 """
@@ -110,6 +112,13 @@ class Switch:
             flags = struct.unpack_from("H", req, 16)[0]
             struct.pack_into("H", req, 16, flags | IFF_UP if up else flags & ~IFF_UP)
             fcntl.ioctl(self._ioctl, SIOCSIFFLAGS, bytes(req))
+
+    def cut_udp(self, number):
+        """What is sent to that UDP port is lost, and nothing else: 4791 is RDMA over Ethernet."""
+        self._nft("add element bridge lab dead_udp { %d }" % number)
+
+    def heal_udp(self):
+        self._nft("flush set bridge lab dead_udp")
 
     def cut_pair(self, a, b, networks=("cluster",)):
         """Nothing passes between a and b any more; both still reach everybody else."""
