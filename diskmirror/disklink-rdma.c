@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define RING                                                                                       \
 	(1u << 20) /* what the peer may have sent that was not read yet: four pieces of the        \
@@ -28,16 +29,61 @@ const struct rd_wants disklink_rdma_wants = {
 struct rdma_link {
 	struct disklink link;
 	struct rd_stream *stream;
+	int send_error; /* the sending thread's: part of a message is out, nothing can follow it */
 };
+
+#define IOV_AT_ONCE 64
 
 static struct rd_stream *of(struct disklink *l)
 {
 	return ((struct rdma_link *)l)->stream;
 }
 
+/* Takes `done` bytes off the front of v[0..n); returns how many whole ones went. */
+static size_t advance(struct iovec *v, size_t n, size_t done)
+{
+	size_t i = 0;
+	while (i < n && done >= v[i].iov_len)
+		done -= v[i++].iov_len;
+	if (i < n) {
+		v[i].iov_base = (char *)v[i].iov_base + done;
+		v[i].iov_len -= done;
+	}
+	return i;
+}
+
+/* All of v[0..n), which is changed on the way. */
+static int post_all(struct rd_stream *s, struct iovec *v, size_t n, uint64_t deadline)
+{
+	size_t at = advance(v, n, 0);
+	while (at < n) {
+		ssize_t put = rd_stream_post(s, v + at, n - at, deadline);
+		if (put < 0)
+			return (int)put;
+		at += advance(v + at, n - at, (size_t)put);
+		/* A peer that takes a byte at a time must not stretch the deadline. */
+		if (at < n && mc_now() >= deadline)
+			return -ETIMEDOUT;
+	}
+	return 0;
+}
+
+/* Not rd_stream_send: when that fails it ends the whole stream, and the receiving thread would
+ * report that, and not the cause.  Nor would it wait for what it has copied; but what was sent
+ * before a shutdown must arrive, as on a socket, or nobody would ever read why a standby gave up.
+ */
 static int rdma_send(struct disklink *l, const struct iovec *iov, size_t n, uint64_t deadline)
 {
-	return rd_stream_send(of(l), iov, n, deadline);
+	struct rdma_link *r = (struct rdma_link *)l;
+	for (size_t at = 0; at < n && !r->send_error; at += IOV_AT_ONCE) {
+		struct iovec v[IOV_AT_ONCE];
+		size_t k = n - at < IOV_AT_ONCE ? n - at : IOV_AT_ONCE;
+		memcpy(v, iov + at, k * sizeof *v);
+		r->send_error = post_all(r->stream, v, k, deadline);
+	}
+	if (!r->send_error)
+		r->send_error = rd_stream_drain(r->stream, deadline);
+	return r->send_error;
 }
 
 static int rdma_recv(struct disklink *l, void *buf, size_t len, uint64_t deadline)

@@ -60,7 +60,8 @@ static void *inwards(void *arg)
 	char buf[PIECE];
 	ssize_t n;
 	while ((n = recv(b->fd, buf, sizeof buf, 0)) > 0)
-		if (rd_stream_send(b->s, &(struct iovec){buf, (size_t)n}, 1, UINT64_MAX) < 0)
+		if (rd_stream_send(b->s, &(struct iovec){buf, (size_t)n}, 1, UINT64_MAX) < 0 ||
+			rd_stream_drain(b->s, UINT64_MAX) < 0)
 			break;
 	rd_stream_shutdown(b->s);
 	leave(b);
