@@ -10,6 +10,7 @@
 #include "mcd/protect.h"
 #include "mcd/settle.h"
 #include "mcd/vm-life.h"
+#include "mcd/wire/transport.h"
 
 #include <errno.h>
 #include <string.h>
@@ -61,14 +62,26 @@ static int describe(struct epoch *e, struct disk_hello *h, struct mc_error *err)
 	return 0;
 }
 
+/* By what the checkpoints travel by. */
 static int open_link(struct epoch *e, struct disklink **ret, struct mc_error *err)
 {
 	struct daemon *d = e->vm->d;
 	const struct config_host *h = config_find_host(&d->cfg, e->peer);
+	enum rd_mode mode = transport_is_rdma(e->link) ? rd_mode_parse(d->cfg.transport) : RD_TCP;
 	struct link_peer who;
-	int fd = link_connect(d->self->address, h->address, h->port, &d->key, d->cfg.name,
-		d->instance, LINK_DISK, e->vm->name, e->peer, mc_now() + 1500 * MC_MSEC, &who, err);
-	return fd < 0 ? fd : disklink_socket_new(fd, ret, err);
+	struct rd_link link;
+	/* The standby agrees on RDMA once it has come to its disks. */
+	int r = rd_dial(mode, &disklink_rdma_wants, d->self->address, h->address, h->port, &d->key,
+		d->cfg.name, d->instance, LINK_DISK, e->vm->name, e->peer, mc_now() + HELLO_WAIT,
+		&who, &link, err);
+	if (r < 0)
+		return r;
+	if (link.rdma)
+		log_info("%s: its disks' writes go over RDMA (%s)", e->vm->name,
+			rd_device_name(link.rdma));
+	else if (link.why[0])
+		log_notice("%s: its disks' writes go over TCP, not RDMA: %s", e->vm->name, link.why);
+	return disklink_new(&link, ret, err);
 }
 
 int disks_connect(struct epoch *e, struct mc_error *err)

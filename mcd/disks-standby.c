@@ -21,6 +21,19 @@ static void broken(void *ctx)
 	vm_ring(ctx, WAKE_DISK);
 }
 
+static int accept_link(struct standby *s, int fd, const struct link_peer *peer,
+	struct disklink **ret, struct mc_error *err)
+{
+	struct rd_link link;
+	int r = rd_welcome(rd_mode_parse(s->vm->d->cfg.transport), &disklink_rdma_wants, fd, peer,
+		mc_now() + RD_AGREE_TIME, &link, err);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	return disklink_new(&link, ret, err);
+}
+
 /* The connection that the primary makes right after its HELLO. */
 static int wait_link(struct standby *s, struct disklink **ret, struct mc_error *err)
 {
@@ -29,10 +42,10 @@ static int wait_link(struct standby *s, struct disklink **ret, struct mc_error *
 	while (!vm->quit && mc_now() < deadline) {
 		pthread_mutex_lock(&vm->lock);
 		int fd = mc_steal_fd(&vm->offered_disk_fd);
-		bool mine = fd >= 0 && !strcmp(vm->offered_disk.name, s->primary);
+		struct link_peer peer = vm->offered_disk;
 		pthread_mutex_unlock(&vm->lock);
-		if (fd >= 0 && mine)
-			return disklink_socket_new(fd, ret, err);
+		if (fd >= 0 && !strcmp(peer.name, s->primary))
+			return accept_link(s, fd, &peer, ret, err);
 		if (fd >= 0)
 			close(fd); /* of an earlier session, or somebody else's */
 		vm_wait(vm, deadline);

@@ -184,6 +184,7 @@ static int open_keepalive(struct daemon *d, struct mc_error *err)
 		.instance = d->instance,
 		.interval = d->cfg.keepalive_interval,
 		.misses = d->cfg.keepalive_misses,
+		.mode = rd_mode_parse(d->cfg.transport),
 		.peers = peers,
 		.n_peers = n,
 		.suspect = on_suspect,

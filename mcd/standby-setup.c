@@ -4,6 +4,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "diskmirror/disklink.h"
 #include "mcd/daemon.h"
 #include "mcd/disks.h"
 #include "mcd/memory.h"
@@ -29,6 +30,8 @@ static int check_memory(const struct standby *s, struct mc_error *err)
 	transport_rdma_wants(false, 0, &wants);
 	/* What a connection by RDMA receives into, whether it is one or not. */
 	uint64_t need = MEMORY_RESERVE + s->hello.max_buffer + wants.region + RD_STREAM_FIXED, have = memory_available("/proc", "/sys/fs/cgroup");
+	if (s->vm->cfg->n_disks)
+		need += disklink_rdma_wants.region + RD_STREAM_FIXED;
 	for (size_t i = 0; i < s->hello.n_blocks; i++)
 		need += s->hello.blocks[i].size;
 	if (need <= have)

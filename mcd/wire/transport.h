@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 struct transport;
 
@@ -49,6 +50,11 @@ int transport_tcp_new(int fd, struct transport **ret, struct mc_error *err);
 void transport_rdma_wants(bool sender, uint64_t buffer, struct rd_wants *ret);
 /* Over whatever the two ends agreed on; takes it over, also on failure. */
 int transport_new(struct rd_link *l, struct transport **ret, struct mc_error *err);
+
+static inline bool transport_is_rdma(const struct transport *t)
+{
+	return !strcmp(t->ops->name, "rdma");
+}
 
 /* Two connected ends in one process, for unit tests; they may be used by two threads.  The plan
  * (NULL: none) counts the messages that end a posts, from 1; 0 = never.  The connection ends after
