@@ -15,6 +15,20 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+/* Not over a file that came into being meanwhile.  Where the file system cannot rename so (NFS, 9p)
+ * a second name does the same. */
+static int put_in_place(const char *tmp, const char *path)
+{
+	if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL)
+		return -errno;
+	if (link(tmp, path) < 0)
+		return -errno;
+	unlink(tmp);
+	return 0;
+}
+
 /* Under another name first: a crash in between must not leave a file of the wrong size. */
 static int create(const char *path, uint64_t size)
 {
@@ -25,9 +39,8 @@ static int create(const char *path, uint64_t size)
 		open(tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
-	if (ftruncate(fd, (off_t)size) < 0 || fsync(fd) < 0 ||
-		renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_NOREPLACE) < 0) {
-		int r = -errno;
+	int r = ftruncate(fd, (off_t)size) < 0 || fsync(fd) < 0 ? -errno : put_in_place(tmp, path);
+	if (r < 0) {
 		unlink(tmp);
 		return r;
 	}
