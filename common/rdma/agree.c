@@ -202,6 +202,13 @@ static void connected(int fd, struct rd_conn *c, struct rd_link *ret)
 	*ret = (struct rd_link){.fd = -1, .rdma = c};
 }
 
+/* Keep-alives want RDMA or nothing, whatever is configured: they have TCP besides. */
+static int insisted(enum link_purpose purpose, struct mc_error *err)
+{
+	return purpose == LINK_KEEPALIVE ? err->code
+					 : mc_error_wrap(err, "transport = rdma, but");
+}
+
 int rd_dial(enum rd_mode mode, const struct rd_wants *wants, const char *local, const char *address,
 	uint16_t port, const struct link_key *key, const char *self, uint64_t instance,
 	enum link_purpose purpose, const char *subject, const char *expect_name, uint64_t deadline,
@@ -225,7 +232,7 @@ int rd_dial(enum rd_mode mode, const struct rd_wants *wants, const char *local, 
 	}
 	if (fd < 0) {
 		*err = why;
-		return fd == -EOPNOTSUPP ? mc_error_wrap(err, "transport = rdma, but") : fd;
+		return fd == -EOPNOTSUPP ? insisted(purpose, err) : fd;
 	}
 	int r = offer(fd, wants, &c, &why, err);
 	if (r == 0 && c) {
@@ -240,7 +247,7 @@ int rd_dial(enum rd_mode mode, const struct rd_wants *wants, const char *local, 
 	if (r < 0)
 		return r;
 	*err = why;
-	return mc_error_wrap(err, "transport = rdma, but");
+	return insisted(purpose, err);
 }
 
 /* --- acceptor ----------------------------------------------------------------------------------

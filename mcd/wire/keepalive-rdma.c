@@ -139,8 +139,9 @@ void keepalive_serve_rdma(struct ka_peer *p, int fd, const struct link_peer *pee
 	_cleanup_close_ int leave = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (own < 0 || leave < 0)
 		return;
-	int r = rd_welcome(
-		p->k->cfg.mode, &wants, own, peer, mc_now() + RD_AGREE_TIME, &link, &err);
+	/* No RDMA for it is nothing to complain of: the beats by TCP have their own connection. */
+	enum rd_mode mode = p->k->cfg.mode == RD_TCP ? RD_TCP : RD_AUTO;
+	int r = rd_welcome(mode, &wants, own, peer, mc_now() + RD_AGREE_TIME, &link, &err);
 	if (r < 0) {
 		log_debug("no keep-alives from %s by RDMA: %s", p->cfg.name, err.msg);
 		return;
