@@ -92,8 +92,6 @@ int epoch_pause(struct epoch *e, struct mc_error *err)
 {
 	bool running = true;
 	e->pause_began = mc_now();
-	if (e->paused) /* stopped since the last epoch, because its output piled up */
-		return 0;
 	int r = guest_pause(e->vm->guest, e->timing.command, &running, err);
 	if (r == -ETIMEDOUT && e->mirror) /* QEMU drains disk I/O that waits for us, and we do not know why */
 		guest_mirror_yank(e->vm->guest, e->vm->cfg, MC_SEC, NULL);
@@ -102,6 +100,8 @@ int epoch_pause(struct epoch *e, struct mc_error *err)
 				     stopped */
 		return r;
 	}
+	if (e->paused) /* by us since the last epoch, because its output piled up; or it ran since, and is paused again */
+		return 0;
 	/* A guest that its administrator stopped is checkpointed like any other, and stays stopped.
 	 */
 	e->paused = running;
@@ -132,12 +132,14 @@ static int scan(struct epoch *e, struct mc_error *err)
 
 static int resume(struct epoch *e, struct mc_error *err)
 {
-	if (!e->paused || e->stay_paused)
-		return 0;
-	int r = guest_resume(e->vm->guest, e->timing.command, err);
-	if (r == 0)
+	struct guest *g = e->vm->guest;
+	if (e->paused && !e->stay_paused) {
+		int r = guest_resume(g, e->timing.command, err);
+		if (r < 0)
+			return r;
 		e->paused = false;
-	return r;
+	}
+	return guest_stood_still(g, e->timing.command, err); /* or this is no image of one moment, and is not sent */
 }
 
 static int send_all(struct epoch *e, struct mc_error *err)

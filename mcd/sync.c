@@ -227,6 +227,8 @@ static int collect_stopped(struct epoch *e, struct mc_error *err)
 		if (r == 0)
 			r = r2;
 	}
+	if (r == 0)
+		r = guest_stood_still(e->vm->guest, e->timing.command, err);
 	return r;
 }
 

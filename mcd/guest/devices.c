@@ -44,6 +44,9 @@ int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size
 		json_pack("{s:s, s:b}", "filename", name, "live", 0), timeout_ns, NULL, err);
 	if (r < 0)
 		return guest_explain(g, r, err);
+	/* A reset that is told before this answer was done before the state was saved: it is in it. */
+	guest_absorb(g, GUEST_EVENT_NONE);
+	g->was_reset = false;
 
 	struct stat st;
 	if (fstat(g->devices_fd, &st) < 0)

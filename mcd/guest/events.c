@@ -8,6 +8,7 @@
  */
 #include "mcd/guest/guest-private.h"
 
+#include <errno.h>
 #include <string.h>
 
 static void push(struct guest *g, enum guest_event ev)
@@ -17,6 +18,8 @@ static void push(struct guest *g, enum guest_event ev)
 		g->events_n--;
 	}
 	g->events[(g->events_head + g->events_n++) % GUEST_EVENTS_MAX] = ev;
+	g->ran |= g->standing && ev == GUEST_EVENT_RESUMED;
+	g->was_reset |= g->standing && ev == GUEST_EVENT_RESET;
 }
 
 static bool is_action(json_t *event, const char *action)
@@ -102,6 +105,8 @@ int guest_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, str
 	if (r < 0)
 		return guest_explain(g, r, err);
 	*ret_was_running = guest_absorb(g, GUEST_EVENT_STOPPED);
+	g->standing = true;
+	g->ran = g->was_reset = false;
 	return 0;
 }
 
@@ -128,9 +133,26 @@ int guest_resume(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 	if (r < 0)
 		return guest_explain(g, r, err);
 	guest_absorb(g, GUEST_EVENT_RESUMED);
+	g->standing = false;
 	if (++g->resumes == 64)
 		drain_oob(g);
 	return 0;
+}
+
+int guest_stood_still(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
+{
+	/* What happened before a command is told before its answer: guest_resume's, or this one's. */
+	enum guest_event now;
+	int r = g->standing ? guest_why_stopped(g, timeout_ns, &now, err) : 0;
+	if (r < 0)
+		return r;
+	guest_absorb(g, GUEST_EVENT_NONE);
+	if (!g->ran && !g->was_reset)
+		return 0;
+	return mc_error_set(err, -EIO, MC_ECLASS_STATE,
+		"Somebody else continued or reset the guest of %s while it was paused for a checkpoint, which "
+		"is therefore not whole",
+		g->name);
 }
 
 int guest_reset(struct guest *g, uint64_t timeout_ns, struct mc_error *err)

@@ -26,6 +26,8 @@ struct guest {
 	size_t events_head, events_n;
 	unsigned resumes; /* since the oob session was drained */
 	bool stay_stopped; /* guest_activate is not to make it run */
+	bool standing;     /* from guest_pause to guest_resume */
+	bool ran, was_reset; /* and by somebody else it ran meanwhile, or was reset since its state was saved */
 };
 
 /* Where QEMU makes its sockets, below run_dir: QEMU's user's own, all else there is root's. */

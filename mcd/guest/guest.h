@@ -56,6 +56,9 @@ int guest_ping(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
  * panic) had stopped it before; then guest_resume must not be called. -ETIMEDOUT: QEMU hangs. */
 int guest_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, struct mc_error *err);
 int guest_resume(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
+/* Whether nobody made it run, or reset it, between the last guest_pause and the guest_resume after it, or
+ * until now if there was none.  -EIO: somebody did, so what was read meanwhile is of no one moment. */
+int guest_stood_still(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 /* The reset button. The guest is not resumed by it. */
 int guest_reset(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 

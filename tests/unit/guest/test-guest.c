@@ -421,6 +421,35 @@ static void a_stop_by_the_administrator_is_told_and_kept(void **state)
 	box_clear(&b);
 }
 
+static void a_guest_that_another_makes_run_in_our_pause_did_not_stand_still(void **state)
+{
+	struct box b;
+	bool was;
+	static const char *const commands[] = {"cont", "system_reset"};
+	launch(&b, false);
+	for (int i = 0; i < 4; i++) {
+		bool ours = i % 2; /* or the administrator had stopped it, and it is not ours to resume */
+		for (int k = 0; k < 2; k++) {
+			ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
+			if (k == 0)
+				administrator(&b, commands[i / 2]);
+			if (k == 0 && i / 2) /* a reset is done some time after its command is answered */
+				assert_int_equal(event(&b), GUEST_EVENT_RESET);
+			if (ours)
+				ok(&b, guest_resume(b.g, WAIT, &b.err));
+			int r = guest_stood_still(b.g, WAIT, &b.err);
+			assert_int_equal(r, k == 0 ? -EIO : 0);
+			b.err = MC_ERROR_INIT;
+			if (k == 0 && !ours && i / 2 == 0)
+				assert_true(runs(&b));
+		}
+		ok(&b, guest_resume(b.g, WAIT, &b.err));
+		while (guest_next_event(b.g) != GUEST_EVENT_NONE)
+			;
+	}
+	box_clear(&b);
+}
+
 static void a_reset_is_told(void **state)
 {
 	struct box b;
@@ -734,6 +763,7 @@ int main(void)
 		TEST(pause_tells_whether_the_guest_was_running),
 		TEST(our_own_stops_and_resumes_are_no_events),
 		TEST(a_stop_by_the_administrator_is_told_and_kept),
+		TEST(a_guest_that_another_makes_run_in_our_pause_did_not_stand_still),
 		TEST(a_reset_is_told),
 		TEST(a_guest_that_powers_off_is_a_shutdown_and_then_gone),
 		TEST(a_panic_is_told_and_its_guest_is_not_ours_to_resume),
