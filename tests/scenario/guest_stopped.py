@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The administrator stops a protected guest by a QMP socket of his own: it stays protected, and
-stopped, and nothing but he makes it run again; not a takeover either, nor one that a second mcd ends."""
+stopped, and nothing but he makes it run again; not a takeover either, nor one that a second mcd ends.
+When he lets it go on in the middle of a checkpoint, that one is no image of one moment, and is not sent."""
 import time
 
-from mclab.proc import wait_for
+from mclab.proc import now, wait_for
+from mclab.quiet import epochs, stop_guest
 from mclab.scenario import run
-from mclab.vm import stop_guest, user_qmp
+from mclab.vm import user_qmp
 
 
 def state_of(lab, host, vm):
@@ -14,12 +16,8 @@ def state_of(lab, host, vm):
 
 
 def stop(report, lab, vm, host, client, what):
-    def epochs_go_on():
-        epoch = lab.status(host)["epoch"]
-        wait_for(lambda: lab.status(host)["epoch"] > epoch + 2, 10, "epochs go on")
-
-    stop_guest(lab.hosts[host], vm, epochs_go_on)
-    epochs_go_on()
+    stop_guest(lab, vm, host)
+    epochs(lab, vm, host, 3)
     acked = client.last["acked"]
     time.sleep(1)
     report.check(lab.status(host)["state"] == "protected" and client.last["acked"] == acked,
@@ -38,8 +36,25 @@ def go_on(report, lab, vm, host, client, watch, what):
     report.watch(watch.stop(), vm, 1, what)
 
 
+def impatient(report, lab, vm, host):
+    """Says cont until one falls into a pause."""
+    client = lab.start_client(vm, patience=60)
+    client.wait_acked(10)
+    since, deadline = now(), now() + 60e9
+    with user_qmp(lab.hosts[host], vm) as q:
+        while not (ended := lab.events[host].find("STATE_CHANGED", since)) and now() < deadline:
+            for _ in range(20):
+                q.command("cont")
+    report.check(ended and "continued" in ended["data"].get("reason", ""),
+                 "a guest that is let go on in the middle of a checkpoint ends the protection, with the reason", ended)
+    lab.wait_state(host, "vm1", "protected", 60)
+    client.wait_acked(20)
+    report.client(client.stop(), " (the guest was let go on in a checkpoint)")
+
+
 def main(report, cluster):
     lab, vm = cluster.up(dirty=2_000_000)
+    impatient(report, lab, vm, "hostA")
     watch = lab.watch(vm)
     client = lab.start_client(vm, patience=60)
     client.wait_acked(10)

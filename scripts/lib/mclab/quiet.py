@@ -1,24 +1,52 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A VM's disk while nobody writes to it."""
+"""A protected guest that stands still, as an administrator would stop it, and its disk while nobody writes."""
 import contextlib
 
+from .proc import LabError, wait_for
 from .vm import DiskLog, user_qmp
+
+
+def epochs(lab, vm, host, n):
+    """Waits until so many more have ended."""
+    first = lab.status(host, vm.name)["epoch"]
+    wait_for(lambda: lab.status(host, vm.name)["epoch"] >= first + n, 20, "epochs go on")
+
+
+def stop_guest(lab, vm, host):
+    """Between mcd's stop and its cont QEMU takes another stop for done and keeps no trace of it, so an
+    administrator looks whether the guest stands, and so do we."""
+    for _ in range(5):
+        with user_qmp(lab.hosts[host], vm) as qmp:
+            qmp.command("stop")
+            epochs(lab, vm, host, 2)
+            # paused in an epoch's pause, too: only a guest that stands the whole time is stopped
+            if all(qmp.command("query-status")["status"] == "paused" for _ in range(300)):
+                return
+    raise LabError("five times in a row the guest went on after it was stopped")
+
+
+def continue_guest(lab, vm, host):
+    """In the middle of a checkpoint it would spoil that and end the protection, so just after one."""
+    lab.mcctl(host, "set", vm.name, "delay=2s")
+    epochs(lab, vm, host, 1)
+    with user_qmp(lab.hosts[host], vm) as qmp:
+        qmp.command("cont")
+    lab.mcctl(host, "set", vm.name, "delay=%s" % (vm.delay or lab.delay))
 
 
 @contextlib.contextmanager
 def stopped(lab, vm, host):
-    """The guest stands still, and QEMU has nothing of its own left to write."""
-    with user_qmp(lab.hosts[host], vm) as q:
-        q.command("stop")
-        try:
-            yield
-        finally:
-            q.command("cont")
+    """QEMU has nothing of its own left to write, and the standby has all that there is."""
+    stop_guest(lab, vm, host)
+    epochs(lab, vm, host, 4)  # one that was under way, one with what it missed, one to be sure
+    try:
+        yield
+    finally:
+        continue_guest(lab, vm, host)
 
 
 def look(lab, vm, host):
-    with stopped(lab, vm, host):
-        return DiskLog(vm.disk.used(lab.hosts[host]), lab.dir)
+    return DiskLog(vm.disk.used(lab.hosts[host]), lab.dir)
 
 
 def check_disk(report, lab, disk, clients, what=""):

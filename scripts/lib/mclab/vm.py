@@ -62,19 +62,31 @@ class Disk:
         return lines + [""]
 
 
+def copy_at_rest(image, copy):
+    """Copies an image that nobody writes to meanwhile: the guest's file system does so by itself at times."""
+    for _ in range(20):
+        before = os.stat(image).st_mtime_ns
+        run(["cp", "--sparse=always", image, copy], timeout=120)
+        if os.stat(image).st_mtime_ns == before:
+            return
+    raise LabError("%s is written to all the time" % image)
+
+
 class DiskLog:
     """What is on a raw image, looked at from outside on a copy: the file system's state and the requests."""
 
     def __init__(self, image, scratch):
         self.copy = os.path.join(scratch, "disk-copy.img")
         self.requests = os.path.join(scratch, "disk-requests")
-        run(["cp", "--sparse=always", image, self.copy], timeout=120)
+        copy_at_rest(image, self.copy)
         # The journal first, as a mount would; then nothing may be left to repair.
         run(["e2fsck", "-p", self.copy], check=False, timeout=120)
         check = subprocess.run(["e2fsck", "-fn", self.copy], capture_output=True, text=True, timeout=120, check=False)
         self.clean, self.report = check.returncode == 0, check.stdout + check.stderr
         run(["debugfs", "-R", "dump /requests %s" % self.requests, self.copy], timeout=60)
         self.chains = {}
+        if not os.path.exists(self.requests):
+            raise LabError("there is no /requests on %s: %s" % (image, self.report))
         with open(self.requests, encoding="ascii") as f:
             for line in f:
                 if line.endswith("\n"):
@@ -193,20 +205,6 @@ class Qmp:
 
 def user_qmp(host, vm):
     return Qmp(host.socket_path(vm.qmp))
-
-
-def stop_guest(host, vm, epochs_go_on):
-    """Stop the guest behind mcd's back.  Between mcd's stop and its cont QEMU takes another stop for
-    done and keeps no trace of it, so an administrator looks whether the guest stands, and so do we;
-    epochs_go_on() returns when a pause that was under way is over."""
-    for _ in range(5):
-        with user_qmp(host, vm) as qmp:
-            qmp.command("stop")
-            epochs_go_on()
-            # paused in an epoch's pause, too: only a guest that stands the whole time is stopped
-            if all(qmp.command("query-status")["status"] == "paused" for _ in range(300)):
-                return
-    raise RuntimeError("five times in a row the guest went on after it was stopped")
 
 
 def guest_memory(pid, smallest=1 << 20):
