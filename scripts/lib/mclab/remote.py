@@ -117,7 +117,7 @@ class Clock:
     Of the last samples the one with the shortest way there and back is believed, so one that a busy machine
     has delayed does no harm; the old ones go because the two may drift apart.
     """
-    SAMPLES, EVERY = 16, 0.5
+    SAMPLES, EVERY = 16, 2
 
     def __init__(self, host):
         self._c = Connection(host, do="clock")
