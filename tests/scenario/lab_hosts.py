@@ -39,7 +39,7 @@ def one_lab(report):
         a = lab.hosts["hostA"]
         b = lab.hosts["hostB"]
         drift = abs(a.here(int(float(a.run(["cut", "-d ", "-f1", "/proc/uptime"])) * 1e9)) - time.monotonic_ns())
-        report.check(drift < 2e9 and a.clock.error < 1e9, "its clock is known", "%d ns off, +-%d" % (drift, a.clock.error))
+        report.check(drift < 5e9 and a.clock.error < 1e9, "its clock is known", "%d ns off, +-%d" % (drift, a.clock.error))
         with open(b.path("log/endless"), "a", encoding="ascii") as out:
             endless = b.spawn(["sleep", "1000"], stdout=out)
         lab.poweroff("hostB")
@@ -102,9 +102,9 @@ def scripts_lab(report):
     status, out = lab_command("-c", "lab-barrier meet && echo met", "-c", "lab-barrier meet && exit 7")
     report.check(status == 7 and "hostA| met" in out, "the exit status is the first that is not 0", (status, out))
     began = time.monotonic()
-    status, out = lab_command("--time", "15", "--hosts", "1", "--", "sleep", "1000")
+    status, out = lab_command("--time", "6", "--hosts", "1", "--", "sleep", "1000")
     took = time.monotonic() - began
-    report.check(status == 124 and took < 25, "a time limit is kept, and told by status 124", (status, took, out))
+    report.check(status == 124 and took < 20, "a time limit is kept, and told by status 124", (status, took, out))
     status, out = lab_command("-c", "echo b >/proc/sysrq-trigger; sleep 1000")
     report.check(status == 125, "a host that ends without reporting is told by status 125", (status, out))
     if not QUICK:
