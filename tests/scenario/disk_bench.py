@@ -12,7 +12,7 @@ BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../bench/di
 
 
 def main(report, cluster):
-    r = subprocess.run([BENCH, "--build", cluster.build, "--rounds", "3", "--seconds", "4", "--json"],
+    r = subprocess.run([BENCH, "--build", cluster.build, "--rounds", "2", "--seconds", "3", "--json"],
                        capture_output=True, text=True, timeout=300)
     if not report.check(r.returncode == 0, "bench/disk runs", r.stderr[-1000:]):
         return

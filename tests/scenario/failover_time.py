@@ -12,7 +12,7 @@ BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../bench/fa
 
 
 def main(report, cluster):
-    r = subprocess.run([BENCH, "--build", cluster.build, "--rounds", os.environ.get("MCD_RUNS", "20"), "--json"],
+    r = subprocess.run([BENCH, "--build", cluster.build, "--rounds", os.environ.get("MCD_RUNS", "10"), "--json"],
                        capture_output=True, text=True, timeout=600)
     if not report.check(r.returncode == 0, "bench/failover runs", r.stderr[-1000:]):
         return

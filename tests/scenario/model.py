@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# check: alone
 """The protocol's model holds, and each of its mutations is caught (tests/model, failover/README.md)."""
 import os
 import sys
