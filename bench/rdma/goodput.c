@@ -120,6 +120,7 @@ static int send_for(char **arg, struct slab **s)
 	for (int i = 0; i < EPOCH; i++)
 		check(transport_memory(t, s[i]->mem, SLAB_SIZE, false, &err), &err);
 	one_epoch(t, s, 0); /* registers the slabs, and warms what can be warmed */
+	fprintf(stderr, "goodput: sending by %s\n", t->ops->name);
 	uint64_t began = mc_now(), end = began + (uint64_t)(atof(arg[4]) * 1e9), bytes = 0, n = 0;
 	while (mc_now() < end)
 		bytes += one_epoch(t, s, ++n);

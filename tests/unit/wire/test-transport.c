@@ -27,6 +27,8 @@
 
 #include <cmocka.h>
 
+#define PATIENCE 60000 /* ms: an emulated host may be slow */
+
 enum kind { URING_UNIX, URING_TCP, PLAIN_UNIX, PLAIN_TCP, RDMA, FAKE };
 
 struct fixture {
@@ -203,7 +205,7 @@ static void post(struct transport *t, uint16_t type, uint64_t epoch, const void 
 static void flush(struct transport *t)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	if (transport_flush(t, in_ms(10000), &err) != 0)
+	if (transport_flush(t, in_ms(PATIENCE), &err) != 0)
 		fail_msg("flush: %s", err.msg);
 }
 
@@ -211,7 +213,7 @@ static struct wire_header expect(struct transport *t, uint16_t type)
 {
 	struct wire_header h = { 0 };
 	struct mc_error err = MC_ERROR_INIT;
-	if (transport_recv(t, &h, in_ms(10000), -1, &err) != 0)
+	if (transport_recv(t, &h, in_ms(PATIENCE), -1, &err) != 0)
 		fail_msg("recv: %s", err.msg);
 	assert_int_equal(h.type, type);
 	return h;
@@ -240,7 +242,7 @@ static void *receive_slabs(void *arg)
 		struct wire_header h = expect(r->t, WIRE_SLAB);
 		assert_int_equal(h.epoch, i);
 		memset(buf, 0, SLAB_SIZE);
-		assert_int_equal(transport_recv_payload(r->t, buf, in_ms(10000), NULL), 0);
+		assert_int_equal(transport_recv_payload(r->t, buf, in_ms(PATIENCE), NULL), 0);
 		assert_memory_equal(buf, r->want, h.length);
 		post(r->t, WIRE_ACK, i, NULL, 0);
 		flush(r->t);
@@ -342,7 +344,7 @@ static void wake_fd_ends_a_wait_and_nothing_is_lost(void **state)
 	pthread_t th;
 	pthread_create(&th, NULL, wake_later, &w);
 	uint64_t before = mc_now();
-	assert_int_equal(transport_recv(f->b, &h, in_ms(10000), w.fd, &err), -EINTR);
+	assert_int_equal(transport_recv(f->b, &h, in_ms(PATIENCE), w.fd, &err), -EINTR);
 	assert_true(mc_now() - before < 5 * MC_SEC);
 	pthread_join(th, NULL);
 	post(f->a, WIRE_SYNC_OK, 5, NULL, 0);
