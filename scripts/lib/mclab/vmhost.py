@@ -36,6 +36,16 @@ def read(path):
         return f.read()
 
 
+def tsc_khz():
+    """A kernel that boots on a busy machine may measure its clock several times too slow, and then believes that
+    minutes pass in seconds.  Under emulation its clock is this machine's, whose rate is known here if it is constant."""
+    if os.path.exists("/sys/devices/system/cpu/cpu0/cpufreq"):
+        return ""
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:
+        mhz = [line.split(":")[1] for line in f if line.startswith("cpu MHz")]
+    return "tsc_early_khz=%d " % (float(mhz[0]) * 1000) if mhz else ""
+
+
 class StoppedCpus:
     """What Freezer is to namespaces: QEMU gets no CPU time, and the host no interrupt."""
 
@@ -91,7 +101,7 @@ class VmHost:
             f.writelines("%s %s\n" % (h.address, h.name) for h in self.lab.hosts.values())
 
     def _argv(self, fds):
-        kernel = "console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off tsc=reliable no_timer_check " \
+        kernel = "console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off tsc=reliable no_timer_check " + tsc_khz() + \
             "lab.modules=%s lab.init=%s lab.host=%s" % (self._image["MODULES"], os.path.join(HERE, "init"), self.name)
         argv = ["qemu-system-x86_64", "-name", self.name, "-nodefaults", "-no-user-config", "-display", "none",
                 "-no-reboot", "-M", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(self.cpus),
