@@ -85,10 +85,12 @@ static bool is_tap(const struct plug *p, int ifindex)
 
 static void breakage(struct plug *p, int ifindex, const char *what)
 {
-	char name[IF_NAMESIZE] = "an interface";
+	const char *name = p->ifname;
 	if (p->broken[0])
 		return;
-	if_indextoname((unsigned)ifindex, name);
+	for (size_t i = 0; i < p->n_nics; i++)
+		if (p->nics[i].ifindex == ifindex)
+			name = p->nics[i].ifname;
 	snprintf(p->broken, sizeof p->broken,
 		"somebody %s %s of VM %s, on which holding its output rests", what, name, p->vm);
 	log_error("%s", p->broken);

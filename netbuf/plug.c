@@ -31,6 +31,12 @@ static int say(struct plug *p, enum plug_action what, struct mc_error *err)
 	return plug_act(p->sk, p->ifindex, p->handle, what, err);
 }
 
+/* It is 0 in a plug that was mended. */
+static int set_limit(struct plug *p, struct mc_error *err)
+{
+	return plug_set_limit(p->sk, p->ifindex, p->handle, p->limit, err);
+}
+
 static int gone(struct plug *p, uint64_t *ret, struct mc_error *err)
 {
 	struct plug_counters c;
@@ -57,6 +63,7 @@ static int look(struct plug *p, struct plug_queue *ret, struct mc_error *err)
 
 static int check_unbroken(struct plug *p, struct mc_error *err)
 {
+	plug_watch_see(p); /* its thread may be late */
 	return p->broken[0] ? mc_error_set(err, -EIO, MC_ECLASS_FAILED, "%s", p->broken) : 0;
 }
 
@@ -131,9 +138,11 @@ static int plug_hold(struct netbuf *nb, uint64_t first, struct mc_error *err)
 	pthread_mutex_lock(&p->lock);
 	int r = plug_fit(p, true, err);
 	p->announce_round = 0;
-	if (r == 0 && p->state == NETBUF_OPEN)
-		r = close_the_gate(p, err);
-	else if (r == 0)
+	if (r == 0 && p->state == NETBUF_OPEN) {
+		r = set_limit(p, err);
+		if (r == 0)
+			r = close_the_gate(p, err);
+	} else if (r == 0)
 		/* What was sent while it was closed never happened. */
 		r = plug_renew(p, p->limit, p->adopted, err);
 	if (r == 0 && p->state == NETBUF_CLOSED)
@@ -250,8 +259,8 @@ static int plug_pass(struct netbuf *nb, struct mc_error *err)
 	int r = plug_fit(p, false, err);
 	if (r == 0 && p->state == NETBUF_CLOSED && !p->adopted)
 		r = plug_renew(p, p->limit, false, err);
-	else if (r == 0 && p->adopted)
-		r = plug_set_limit(p->sk, p->ifindex, p->handle, p->limit, err);
+	else if (r == 0)
+		r = set_limit(p, err);
 	if (r == 0 && p->state == NETBUF_CLOSED)
 		r = plug_set_taps(p, true, err);
 	if (r == 0)

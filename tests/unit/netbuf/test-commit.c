@@ -485,7 +485,7 @@ static void test_killed_after_adopting(void **state)
 static void test_killed_at_any_moment(void **state)
 {
 	srandom(5);
-	for (int i = 0; i < 12; i++) {
+	for (int i = 0; i < 8; i++) {
 		struct plan first = {.epochs = 1000};
 		char what[60];
 		useconds_t after = 3000 + (useconds_t)(random() % 20000);
