@@ -2,6 +2,7 @@
 """QEMU runs as another user than root, the way libvirt has it (user =) or by QEMU's own -runas: its host is
 lost, the standby goes on as that user, and mcd finds, verifies and mirrors it all the same."""
 from mclab.proc import run as command
+from mclab.proc import wait_for
 from mclab.scenario import run
 from mclab.vm import Disk
 
@@ -34,7 +35,6 @@ def story(report, lab, vm, what):
     report.check(is_nobody(lab, "hostB", vm), "and of the standby's" + what, ids(lab.qemu("hostB", vm)))
     checked = row(lab, "hostA", "VM %s, user" % vm.name)
     report.check(checked.get("ok") and str(UID) in checked.get("detail", ""), "mcctl check says so" + what, checked)
-    watch = lab.watch(vm)
     client = lab.start_client(vm, patience=60)
     client.wait_acked(20)
     result = lab.mcctl("hostA", "verify", vm.name)
@@ -44,11 +44,14 @@ def story(report, lab, vm, what):
     qemu = lab.qemu("hostA", vm)
     lab.kill_mcd("hostA")
     lab.start_mcd("hostA")
-    active = "hostA" if lab.status("hostA", vm.name).get("role") == "primary" else "hostB"
-    report.check(active == "hostB" or lab.qemu("hostA", vm) == qemu, "a new mcd finds it" + what, (qemu, active))
+    # The standby may be faster, when the machine is busy.
+    active = wait_for(lambda: next((h for h in ("hostA", "hostB") if lab.status(h, vm.name).get("state") == "protected"),
+                                   None), 60, "it is protected again")
     standby = "hostB" if active == "hostA" else "hostA"
-    lab.wait_state(active, vm.name, "protected", 60)
+    report.check(active == "hostB" or lab.qemu("hostA", vm) == qemu, "a new mcd finds it" + what, (qemu, active))
 
+    watch = lab.watch(vm)
+    client.wait_acked(5)
     off = lab.poweroff(active)
     running = lab.events[standby].wait("RUNNING", 15, off)
     client.wait_answer_after(running["time"])
@@ -58,8 +61,7 @@ def story(report, lab, vm, what):
     lab.wait_state(standby, vm.name, "protected", 60)
     client.wait_acked(20)
     report.client(client.stop(), what)
-    seen = watch.stop()
-    report.check(not seen["visible_twice"], "it is visible at one host at a time" + what, seen)
+    report.watch(watch.stop(), vm, 1, what)
     lab.mcctl(standby, "stop", vm.name, "--force")
     return standby
 
