@@ -25,7 +25,7 @@
 #include <string.h>
 
 #define LABEL       "mcd: output of VM "
-#define INGRESS     TC_HANDLE(0xffff, 0)
+#define INGRESS     0xffff0000u
 #define FILTER_PRIO 1
 
 static int no_memory(struct mc_error *err)
