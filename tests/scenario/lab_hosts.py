@@ -74,7 +74,7 @@ def reach(report, lab):
 
 def lab_command(*args, interrupt=None):
     name, value = MARK.split("=")
-    p = subprocess.Popen([LAB, "--memory", "384", "--cpus", "1", *args], stdout=subprocess.PIPE,
+    p = subprocess.Popen([LAB, "--memory", "384", *args], stdout=subprocess.PIPE,
                          stderr=subprocess.PIPE, text=True, env=dict(os.environ, **{name: value}))
     if interrupt:
         for line in p.stdout:

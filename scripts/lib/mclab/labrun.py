@@ -36,7 +36,7 @@ def arguments(argv):
     p.add_argument("--kernel", choices=KERNELS, default="6.12")
     p.add_argument("--hosts", type=int, metavar="N", help="how many (2, or as many as there are -c)")
     p.add_argument("--memory", type=int, default=1024, metavar="MIB", help="of each (1024)")
-    p.add_argument("--cpus", type=int, default=2, metavar="N", help="of each (2)")
+    p.add_argument("--cpus", type=int, default=1, metavar="N", help="of each (1)")
     p.add_argument("--time", type=float, default=300, metavar="SECONDS", help="limit for all of it (300)")
     p.add_argument("--mtu", type=int, default=4200, help="of eth1 (4200: room for RDMA's 4096)")
     p.add_argument("--load", default="", metavar="WHAT", help="modules, some of rdma,plug,kvm")

@@ -7,6 +7,10 @@ beside the cables of the hosts that are namespaces.  What a host has outside of 
 both kinds (`/run/lab`, see host.py), and so is what the lab can do with them; commands go through an agent.
 
 Modules of that kernel are loaded by labhost/bin/lab-rdma, lab-plug and lab-kvm, which are in its PATH.
+
+One CPU is enough and safe.  While several run at once, QEMU 7.2 may keep a translation of an instruction that the
+kernel was patching at that moment (a static branch), and the host dies of the int3 that stood there.  So more CPUs
+than one take turns in one thread.
 """
 import os
 import shutil
@@ -62,7 +66,7 @@ class StoppedCpus:
 class VmHost:
     patience = 60
 
-    def __init__(self, lab, name, number, kernel="6.12", memory=1024, cpus=2, boot_timeout=120, load=()):
+    def __init__(self, lab, name, number, kernel="6.12", memory=1024, cpus=1, boot_timeout=120, load=()):
         self.lab, self.name, self.number = lab, name, number
         self.kernel, self.memory, self.cpus, self.boot_timeout, self.load = kernel, memory, cpus, boot_timeout, load
         self.dir = os.path.join(lab.dir, name)
@@ -104,7 +108,7 @@ class VmHost:
         kernel = "console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off tsc=reliable no_timer_check " + tsc_khz() + \
             "lab.modules=%s lab.init=%s lab.host=%s" % (self._image["MODULES"], os.path.join(HERE, "init"), self.name)
         argv = ["qemu-system-x86_64", "-name", self.name, "-nodefaults", "-no-user-config", "-display", "none",
-                "-no-reboot", "-M", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(self.cpus),
+                "-no-reboot", "-M", "pc", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", str(self.cpus),
                 "-m", "%dM" % self.memory, "-kernel", self._image["KERNEL"], "-initrd", self._image["INITRD"],
                 "-append", kernel, "-serial", "file:" + self.path("log/console"),
                 "-qmp", "unix:%s,server=on,wait=off" % self.path("qmp.sock"),
