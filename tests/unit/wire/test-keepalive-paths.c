@@ -231,9 +231,11 @@ static void leftover_of_a_dead_process_is_not_heard(void **state)
 {
 	struct world w;
 	begin(&w, RD_AUTO);
+	uint64_t before = w.p->ear[KA_RDMA].beats;
 	w.p->instance = INSTANCE + 1;
 	intervals(&w, 3, true, true);
 	assert_int_equal(w.p->path, KA_TCP);
+	assert_int_equal(w.p->ear[KA_RDMA].beats, before);
 	intervals(&w, 6, false, true);
 	assert_int_equal(w.suspects, 1);
 	teardown(&w);
