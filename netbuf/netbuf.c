@@ -9,6 +9,7 @@
 #include "netbuf/netns.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 static const char *const state_names[] = {"closed", "open", "holding"};
@@ -34,7 +35,10 @@ int netbuf_probe(const char *backend, const char **ret_name, struct mc_error *er
 {
 	const struct netbuf_ops *ops;
 	int r = find_backend(backend, &ops, err);
-	if (r < 0 || (r = ops->probe(err)) < 0)
+	if (r < 0)
+		return r;
+	bool tried = backend && !strcmp(backend, "auto") && ops == &netbuf_plug_ops;
+	if (!tried && (r = ops->probe(err)) < 0)
 		return r;
 	if (ret_name)
 		*ret_name = ops->name;

@@ -43,8 +43,20 @@ def one(report, lab, vm, active, standby, host, how, what, pause=0.0):
     return active, standby
 
 
+def leftovers(report, lab):
+    """An interface of the plug netbuf whose VM nobody runs (of another kind here: not every kernel has ifb)."""
+    h = lab.hosts["hostA"]
+    h.run(["ip", "link", "add", "mq-0123456789ab", "type", "bridge"])
+    h.run(["ip", "link", "set", "mq-0123456789ab", "alias", "mcd: output of VM gone"])
+    named = [c for c in lab.request("hostA", "check")["checks"] if "mq-0123456789ab" in c["name"]]
+    report.check(len(named) == 1 and not named[0]["ok"] and "ip link del" in named[0]["hint"],
+                 "an interface that a former mcd left is named, with the cure", named)
+    h.run(["ip", "link", "del", "mq-0123456789ab"])
+
+
 def main(report, cluster):
     lab, vm = cluster.up(protect=False, dirty=2_000_000)
+    leftovers(report, lab)
     client = lab.start_client(vm, patience=60)
     client.wait_acked(10)
     for how in ("stop", "kill"):
