@@ -6,7 +6,9 @@ import sys
 
 from mclab import Lab, LabError
 from mclab.proc import now
+from mclab.quiet import look
 from mclab.screen import Screen, barometer, stderr_or_stdout, timeline
+from mclab.vm import Disk
 from mclab.vmhost import KERNELS
 
 HOSTS, VOTER = ("hostA", "hostB"), "hostC"
@@ -24,6 +26,7 @@ def arguments(argv):
     p.add_argument("--accel", choices=("kvm", "tcg"), default="kvm", help="of the guest (kvm)")
     p.add_argument("--fault", choices=("qemu", "host", "both"), default="both",
                    help="its QEMU is killed, its host is switched off, or one after the other (both)")
+    p.add_argument("--disk", action="store_true", help="the guest writes each request to a disk before it answers")
     p.add_argument("--requests", type=int, default=40, help="answers that the client must have before and after each fault (40)")
     p.add_argument("--json", action="store_true", help="the result as one line of JSON on stdout, the rest on stderr")
     p.add_argument("-v", "--verbose", action="store_true", help="show every event of the mcds")
@@ -87,6 +90,7 @@ class Story:
         summary = client.stop(ANSWER * 3)
         self.screen.end_live()
         self.judge(summary)
+        self.judge_disk(lab, vm, client, active)
         self.violations += lab.sanitizer_reports()
         return self.conclude(summary)
 
@@ -108,7 +112,8 @@ class Story:
         screen.step("hostA and hostB have booted Linux %s" % lab.hosts["hostA"].run(["uname", "-r"]).strip())
         lab.start_mcd()
         screen.step("three mcds run")
-        vm = lab.add_vm("vm1", accel=args.accel, memory=128, dirty=500_000, region=16)
+        vm = lab.add_vm("vm1", accel=args.accel, memory=128, dirty=500_000, region=16,
+                        disk=Disk(megabytes=16) if args.disk else None)
         lab.start_vm(vm, "hostA", BOOT)
         screen.step("vm1 has booted on hostA under %s" % args.accel.upper())
         lab.request("hostA", "protect", timeout=PROTECT, vm=vm.name, peer="hostB")
@@ -191,6 +196,16 @@ class Story:
                           (not summary["check"].startswith("CHECK OK"), "the guest's memory: %s" % summary["check"])):
             if bad:
                 self.violations.append(text)
+
+    def judge_disk(self, lab, vm, client, host):
+        if not vm.disk or not lab.hosts[host].up:
+            return
+        disk = look(lab, vm, host)
+        missing = [r["n"] for r in client.requests() if disk.chains.get(r["n"]) != r["chain"]]
+        if missing or not disk.clean:
+            self.violations.append("%d acknowledged requests are not on the disk; the file system: %s" % (
+                len(missing), "clean" if disk.clean else disk.report))
+        self.screen.step("the disk at %s has %d requests" % (host, len(disk.chains)))
 
     def conclude(self, summary):
         screen = self.screen
