@@ -56,6 +56,8 @@ struct plug {
 	bool closed_empty;
 	bool pressed;
 	uint64_t due, closed_end;
+	bool drained; /* all that was released has left, and then the counter read `left` */
+	uint64_t left;
 	uint64_t gone_base[2], lost_base, dropped, held_max; /* [frames, bytes] */
 	char broken[200];                                    /* who else interfered; "" */
 	unsigned announce_round;                             /* 0 = nothing to announce */

@@ -74,8 +74,13 @@ static int wait_gone(struct plug *p, uint64_t patience, struct mc_error *err)
 	for (unsigned nap = 20;; nap = nap < 1000 ? nap * 2 : nap) {
 		uint64_t n = 0;
 		int r = gone(p, &n, err);
-		if (r < 0 || n >= p->due)
+		if (r < 0)
 			return r;
+		if (n >= p->due) {
+			p->drained = true;
+			p->left = n;
+			return 0;
+		}
 		now = mc_now();
 		if (n != seen)
 			moved = now;
@@ -106,6 +111,7 @@ static void forget_epochs(struct plug *p)
 {
 	p->closed = false;
 	p->due = 0;
+	p->drained = false;
 	p->pressed = false;
 }
 
@@ -166,10 +172,9 @@ static int barrier(struct plug *p, struct plug_queue *q, uint64_t epoch, struct 
 	if (p->closed)
 		return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
 			"cannot end epoch %llu: the one before is not released, and the kernel's "
-			"plug "
-			"can keep only one",
+			"plug can keep only one",
 			(unsigned long long)epoch);
-	uint64_t before = p->due, after = p->due;
+	uint64_t before = 0, after = p->left;
 	if ((r = look(p, q, err)) < 0)
 		return r;
 	if (!q->frames) {
@@ -179,7 +184,7 @@ static int barrier(struct plug *p, struct plug_queue *q, uint64_t epoch, struct 
 		return 0;
 	}
 	/* What is here belongs to this epoch, or to released ones and is leaving. */
-	for (unsigned i = 0; i < 10; i++)
+	for (unsigned i = 0; i < 10 && !p->drained; i++)
 		if ((r = gone(p, &before, err)) < 0 || (r = look(p, q, err)) < 0 ||
 			(r = gone(p, &after, err)) < 0)
 			return r;
@@ -219,6 +224,7 @@ static int release(struct plug *p, struct mc_error *err)
 		if (r < 0)
 			return r;
 		p->due = p->closed_end;
+		p->drained = false;
 	}
 	p->closed = false;
 	r = wait_gone(p, HURRY, err);

@@ -207,6 +207,29 @@ static void test_the_limit_presses_then_loses_and_says_so(void **state)
 	tn_close(t);
 }
 
+static void test_large_epochs_leave_whole_and_not_early(void **state)
+{
+	enum { EPOCHS = 5, FRAMES = 4000 };
+	struct tn *t = start(1, 64 * MIB);
+	OK(netbuf_hold(t->nb, 1, &err_));
+	for (unsigned n = 1; n <= EPOCHS; n++) {
+		/* The one before may still be leaving. */
+		for (unsigned i = 0; i < FRAMES; i++)
+			tn_send(t, 0, n);
+		OK(netbuf_barrier(t->nb, n, &err_));
+		assert_in_range(tn_stats(t).released_frames, 0, (n - 1) * FRAMES);
+		OK(netbuf_release(t->nb, n, &err_));
+	}
+	uint64_t deadline = mc_now() + 5 * MC_SEC;
+	while (tn_stats(t).released_frames < EPOCHS * FRAMES && mc_now() < deadline)
+		usleep(1000);
+	struct netbuf_stats st = tn_stats(t);
+	assert_int_equal(st.released_frames, EPOCHS * FRAMES);
+	assert_int_equal(st.released_bytes, EPOCHS * FRAMES * 60);
+	assert_int_equal(st.held_frames + st.lost_frames + st.dropped_frames, 0);
+	tn_close(t);
+}
+
 static void test_large_segments_and_tags_arrive_as_they_were_sent(void **state)
 {
 	struct tn *t = start(1, 64 * MIB);
@@ -444,6 +467,7 @@ int main(void)
 		cmocka_unit_test(test_closed_lets_nothing_through_in_either_direction),
 		cmocka_unit_test(test_dropped_epochs_do_not_come_back),
 		cmocka_unit_test(test_the_limit_presses_then_loses_and_says_so),
+		cmocka_unit_test(test_large_epochs_leave_whole_and_not_early),
 		cmocka_unit_test(test_large_segments_and_tags_arrive_as_they_were_sent),
 		cmocka_unit_test(test_announcements_reach_the_network),
 		cmocka_unit_test(test_what_others_took_away_ends_the_hold_and_is_mended),
