@@ -11,6 +11,7 @@
  */
 #pragma once
 #include "common/error.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -29,10 +30,12 @@ struct guest_time {
 /* Starts to set the clock of the guest whose agent QEMU (pid) offers on the unix socket, if
  * it is late by more than `tolerance` ns, and returns at once.  done is called once, from the other
  * thread, unless guest_agent_free comes first.  All is over within GUEST_AGENT_WAIT. */
-#define GUEST_AGENT_WAIT (15ull * 1000000000)
+#define GUEST_AGENT_WAIT (30ull * 1000000000)
 int guest_agent_set_time(const char *socket, pid_t pid, int64_t tolerance,
 	void (*done)(void *ctx, const struct guest_time *what), void *ctx, struct guest_agent **ret,
 	struct mc_error *err);
+/* Whether it is still under way; false for NULL. */
+bool guest_agent_busy(const struct guest_agent *a);
 /* Ends it, at once, if it is still under way.  Fine on NULL. */
 void guest_agent_free(struct guest_agent *a);
 
