@@ -38,29 +38,48 @@ static uint64_t soon(void)
 	return mc_now() + 20 * MC_SEC;
 }
 
-static void answer(struct transport *t, uint64_t epoch)
-{
-	struct mc_error err = MC_ERROR_INIT;
-	struct wire_header h = {.type = WIRE_ACK, .epoch = epoch};
-	check(transport_post(t, &h, NULL, &err), &err);
-	check(transport_flush(t, soon(), &err), &err);
-}
-
-static void standby(struct transport *t, struct slab *s)
+static int standby(struct transport *t, struct slab *s, struct mc_error *err)
 {
 	const uint64_t ram = SLAB_SIZE;
-	struct mc_error err = MC_ERROR_INIT;
 	struct wire_header h;
-	while (transport_recv(t, &h, soon(), -1, &err) == 0) {
-		if (!h.length) {
-			answer(t, h.epoch);
-			continue;
+	for (;;) {
+		int r = transport_recv(t, &h, soon(), -1, err);
+		if (r == 0 && h.length) {
+			s->used = h.length;
+			r = transport_recv_payload(t, s->mem, soon(), err);
+			if (r == 0)
+				r = slab_walk(s, &ram, 1, NULL, NULL, err);
+		} else if (r == 0) {
+			struct wire_header ack = {.type = WIRE_ACK, .epoch = h.epoch};
+			r = transport_post(t, &ack, NULL, err);
+			if (r == 0)
+				r = transport_flush(t, soon(), err);
 		}
-		s->used = h.length;
-		check(transport_recv_payload(t, s->mem, soon(), &err), &err);
-		check(slab_walk(s, &ram, 1, NULL, NULL, &err), &err);
+		if (r < 0)
+			return r;
 	}
-	fprintf(stderr, "goodput: %s\n", err.msg);
+}
+
+static int serve_one(int fd, struct slab *s, struct mc_error *err)
+{
+	struct link_peer peer;
+	struct rd_wants wants;
+	struct rd_link link = {.fd = fd};
+	struct transport *t;
+	transport_rdma_wants(false, 0, &wants);
+	int r = link_accept(fd, &key, "b", 1, soon(), &peer, err);
+	if (r == 0)
+		r = rd_welcome(RD_AUTO, &wants, fd, &peer, soon(), &link, err);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	r = transport_new(&link, &t, err);
+	if (r == 0) {
+		r = standby(t, s, err);
+		transport_close(t);
+	}
+	return r;
 }
 
 _Noreturn static void serve(const char *address, uint16_t port, struct slab *s)
@@ -70,20 +89,10 @@ _Noreturn static void serve(const char *address, uint16_t port, struct slab *s)
 	check(l, &err);
 	for (;;) {
 		struct pollfd p = {.fd = l, .events = POLLIN};
-		struct link_peer peer;
-		struct rd_wants wants;
-		struct rd_link link;
-		struct transport *t;
 		poll(&p, 1, -1);
 		int fd = accept4(l, NULL, NULL, SOCK_CLOEXEC);
-		if (fd < 0)
-			continue;
-		transport_rdma_wants(false, 0, &wants);
-		check(link_accept(fd, &key, "b", 1, soon(), &peer, &err), &err);
-		check(rd_welcome(RD_AUTO, &wants, fd, &peer, soon(), &link, &err), &err);
-		check(transport_new(&link, &t, &err), &err);
-		standby(t, s);
-		transport_close(t);
+		if (fd >= 0 && serve_one(fd, s, &err) < 0)
+			fprintf(stderr, "goodput: %s\n", err.msg);
 	}
 }
 

@@ -21,7 +21,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Less than the acceptor waits: its end learns why from us, not from its own timer. */
+/* Less than the acceptor waits: its end learns why from us, not from its own timer.  More than 4.3 s,
+ * after which the kernel repeats a request that was lost. */
 #define CONNECT_TIME (RD_AGREE_TIME * 3 / 5)
 
 static int say(int fd, const struct rd_agree *a, uint64_t deadline, struct mc_error *err)

@@ -43,7 +43,7 @@ int rd_memlock_check(uint64_t bytes, struct mc_error *err);
 #define RD_STREAM_FIXED (1u << 20) /* bytes that a stream registers for itself besides its region */
 #define RD_REGION_MIN 4096u
 #define RD_REGION_MAX (64u << 20)
-#define RD_AGREE_TIME (5ull * 1000 * 1000 * 1000) /* ns; enough for an agreement in either direction */
+#define RD_AGREE_TIME (10ull * 1000 * 1000 * 1000) /* ns; what an agreement takes at most */
 
 struct rd_wants {
 	bool stream;     /* a byte stream goes over it (stream.h), else only rd_put */
