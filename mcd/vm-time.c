@@ -63,6 +63,6 @@ void vm_time_set(struct vm *vm)
 
 void vm_time_keep(struct vm *vm)
 {
-	if (mc_now() - vm->time_asked >= KEEP_EVERY)
+	if (mc_now() - vm->time_asked >= KEEP_EVERY && !guest_agent_busy(vm->agent))
 		ask_agent(vm, KEEP_TOLERANCE);
 }

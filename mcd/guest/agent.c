@@ -20,6 +20,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -32,7 +33,7 @@
 	(2 * MC_SEC) /* then it is asked once more: a guest that boots drops what comes early */
 #define SYNC_TRIES 3
 #define ANSWER_WAIT                                                                                \
-	(4 * MC_SEC)         /* setting starts a program in the guest, for its hardware clock      \
+	(10 * MC_SEC)        /* setting starts a program in the guest, for its hardware clock      \
 			      */
 #define BYTES_MAX (1u << 20) /* of an answer; we do not listen to more */
 struct guest_agent {
@@ -45,6 +46,7 @@ struct guest_agent {
 	int stop; /* eventfd: guest_agent_free */
 	int fd;
 	uint64_t deadline; /* of everything */
+	atomic_bool over;
 	struct agent_reader in;
 };
 
@@ -258,6 +260,7 @@ static void *agent_thread(void *arg)
 		close(mc_steal_fd(&a->fd)); /* the port is free for others from now on */
 	if (t.err.code != -ECANCELED)
 		a->done(a->ctx, &t);
+	atomic_store(&a->over, true);
 	return NULL;
 }
 
@@ -289,6 +292,11 @@ int guest_agent_set_time(const char *socket, pid_t pid, int64_t tolerance,
 	}
 	*ret = a;
 	return 0;
+}
+
+bool guest_agent_busy(const struct guest_agent *a)
+{
+	return a && !atomic_load(&a->over);
 }
 
 void guest_agent_free(struct guest_agent *a)
