@@ -27,7 +27,7 @@ def arguments(argv):
     p.add_argument("--fault", choices=("qemu", "host", "both"), default="both",
                    help="its QEMU is killed, its host is switched off, or one after the other (both)")
     p.add_argument("--disk", action="store_true", help="the guest writes each request to a disk before it answers")
-    p.add_argument("--requests", type=int, default=40, help="answers that the client must have before and after each fault (40)")
+    p.add_argument("--requests", type=int, default=20, help="answers that the client must have before and after each fault (20)")
     p.add_argument("--json", action="store_true", help="the result as one line of JSON on stdout, the rest on stderr")
     p.add_argument("-v", "--verbose", action="store_true", help="show every event of the mcds")
     p.add_argument("--keep", action="store_true", help="keep the logs and say where")
