@@ -327,6 +327,8 @@ static void a_vm_takes_what_it_does_not_say_from_the_defaults(void **state)
 	assert_int_equal(vm->n_nics, 1);
 	assert_string_equal(vm->nics[0].id, "net0");
 	assert_string_equal(vm->nics[0].bridge, "br0");
+	assert_string_equal(vm->user, "");
+	assert_string_equal(vm->guest_time, "agent");
 
 	json_t *d = config_vm_dump(vm);
 	const char *o1, *o2, *o3, *mac;
@@ -407,6 +409,9 @@ static void every_mistake_in_a_vm_is_refused_with_its_place(void **state)
 		{ VM "[nic net0]\nbridge = b\nmac = 53:54:00:00:00:01\n", "the first pair even" },
 		{ VM "[nic net0]\nbridge = b\nmac = 52:54:00:00:00:02\n", "vm1.conf:5: mac: the -device" },
 		{ VM "[nic net0]\nbridge = b\n[nic n1]\nbridge = b\nmac = 52:54:00:00:00:01\n", "has the MAC address of [nic net0]" },
+		{ VM "user = qemu users\n", "vm1.conf:3: user: \"qemu users\" is no user" },
+		{ VM "user = -1:0\n", "is no user" },
+		{ VM "guest-time = ntp\n", "write agent or none" },
 		{ "[vm]\ncommand = q 'x\n", "vm1.conf:2: command: the command has a single quote" },
 		{ "[vm]\ncommand = q $HOME\n", "only a shell would understand" },
 	};
@@ -416,6 +421,21 @@ static void every_mistake_in_a_vm_is_refused_with_its_place(void **state)
 			fail_msg("accepted:\n%s", rows[i].text);
 		must_say(rows[i].text, rows[i].say);
 		assert_ptr_equal(vm, (void *)8);
+	}
+}
+
+static void a_user_is_a_name_or_numbers(void **state)
+{
+	static const char *const users[] = {"qemu", "libvirt-qemu", "107:36", "host$"};
+	for (size_t i = 0; i < COUNT(users); i++) {
+		struct config_vm *vm;
+		char text[200];
+		snprintf(text, sizeof text, VM "user = %s\nguest-time = none\n", users[i]);
+		if (load_vm("vm1", text, &vm) < 0)
+			fail_msg("%s", err.msg);
+		assert_string_equal(vm->user, users[i]);
+		assert_string_equal(vm->guest_time, "none");
+		config_vm_free(vm);
 	}
 }
 
@@ -536,6 +556,7 @@ int main(void)
 		cmocka_unit_test(a_command_goes_on_over_indented_lines_of_any_length),
 		cmocka_unit_test(the_mac_comes_from_the_key_the_command_or_the_names),
 		cmocka_unit_test(every_mistake_in_a_vm_is_refused_with_its_place),
+		cmocka_unit_test(a_user_is_a_name_or_numbers),
 		cmocka_unit_test(an_unknown_vm_is_refused_with_the_nearest_name),
 		cmocka_unit_test(sockets_that_would_not_fit_their_address_are_refused),
 		cmocka_unit_test(vms_are_listed_by_name_without_stray_files),
