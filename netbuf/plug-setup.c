@@ -272,7 +272,7 @@ int plug_take(
 			return r;
 	p->adopted = true;
 	if (q.drops)
-		log_warn("VM %s: %llu frames of its output were lost while no mcd watched it",
+		log_warn("VM %s: %llu frames of its output were lost before this mcd took it over",
 			p->vm, (unsigned long long)q.drops);
 	return plug_fit(p, true, err);
 }
