@@ -8,12 +8,13 @@ import subprocess
 from mclab.scenario import run
 
 RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lab/run")
-STORIES = (("6.12", "rdma", "plug"), ("6.1", "tcp", "plug"))
+STORIES = (("6.12", "rdma", "plug", "--disk"), ("6.1", "tcp", "plug"))
 
 
-def story(report, build, kernel, transport, netbuf):
-    what = "Linux %s, %s, %s" % (kernel, transport, netbuf)
-    with subprocess.Popen([RUN, "--build", build, "--kernel", kernel, "--transport", transport, "--netbuf", netbuf, "--json"],
+def story(report, build, kernel, transport, netbuf, *more):
+    what = "Linux %s, %s, %s" % (kernel, transport, " ".join((netbuf, *more)))
+    with subprocess.Popen([RUN, "--build", build, "--kernel", kernel, "--transport", transport, "--netbuf", netbuf, "--json",
+                           *more],
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as p:
         try:
             out, err = p.communicate(timeout=600)
@@ -29,8 +30,8 @@ def story(report, build, kernel, transport, netbuf):
 
 
 def main(report, cluster):
-    for kernel, transport, netbuf in STORIES:
-        story(report, cluster.build, kernel, transport, netbuf)
+    for words in STORIES:
+        story(report, cluster.build, *words)
 
 
 if __name__ == "__main__":
