@@ -112,7 +112,7 @@ class Story:
         screen.step("hostA and hostB have booted Linux %s" % lab.hosts["hostA"].run(["uname", "-r"]).strip())
         lab.start_mcd()
         screen.step("three mcds run")
-        vm = lab.add_vm("vm1", accel=args.accel, memory=128, dirty=500_000, region=16,
+        vm = lab.add_vm("vm1", accel=args.accel, memory=128, dirty=200_000, region=16,
                         disk=Disk(megabytes=16) if args.disk else None)
         lab.start_vm(vm, "hostA", BOOT)
         screen.step("vm1 has booted on hostA under %s" % args.accel.upper())
