@@ -104,5 +104,7 @@ void plug_announce(struct plug *p);
 /* With the lock held: whether the VM must hear of pressure now; true once an epoch. */
 bool plug_pressing(struct plug *p, const struct plug_queue *q);
 
+void plug_get_stats(struct netbuf *nb, struct netbuf_stats *ret);
+
 /* plug-check.c */
 int plug_probe(struct mc_error *err);

@@ -319,34 +319,6 @@ static int plug_guest_fd(struct netbuf *nb, size_t i)
 	return plug_of(nb)->nics[i].tap;
 }
 
-static void plug_get_stats(struct netbuf *nb, struct netbuf_stats *ret)
-{
-	struct plug *p = plug_of(nb);
-	struct netbuf_stats s = {.backend = nb->ops->name};
-	struct plug_queue q = {0};
-	struct plug_counters c = {0};
-	pthread_mutex_lock(&p->lock);
-	if (look(p, &q, NULL) == 0) {
-		s.held_frames = q.frames;
-		s.held_bytes = plug_memory(&q);
-	}
-	if (plug_get_counters(p->ask, p->ifindex, &c, NULL) == 0) {
-		s.released_frames = c.rx_frames - p->gone_base[0];
-		s.released_bytes = c.rx_bytes - p->gone_base[1];
-	}
-	for (size_t i = 0; i < p->n_nics; i++)
-		if (plug_get_counters(p->ask, p->nics[i].ifindex, &c, NULL) == 0) {
-			s.input_frames += c.tx_frames - p->nics[i].input_base[0];
-			s.input_bytes += c.tx_bytes - p->nics[i].input_base[1];
-		}
-	bool lossy = p->state != NETBUF_CLOSED || p->adopted;
-	s.held_bytes_max = p->held_max;
-	s.dropped_frames = p->dropped + (lossy ? 0 : q.drops);
-	s.lost_frames = p->lost_base + (lossy ? q.drops : 0);
-	pthread_mutex_unlock(&p->lock);
-	*ret = s;
-}
-
 static void plug_free(struct plug *p)
 {
 	for (size_t i = 0; i < p->n_nics; i++)
