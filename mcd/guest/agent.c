@@ -30,7 +30,7 @@
 #include <unistd.h>
 
 #define SYNC_WAIT                                                                                  \
-	(2 * MC_SEC) /* then it is asked once more: a guest that boots drops what comes early */
+	(5 * MC_SEC) /* then it is asked once more: a guest that boots drops what comes early */
 #define SYNC_TRIES 3
 #define ANSWER_WAIT                                                                                \
 	(10 * MC_SEC)        /* setting starts a program in the guest, for its hardware clock      \

@@ -23,7 +23,7 @@ def lose(report, lab, vm, active, standby, what):
     running = lab.events[standby].wait("RUNNING", 15, off)["time"]
     client.wait_answer_after(running)
     client.wait_acked(20)
-    told = lab.events[standby].wait("GUEST_TIME", 20, running)
+    told = lab.events[standby].wait("GUEST_TIME", 40, running)
     after = Reading(lab, vm)
     passed, lived = after.at - before.at, after.mono - before.mono
     outage = passed - lived

@@ -26,7 +26,7 @@ def is_nobody(lab, host, vm):
 
 
 def row(lab, host, name):
-    return next((c for c in lab.mcctl(host, "check")["checks"] if c["name"] == name), {})
+    return next((c for c in lab.request(host, "check")["checks"] if c["name"] == name), {})
 
 
 def story(report, lab, vm, what):
