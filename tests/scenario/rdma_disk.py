@@ -12,7 +12,7 @@ TESTS = ("disklink", "mirror", "replica-refuse")
 
 
 def main(report, cluster):
-    lab = cluster.lab = Lab(os.environ.get("MCD_PLAIN_BUILD") or cluster.build, mtu=4200)
+    lab = cluster.lab = Lab(cluster.build, mtu=4200)
     lab.__enter__()
     lab.add_hosts("hostA", kernel="6.12", load=["rdma"])
     host = lab.hosts["hostA"]
