@@ -27,6 +27,7 @@ def arguments(argv):
     p.add_argument("--fault", choices=("qemu", "host", "both"), default="both",
                    help="its QEMU is killed, its host is switched off, or one after the other (both)")
     p.add_argument("--disk", action="store_true", help="the guest writes each request to a disk before it answers")
+    p.add_argument("--pin-all", action="store_true", help="all checkpoint memory is registered with RDMA at once")
     p.add_argument("--requests", type=int, default=20, help="answers that the client must have before and after each fault (20)")
     p.add_argument("--json", action="store_true", help="the result as one line of JSON on stdout, the rest on stderr")
     p.add_argument("-v", "--verbose", action="store_true", help="show every event of the mcds")
@@ -113,7 +114,8 @@ class Story:
         lab.start_mcd()
         screen.step("three mcds run")
         vm = lab.add_vm("vm1", accel=args.accel, memory=128, dirty=200_000, region=16,
-                        disk=Disk(megabytes=16) if args.disk else None)
+                        disk=Disk(megabytes=16) if args.disk else None,
+                        pin_all=args.pin_all, max_buffer="40MiB" if args.pin_all else None)
         lab.start_vm(vm, "hostA", BOOT)
         screen.step("vm1 has booted on hostA under %s" % args.accel.upper())
         lab.request("hostA", "protect", timeout=PROTECT, vm=vm.name, peer="hostB")
@@ -132,6 +134,9 @@ class Story:
                                    ("dirty tracking", status["dirty"], DIRTY[args.kernel])):
             if found != wanted:
                 raise LabError("hostA has %s = %s, not %s" % (key, found, wanted))
+        buffer = vm["buffer"]  # of which the disks have a part; this guest needs a slab or two of it
+        if args.pin_all and buffer["in_use"] < buffer["budget"] / 2:
+            raise LabError("pin-all is on, and %(in_use)d of %(budget)d bytes are there" % buffer)
         self.screen.step("checked: %s, %s, %s" % (vm["transport"], status["netbuf"], status["dirty"]))
 
     # --- a fault and what comes of it -------------------------------------

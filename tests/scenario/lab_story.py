@@ -8,7 +8,7 @@ import subprocess
 from mclab.scenario import run
 
 RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lab/run")
-STORIES = (("6.12", "rdma", "plug", "--disk"), ("6.1", "tcp", "plug"))
+STORIES = (("6.12", "rdma", "plug", "--disk", "--pin-all"), ("6.1", "tcp", "plug"))
 
 
 def story(report, build, kernel, transport, netbuf, *more):

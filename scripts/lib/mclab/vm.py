@@ -105,7 +105,8 @@ class Vm:
     agent: it has a guest agent, and this is the path of its socket in the host."""
 
     def __init__(self, name, image, number=1, dirty=0, region=64, memory=256, delay=None, options=(),
-                 accel=None, cpu=None, max_buffer=None, on_panic=None, disk=None, user=None, agent=None):
+                 accel=None, cpu=None, max_buffer=None, on_panic=None, disk=None, user=None, agent=None,
+                 pin_all=False):
         self.name, self.image, self.dirty, self.region, self.memory = name, image, dirty, region, memory
         self.mac = "52:54:00:77:01:%02x" % number
         self.address = "10.77.1.%d" % number
@@ -113,7 +114,7 @@ class Vm:
         self.options, self.cpu = list(options), cpu
         # A lab host runs whole scenarios under KVM so.
         self.accel = accel or os.environ.get("MCD_ACCEL") or "tcg"
-        self.disk, self.user, self.agent = disk, user, agent
+        self.disk, self.user, self.agent, self.pin_all = disk, user, agent, pin_all
 
     def command(self):
         """The command line that a user would have, a list of option groups; no netdev: that is mcd's."""
@@ -151,6 +152,8 @@ class Vm:
             lines.append("delay = " + self.delay)
         if self.max_buffer:
             lines.append("max-buffer = " + self.max_buffer)
+        if self.pin_all:
+            lines.append("pin-all = yes")
         if self.on_panic:
             lines.append("on-panic = " + self.on_panic)
         if self.user:
