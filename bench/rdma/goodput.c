@@ -2,8 +2,10 @@
 /*
  * How much of the link the checkpoint stream uses, between two hosts:
  *
- *	goodput serve ADDRESS PORT                        on the one
- *	goodput send rdma|tcp LOCAL ADDRESS PORT SECONDS  on the other
+ *	goodput serve ADDRESS PORT [PATIENCE]                        on the one
+ *	goodput send rdma|tcp LOCAL ADDRESS PORT SECONDS [PATIENCE]  on the other
+ *
+ * PATIENCE: seconds that either waits for the other (20).
  *
  * Slabs are sealed, posted and flushed as an epoch does it and acknowledged by the standby's side
  *once every range was looked at; both ends compute every digest.  Prints payload bytes, seconds and
@@ -33,9 +35,11 @@ static void check(int r, const struct mc_error *err)
 	exit(1);
 }
 
+static uint64_t patience = 20;
+
 static uint64_t soon(void)
 {
-	return mc_now() + 20 * MC_SEC;
+	return mc_now() + patience * MC_SEC;
 }
 
 static int standby(struct transport *t, struct slab *s, struct mc_error *err)
@@ -156,11 +160,15 @@ int main(int argc, char **argv)
 		for (uint64_t off = 0; slab_append(s[i], 0, off, mem + off, 8 * WIRE_PAGE_SIZE);)
 			off += 8 * WIRE_PAGE_SIZE;
 	}
-	if (argc == 4 && !strcmp(argv[1], "serve"))
-		serve(argv[2], (uint16_t)atoi(argv[3]), s[0]);
-	if (argc == 7 && !strcmp(argv[1], "send"))
+	int words = argc < 2 ? 0 : !strcmp(argv[1], "serve") ? 4 : !strcmp(argv[1], "send") ? 7 : 0;
+	if (words && argc == words + 1)
+		patience = strtoul(argv[words], NULL, 10);
+	if (words && (argc == words || argc == words + 1)) {
+		if (words == 4)
+			serve(argv[2], (uint16_t)atoi(argv[3]), s[0]);
 		return send_for(argv + 2, s);
-	fprintf(stderr,
-		"usage: goodput serve ADDRESS PORT | send rdma|tcp LOCAL ADDRESS PORT SECONDS\n");
+	}
+	fprintf(stderr, "usage: goodput serve ADDRESS PORT [PATIENCE] | "
+			"send rdma|tcp LOCAL ADDRESS PORT SECONDS [PATIENCE]\n");
 	return 2;
 }

@@ -11,7 +11,8 @@ LIMIT = 240  # seconds; a quiet machine needs 40
 
 def main():
     build = os.path.abspath(os.environ.get("MCD_BUILD", os.path.join(TOP, "build")))
-    command = "%s/tests/lab/rdma-hosts %s" % (os.path.abspath(TOP), build)
+    plain = os.path.abspath(os.environ.get("MCD_PLAIN_BUILD", build))
+    command = "%s/tests/lab/rdma-hosts %s %s" % (os.path.abspath(TOP), build, plain)
     if subprocess.call(["sh", "-c", "command -v qemu-system-x86_64 >/dev/null"]):
         print("skip - RDMA between lab hosts: there is no qemu-system-x86_64")
         return 77
