@@ -10,6 +10,7 @@
 #include "diskmirror/disklink.h"
 
 #include "common/clock.h"
+#include "common/iov.h"
 #include "common/rdma/stream.h"
 
 #include <errno.h>
@@ -39,28 +40,15 @@ static struct rd_stream *of(struct disklink *l)
 	return ((struct rdma_link *)l)->stream;
 }
 
-/* Takes `done` bytes off the front of v[0..n); returns how many whole ones went. */
-static size_t advance(struct iovec *v, size_t n, size_t done)
-{
-	size_t i = 0;
-	while (i < n && done >= v[i].iov_len)
-		done -= v[i++].iov_len;
-	if (i < n) {
-		v[i].iov_base = (char *)v[i].iov_base + done;
-		v[i].iov_len -= done;
-	}
-	return i;
-}
-
 /* All of v[0..n), which is changed on the way. */
 static int post_all(struct rd_stream *s, struct iovec *v, size_t n, uint64_t deadline)
 {
-	size_t at = advance(v, n, 0);
+	size_t at = mc_iov_advance(v, n, 0);
 	while (at < n) {
 		ssize_t put = rd_stream_post(s, v + at, n - at, deadline);
 		if (put < 0)
 			return (int)put;
-		at += advance(v + at, n - at, (size_t)put);
+		at += mc_iov_advance(v + at, n - at, (size_t)put);
 		/* A peer that takes a byte at a time must not stretch the deadline. */
 		if (at < n && mc_now() >= deadline)
 			return -ETIMEDOUT;

@@ -3,6 +3,7 @@
 #include "diskmirror/disklink.h"
 
 #include "common/clock.h"
+#include "common/iov.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -40,19 +41,6 @@ static int wait_ready(int fd, short events, uint64_t deadline)
 	}
 }
 
-/* Takes `done` bytes off the front of v[0..n); returns how many whole ones went. */
-static size_t advance(struct iovec *v, size_t n, size_t done)
-{
-	size_t i = 0;
-	while (i < n && done >= v[i].iov_len)
-		done -= v[i++].iov_len;
-	if (i < n) {
-		v[i].iov_base = (char *)v[i].iov_base + done;
-		v[i].iov_len -= done;
-	}
-	return i;
-}
-
 /* All of v[0..n), which is changed on the way. */
 static int send_some(int fd, struct iovec *v, size_t n, uint64_t deadline)
 {
@@ -61,7 +49,7 @@ static int send_some(int fd, struct iovec *v, size_t n, uint64_t deadline)
 		struct msghdr m = {.msg_iov = v + at, .msg_iovlen = n - at};
 		ssize_t put = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (put >= 0) {
-			at += advance(v + at, n - at, (size_t)put);
+			at += mc_iov_advance(v + at, n - at, (size_t)put);
 			/* A peer that takes a byte at a time must not stretch the deadline. */
 			if (at < n && mc_now() >= deadline)
 				return -ETIMEDOUT;

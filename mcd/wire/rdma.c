@@ -5,6 +5,7 @@
  * the control messages.  The ring is all the memory this takes there, whatever the size of an
  * epoch.
  */
+#include "common/iov.h"
 #include "common/rdma/stream.h"
 #include "mcd/wire/stream-io.h"
 
@@ -45,16 +46,6 @@ static int rdma_send_start(struct stream_io *io, struct msghdr *msg)
 	return 0;
 }
 
-static void advance(struct rdma_io *r, size_t n)
-{
-	while (r->first < r->n && n >= r->iov[r->first].iov_len)
-		n -= r->iov[r->first++].iov_len;
-	if (n) {
-		r->iov[r->first].iov_base = (uint8_t *)r->iov[r->first].iov_base + n;
-		r->iov[r->first].iov_len -= n;
-	}
-}
-
 /* All of it or nothing: that it is posted does not mean yet that its memory may be reused. */
 static ssize_t rdma_send_finish(struct stream_io *io, uint64_t deadline)
 {
@@ -63,7 +54,7 @@ static ssize_t rdma_send_finish(struct stream_io *io, uint64_t deadline)
 		ssize_t n = rd_stream_post(r->s, r->iov + r->first, r->n - r->first, deadline);
 		if (n < 0)
 			return n == -ENODATA ? -ECONNRESET : n;
-		advance(r, (size_t)n);
+		r->first += mc_iov_advance(r->iov + r->first, r->n - r->first, (size_t)n);
 	}
 	int e = rd_stream_drain(r->s, deadline);
 	if (e < 0)

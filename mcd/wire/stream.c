@@ -11,6 +11,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/iov.h"
 #include "common/log.h"
 #include "mcd/wire/stream-io.h"
 
@@ -137,20 +138,6 @@ static void next_batch(struct stream *t)
 	t->n_flying = n;
 }
 
-/* The vector without its first n bytes. */
-static void advance(struct msghdr *m, size_t n)
-{
-	while (m->msg_iovlen && n >= m->msg_iov->iov_len) {
-		n -= m->msg_iov->iov_len;
-		m->msg_iov++;
-		m->msg_iovlen--;
-	}
-	if (n) {
-		m->msg_iov->iov_base = (uint8_t *)m->msg_iov->iov_base + n;
-		m->msg_iov->iov_len -= n;
-	}
-}
-
 /* Sends what is queued, as far as it goes until the deadline; -ETIMEDOUT: there is more. */
 static int pump(struct stream *t, uint64_t deadline)
 {
@@ -172,7 +159,9 @@ static int pump(struct stream *t, uint64_t deadline)
 		if (n < 0)
 			return (int)n;
 		t->stats.sent_bytes += (uint64_t)n;
-		advance(&t->msg, (size_t)n);
+		size_t whole = mc_iov_advance(t->msg.msg_iov, t->msg.msg_iovlen, (size_t)n);
+		t->msg.msg_iov += whole;
+		t->msg.msg_iovlen -= whole;
 		if (!t->msg.msg_iovlen)
 			t->stats.sent_messages += t->n_flying;
 	}
