@@ -16,14 +16,6 @@
 
 #include <cmocka.h>
 
-#define MIB (1024 * 1024)
-#define OK(call)                                                                                   \
-	do {                                                                                       \
-		struct mc_error err_ = MC_ERROR_INIT;                                              \
-		if ((call) < 0)                                                                    \
-			fail_msg("%s: %s", #call, err_.msg);                                       \
-	} while (0)
-
 static struct tn_frame got;
 
 /* The watch sees what the bridge sends on; where it came in it cannot see. */

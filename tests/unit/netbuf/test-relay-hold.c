@@ -11,14 +11,6 @@
 
 #include <cmocka.h>
 
-#define MIB (1024 * 1024)
-#define OK(call)                                                                                   \
-	do {                                                                                       \
-		struct mc_error err_ = MC_ERROR_INIT;                                              \
-		if ((call) < 0)                                                                    \
-			fail_msg("%s: %s", #call, err_.msg);                                       \
-	} while (0)
-
 /* Counters follow the frames: the last one may be seen before it is counted. */
 #define WAIT_STAT(t, member, value)                                                                \
 	do {                                                                                       \

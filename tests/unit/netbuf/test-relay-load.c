@@ -17,13 +17,6 @@
 
 #include <cmocka.h>
 
-#define OK(call)                                                                                   \
-	do {                                                                                       \
-		struct mc_error err_ = MC_ERROR_INIT;                                              \
-		if ((call) < 0)                                                                    \
-			fail_msg("%s: %s", #call, err_.msg);                                       \
-	} while (0)
-
 /* A guest on one vCPU, which stops by itself under pressure and runs on when told. */
 struct vcpu {
 	struct tn *t;

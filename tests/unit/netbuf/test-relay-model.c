@@ -13,13 +13,6 @@
 
 #include <cmocka.h>
 
-#define OK(call)                                                                                   \
-	do {                                                                                       \
-		struct mc_error err_ = MC_ERROR_INIT;                                              \
-		if ((call) < 0)                                                                    \
-			fail_msg("%s: %s", #call, err_.msg);                                       \
-	} while (0)
-
 enum { CLOSED, OPEN, HOLDING };
 
 struct item {

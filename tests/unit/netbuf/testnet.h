@@ -9,6 +9,16 @@
 #include <linux/virtio_net.h>
 #include <stdbool.h>
 
+#define MIB (1024 * 1024)
+
+/* A call with &err_ as its last argument, which must not fail; after <cmocka.h>. */
+#define OK(call)                                                                                   \
+	do {                                                                                       \
+		struct mc_error err_ = MC_ERROR_INIT;                                              \
+		if ((call) < 0)                                                                    \
+			fail_msg("%s: %s", #call, err_.msg);                                       \
+	} while (0)
+
 #define TN_FRAME_MAX 70000
 #define TN_LOCAL     0x88b5 /* for experiments; what claims to be IP is inspected by bridges */
 
