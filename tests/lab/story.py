@@ -5,6 +5,7 @@ import json
 import sys
 
 from mclab import Lab, LabError
+from mclab.lab import exit_status
 from mclab.proc import now
 from mclab.quiet import look
 from mclab.screen import Screen, barometer, stderr_or_stdout, timeline
@@ -231,14 +232,7 @@ class Story:
 
 def main():
     args = arguments(sys.argv[1:])
-    try:
-        return Story(args).run()
-    except LabError as e:
-        print("tests/lab/run: %s" % e, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ntests/lab/run: interrupted, everything is removed", file=sys.stderr)
-        return 130
+    return exit_status("tests/lab/run", Story(args).run)
 
 
 if __name__ == "__main__":

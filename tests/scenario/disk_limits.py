@@ -7,7 +7,7 @@ import shutil
 
 from mclab.control import CommandError
 from mclab.proc import LabError, now, wait_for
-from mclab.quiet import check_disk, look
+from mclab.quiet import outlives_power_loss
 from mclab.scenario import run
 from mclab.vm import Disk, user_qmp
 
@@ -110,12 +110,7 @@ def main(report, cluster):
     refusals(report, lab, vm, client, qemu)
     changes(report, lab, vm, client, qemu)
     client.wait_acked(10)
-    off = lab.poweroff("hostA")
-    running = lab.events["hostB"].wait("RUNNING", 15, off)
-    client.wait_answer_after(running["time"])
-    client.wait_acked(5)
-    report.client(client.stop())
-    check_disk(report, lab, look(lab, vm, "hostB"), [client])
+    outlives_power_loss(report, lab, vm, client)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import time
 
 from mclab.diskload import Load
 from mclab.proc import now
-from mclab.quiet import check_disk, look
+from mclab.quiet import outlives_power_loss
 from mclab.scenario import run
 from mclab.vm import Disk
 
@@ -85,12 +85,7 @@ def main(report, cluster):
         report.check(used <= BUDGET + FIXED + more, "mcd on %s uses no more than max-buffer and the fixed part" % host,
                      "%.1f MiB" % (used / MIB))
     client.wait_acked(5)
-    off = lab.poweroff("hostA")
-    running = lab.events["hostB"].wait("RUNNING", 15, off)
-    client.wait_answer_after(running["time"])
-    client.wait_acked(5)
-    report.client(client.stop())
-    check_disk(report, lab, look(lab, vm, "hostB"), [client])
+    outlives_power_loss(report, lab, vm, client)
 
 
 if __name__ == "__main__":

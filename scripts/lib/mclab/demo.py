@@ -7,7 +7,7 @@ import sys
 import time
 
 from .faults import FAULTS, PRIMARY, STANDBY, VOTER
-from .lab import Lab
+from .lab import Lab, exit_status
 from .proc import LabError
 from .screen import Screen, barometer, stderr_or_stdout, timeline
 from .vm import Disk, DiskLog
@@ -176,14 +176,7 @@ class Demo:
 
 def main(argv=None):
     args = arguments(argv)
-    try:
-        return Demo(args).run()
-    except LabError as e:
-        print("demo: %s" % e, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ndemo: interrupted, everything is removed", file=sys.stderr)
-        return 130
+    return exit_status("demo", Demo(args).run)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,18 @@ def interrupted(signum, _frame):
     raise SystemExit(128 + signum)
 
 
+def exit_status(name, run):
+    """Of a program that makes a lab: what run() returns; 2 when it could not be done, 130 when interrupted."""
+    try:
+        return run()
+    except LabError as e:
+        print("%s: %s" % (name, e), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\n%s: interrupted, everything is removed" % name, file=sys.stderr)
+        return 130
+
+
 class Lab:
     def __init__(self, build, keep=False, keepalive="50ms", misses=5, delay="100ms", log_level="info",
                  on_event=None, beat_network=False, mcd="mcd/mcd", mtu=1500):

@@ -57,3 +57,13 @@ def check_disk(report, lab, disk, clients, what=""):
     report.check(answered and not missing, "every acknowledged request is on the disk" + what,
                  "%d of %d missing, the first %s; the disk ends at %d" % (
                      len(missing), len(answered), missing[:1], disk.last))
+
+
+def outlives_power_loss(report, lab, vm, client):
+    """hostA is switched off: the client's connection goes on at hostB, whose disk has all that it was told."""
+    off = lab.poweroff("hostA")
+    running = lab.events["hostB"].wait("RUNNING", 15, off)
+    client.wait_answer_after(running["time"])
+    client.wait_acked(5)
+    report.client(client.stop())
+    check_disk(report, lab, look(lab, vm, "hostB"), [client])
