@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 from . import proc
 from .proc import LabError, end, in_netns, spawn
@@ -58,19 +59,25 @@ class Client:
         return self._process.poll() is None
 
     def wait_acked(self, more, timeout=30):
-        """Until that many requests more have been answered."""
-        target = self.last["acked"] + more
+        """Until that many requests more have been answered.  A report may be old when it is read: what counts
+        begins with the first one that knows an answer from after the call, and that answer is the first."""
+        begin, deadline = proc.now(), time.monotonic() + timeout
+        target = self.wait_answer_after(begin, timeout)["acked"] + more - 1
         with self._changed:
-            self._changed.wait_for(lambda: self.last["acked"] >= target or self.summary, timeout)
+            self._changed.wait_for(lambda: self.last["acked"] >= target or self.summary, deadline - time.monotonic())
         if self.last["acked"] < target:
             raise LabError("the client got %d answers instead of %d within %.0f s (%s)" % (
                 self.last["acked"], target, timeout, self.last["state"]))
 
     def wait_answer_after(self, moment, timeout=30):
+        """Until an answer has come in since then; the first report that says so."""
+        def found():
+            return next((r for r in self.reports if r["last_answer"] > moment), None)
         with self._changed:
-            self._changed.wait_for(lambda: self.last["last_answer"] > moment or self.summary, timeout)
-        if self.last["last_answer"] <= moment:
+            self._changed.wait_for(lambda: found() or self.summary, timeout)
+        if not found():
             raise LabError("no answer at the client within %.0f s" % timeout)
+        return found()
 
     def stop(self, timeout=90):
         """Lets it verify all that was acknowledged, and returns its summary."""
