@@ -171,8 +171,7 @@ int netbuf_drop_after(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 
 int netbuf_pass(struct netbuf *nb, struct mc_error *err)
 {
-	if (nb->state == NETBUF_OPEN)
-		return 0;
+	/* Also from OPEN: a hold that failed may have closed what it could not hold. */
 	int r = nb->ops->pass(nb, err);
 	if (r < 0)
 		return r;

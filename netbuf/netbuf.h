@@ -70,7 +70,8 @@ int netbuf_adopt(const struct netbuf_config *cfg, const int *guest_fds, struct n
 	struct mc_error *err);
 
 /* -> HOLDING.  Output from here on belongs to epoch `first`. Idempotent while holding.  -EBUSY: the
- * guest sends without a gap and must be stopped while this is called (plug, if it was OPEN). */
+ * guest sends without a gap and must be stopped while this is called (plug, if it was OPEN).  After a
+ * failure from OPEN the network may be closed until netbuf_pass. */
 int netbuf_hold(struct netbuf *nb, uint64_t first, struct mc_error *err);
 /* What the guest sent before this call belongs to `epoch` (the running one); what comes later, to
  * epoch + 1.  The guest is stopped while it is called.  The plug refuses a second one before the
@@ -83,7 +84,7 @@ int netbuf_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err);
  * drops closed epochs <= `epoch`, too. */
 int netbuf_drop_after(struct netbuf *nb, uint64_t epoch, struct mc_error *err);
 /* -> OPEN: lets all held output out and passes everything from now on.  Only an owner that needs no
- * acknowledgement any more calls this (failover/README.md). */
+ * acknowledgement any more calls this (failover/README.md).  Idempotent: it can be tried again. */
 int netbuf_pass(struct netbuf *nb, struct mc_error *err);
 /* -> CLOSED: drops what is held. */
 int netbuf_shut(struct netbuf *nb, struct mc_error *err);

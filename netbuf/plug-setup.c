@@ -141,10 +141,27 @@ static int fit_nic(struct plug *p, struct plug_nic *n, bool strict, struct mc_er
 	return r;
 }
 
+/* Before anything is changed: a hold that is refused leaves an open network open. */
+static int check_nics(struct plug *p, struct mc_error *err)
+{
+	for (size_t i = 0; i < p->n_nics; i++) {
+		enum plug_redirect what;
+		bool qdisc;
+		int ifb, r = plug_get_redirect(p->sk, p->nics[i].ifindex, &what, &qdisc, &ifb, err);
+		if (r < 0)
+			return r;
+		if (what == PLUG_FOREIGN)
+			return foreign(&p->nics[i], true, err);
+	}
+	return 0;
+}
+
 int plug_fit(struct plug *p, bool strict, struct mc_error *err)
 {
 	struct plug_queue q = {0};
-	int r = 0;
+	int r = strict ? check_nics(p, err) : 0;
+	if (r < 0)
+		return r;
 	if ((int)if_nametoindex(p->ifname) != p->ifindex || !p->ifindex)
 		r = make_ifb(p, err);
 	else if ((r = plug_get_queue(p->ask, p->ifindex, &q, err)) == 0 &&

@@ -18,7 +18,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define HURRY   (5 * MC_MSEC)   /* that a release may wait for its frames to leave */
+#define DRAIN   MC_SEC          /* that a release waits for its frames to leave, as long as they do */
+#define TRIES   10              /* to find the frames that leave standing */
 #define STALLED (500 * MC_MSEC) /* without a frame leaving */
 
 static struct plug *plug_of(struct netbuf *nb)
@@ -184,12 +185,17 @@ static int barrier(struct plug *p, struct plug_queue *q, uint64_t epoch, struct 
 		return 0;
 	}
 	/* What is here belongs to this epoch, or to released ones and is leaving. */
-	for (unsigned i = 0; i < 10 && !p->drained; i++)
+	for (unsigned i = 0; !p->drained; i++) {
 		if ((r = gone(p, &before, err)) < 0 || (r = look(p, q, err)) < 0 ||
 			(r = gone(p, &after, err)) < 0)
 			return r;
-		else if (before == after)
+		if (before == after)
 			break;
+		if (i == TRIES) /* a guess would let the next release wait for frames that never were */
+			return mc_error_set(err, -EBUSY, MC_ECLASS_FAILED,
+				"released output is still leaving %s after %d ms: is its CPU overloaded?",
+				p->ifname, (int)(DRAIN / MC_MSEC));
+	}
 	if ((r = say(p, PLUG_BUFFER, err)) < 0)
 		return r;
 	p->closed_end = after + q->frames;
@@ -227,7 +233,8 @@ static int release(struct plug *p, struct mc_error *err)
 		p->drained = false;
 	}
 	p->closed = false;
-	r = wait_gone(p, HURRY, err);
+	/* Here and not in the barrier, which is in the pause, and which can count only what stands. */
+	r = wait_gone(p, DRAIN, err);
 	return r == -EAGAIN ? 0 : r;
 }
 
