@@ -18,7 +18,9 @@ static void push(struct guest *g, enum guest_event ev)
 		g->events_n--;
 	}
 	g->events[(g->events_head + g->events_n++) % GUEST_EVENTS_MAX] = ev;
-	g->ran |= g->standing && ev == GUEST_EVENT_RESUMED;
+	if (ev == GUEST_EVENT_RESUMED || ev == GUEST_EVENT_STOPPED)
+		g->runs = ev == GUEST_EVENT_RESUMED;
+	g->ran |= g->standing && g->runs;
 	g->was_reset |= g->standing && ev == GUEST_EVENT_RESET;
 }
 
@@ -57,9 +59,10 @@ bool guest_absorb(struct guest *g, enum guest_event own)
 		json_decref(e);
 		if (ev == GUEST_EVENT_NONE)
 			continue;
-		if (ev == own && !found)
+		if (ev == own && !found) {
 			found = true;
-		else
+			g->runs = ev == GUEST_EVENT_RESUMED;
+		} else
 			push(g, ev);
 	}
 	return found;
@@ -101,12 +104,15 @@ void guest_event_back(struct guest *g, enum guest_event ev)
 int guest_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, struct mc_error *err)
 {
 	guest_absorb(g, GUEST_EVENT_NONE);
+	g->runs = false;
 	int r = qmp_command(g->qmp, "stop", NULL, timeout_ns, NULL, err);
 	if (r < 0)
 		return guest_explain(g, r, err);
 	*ret_was_running = guest_absorb(g, GUEST_EVENT_STOPPED);
+	/* Somebody else's `cont` may follow on our `stop` before we have read of it. */
 	g->standing = true;
-	g->ran = g->was_reset = false;
+	g->ran = g->runs;
+	g->was_reset = false;
 	return 0;
 }
 

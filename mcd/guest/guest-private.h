@@ -27,6 +27,7 @@ struct guest {
 	unsigned resumes; /* since the oob session was drained */
 	bool stay_stopped; /* guest_activate is not to make it run */
 	bool standing;     /* from guest_pause to guest_resume */
+	bool runs;         /* what the newest of its events says */
 	bool ran, was_reset; /* and by somebody else it ran meanwhile, or was reset since its state was saved */
 };
 

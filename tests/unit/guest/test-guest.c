@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -450,6 +451,43 @@ static void a_guest_that_another_makes_run_in_our_pause_did_not_stand_still(void
 	box_clear(&b);
 }
 
+#define STOPS 50 /* fewer than guest.c resumes before it reads the other session empty */
+
+/* Makes the guest run again as soon as it hears of a stop. */
+static void *contrary(void *ctx)
+{
+	struct box *b = ctx;
+	struct mc_error err = MC_ERROR_INIT;
+	intptr_t r = 0;
+	for (int i = 0; i < STOPS && r == 0; i++) {
+		r = qmp_wait_event(guest_qmp_oob(b->g), "STOP", mc_now() + WAIT, NULL, &err);
+		if (r == 0)
+			r = qmp_command(guest_qmp_oob(b->g), "cont", NULL, WAIT, NULL, &err);
+	}
+	return (void *)r;
+}
+
+static void a_cont_that_follows_on_our_stop_is_not_lost(void **state)
+{
+	struct box b;
+	bool was;
+	pthread_t thread;
+	void *theirs;
+	launch(&b, false);
+	assert_int_equal(pthread_create(&thread, NULL, contrary, &b), 0);
+	for (int i = 0; i < STOPS; i++) {
+		ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
+		while (!runs(&b))
+			;
+		assert_int_equal(guest_stood_still(b.g, WAIT, &b.err), -EIO);
+		b.err = MC_ERROR_INIT;
+		ok(&b, guest_resume(b.g, WAIT, &b.err));
+	}
+	assert_int_equal(pthread_join(thread, &theirs), 0);
+	assert_null(theirs);
+	box_clear(&b);
+}
+
 static void a_reset_is_told(void **state)
 {
 	struct box b;
@@ -764,6 +802,7 @@ int main(void)
 		TEST(our_own_stops_and_resumes_are_no_events),
 		TEST(a_stop_by_the_administrator_is_told_and_kept),
 		TEST(a_guest_that_another_makes_run_in_our_pause_did_not_stand_still),
+		TEST(a_cont_that_follows_on_our_stop_is_not_lost),
 		TEST(a_reset_is_told),
 		TEST(a_guest_that_powers_off_is_a_shutdown_and_then_gone),
 		TEST(a_panic_is_told_and_its_guest_is_not_ours_to_resume),
