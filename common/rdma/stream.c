@@ -75,8 +75,11 @@ int stream_sleep(struct rd_stream *s, int who, uint64_t deadline, int wake_fd)
 	eventfd_t n;
 	if (p[0].revents)
 		eventfd_read(s->poke[who], &n);
-	if (p[1].revents)
+	if (p[1].revents) {
 		rd_conn_channel(c);
+		/* Armed again at once: the other thread may sleep already, trusting that it is. */
+		rd_conn_arm(c);
+	}
 	stream_progress(s); /* what came before the end that may be next */
 	if (p[2].revents)
 		rd_conn_events(c);
