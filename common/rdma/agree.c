@@ -176,7 +176,8 @@ static int offer(int fd, const struct rd_wants *w, struct rd_conn **ret_conn, st
 	memcpy(c->token, theirs.token, sizeof c->token);
 	from_in6(&theirs.address, theirs.port, &at);
 	struct rd_cm_watch watch = {fd, dialer_readable, NULL};
-	r = rd_cm_connect(c, (struct sockaddr *)&at, &watch, mc_now() + CONNECT_TIME, why);
+	uint64_t connect_by = mc_now() + CONNECT_TIME;
+	r = rd_cm_connect(c, (struct sockaddr *)&at, &watch, connect_by < deadline ? connect_by : deadline, why);
 	if (r < 0) {
 		rd_close(c);
 		return say_no(fd, RD_VERDICT, why, deadline, err);

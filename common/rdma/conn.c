@@ -274,10 +274,11 @@ void rd_close(struct rd_conn *c)
 		munmap(c->region, c->region_size);
 	if (c->fixed)
 		munmap(c->fixed, c->fixed_size);
-	if (c->id)
-		rdma_destroy_id(c->id);
+	/* Before the id: with the last one of a device that was replaced, its context goes. */
 	if (c->pd)
 		ibv_dealloc_pd(c->pd);
+	if (c->id)
+		rdma_destroy_id(c->id);
 	if (c->events)
 		rdma_destroy_event_channel(c->events);
 	if (c->socket >= 0)

@@ -43,7 +43,7 @@ static int dial(struct ka_peer *p, struct rd_conn **ret, struct mc_error *err)
 	struct rd_link link;
 	/* RD_RDMA: the beats by TCP have their own connection, this one is for RDMA or nothing. */
 	int r = rd_dial(RD_RDMA, &wants, cfg->local_address, p->cfg.address, p->cfg.port, cfg->key,
-		cfg->self, cfg->instance, LINK_KEEPALIVE, "", p->cfg.name, mc_now() + RD_AGREE_TIME,
+		cfg->self, cfg->instance, LINK_KEEPALIVE, "", p->cfg.name, mc_now() + MC_SEC,
 		&who, &link, err);
 	if (r == 0)
 		*ret = link.rdma;
