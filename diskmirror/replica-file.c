@@ -35,8 +35,9 @@ static int create(const char *path, uint64_t size)
 	_cleanup_free_ char *tmp = NULL;
 	if (asprintf(&tmp, "%s.new", path) < 0)
 		return -ENOMEM;
+	unlink(tmp); /* not emptied: after a crash it may be a second name of a file that is in use */
 	_cleanup_close_ int fd =
-		open(tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+		open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
 	int r = ftruncate(fd, (off_t)size) < 0 || fsync(fd) < 0 ? -errno : put_in_place(tmp, path);
