@@ -9,6 +9,7 @@
 #include "mcd/disks-private.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -34,6 +35,13 @@ static int accept_link(struct standby *s, int fd, const struct link_peer *peer,
 	return disklink_new(&link, ret, err);
 }
 
+/* An earlier session that failed before it took its connection leaves it here. */
+static bool hung_up(int fd)
+{
+	struct pollfd p = {fd, POLLRDHUP, 0};
+	return poll(&p, 1, 0) > 0;
+}
+
 /* The connection that the primary makes right after its HELLO. */
 static int wait_link(struct standby *s, struct disklink **ret, struct mc_error *err)
 {
@@ -44,7 +52,7 @@ static int wait_link(struct standby *s, struct disklink **ret, struct mc_error *
 		int fd = mc_steal_fd(&vm->offered_disk_fd);
 		struct link_peer peer = vm->offered_disk;
 		pthread_mutex_unlock(&vm->lock);
-		if (fd >= 0 && !strcmp(peer.name, s->primary))
+		if (fd >= 0 && !strcmp(peer.name, s->primary) && !hung_up(fd))
 			return accept_link(s, fd, &peer, ret, err);
 		if (fd >= 0)
 			close(fd); /* of an earlier session, or somebody else's */
