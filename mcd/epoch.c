@@ -31,6 +31,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#define SEND_LOOK  (5 * MC_MSEC)  /* while an epoch is sent */
 #define THEIR_WORD (50 * MC_MSEC) /* with the guest's output held */
 /* PEEK_STEP: how often TICK looks at the size of the dirty set; a look costs 0.2 ms per 256 MiB. */
 #define PEEK_STEP(delay) ((delay) / 4 > 5 * MC_MSEC ? (delay) / 4 : 5 * MC_MSEC)
@@ -42,7 +43,7 @@ static int wait_tick(struct epoch *e, struct mc_error *err)
 	verify_look(e);
 	for (;;) {
 		uint64_t now = mc_now(), look = now + step;
-		if (e->urgent || now >= due)
+		if (e->urgent || e->paused || now >= due) /* the guest waits for nothing else */
 			return 0;
 		struct wire_header h;
 		int r = transport_recv(e->link, &h, look < due ? look : due, e->vm->wake, err);
@@ -91,7 +92,8 @@ static int why_stopped(struct epoch *e, struct mc_error *err)
 int epoch_pause(struct epoch *e, struct mc_error *err)
 {
 	bool running = true;
-	e->pause_began = mc_now();
+	if (!e->paused)
+		e->pause_began = mc_now();
 	int r = guest_pause(e->vm->guest, e->timing.command, &running, err);
 	if (r == -ETIMEDOUT && e->mirror) /* QEMU drains disk I/O that waits for us, and we do not know why */
 		guest_mirror_yank(e->vm->guest, e->vm->cfg, MC_SEC, NULL);
@@ -142,6 +144,22 @@ static int resume(struct epoch *e, struct mc_error *err)
 	return guest_stood_still(g, e->timing.command, err); /* or this is no image of one moment, and is not sent */
 }
 
+/* An epoch that takes long to send leaves its guest's output time to pile up: that, and whatever else
+ * comes, is heard between two looks. */
+static int flush(struct epoch *e, uint64_t deadline, struct mc_error *err)
+{
+	for (;;) {
+		uint64_t look = mc_now() + SEND_LOOK;
+		int r = look < deadline ? transport_push(e->link, look, err)
+					: transport_flush(e->link, deadline, err);
+		if (r != -ETIMEDOUT || look >= deadline)
+			return r;
+		r = epoch_listen(e, err);
+		if (r < 0)
+			return r;
+	}
+}
+
 static int send_all(struct epoch *e, struct mc_error *err)
 {
 	e->send_began = mc_now();
@@ -179,9 +197,7 @@ static int send_all(struct epoch *e, struct mc_error *err)
 	r = transport_post(e->link, &dev, e->devices, err);
 	if (r == 0)
 		r = transport_post(e->link, &commit, e->commit_buf, err);
-	if (r == 0)
-		r = transport_flush(e->link, deadline, err);
-	return r;
+	return r < 0 ? r : flush(e, deadline, err);
 }
 
 static int wait_ack(struct epoch *e, struct mc_error *err)
@@ -259,9 +275,11 @@ static int done(struct epoch *e, struct mc_error *err)
 {
 	struct vm *vm = e->vm;
 	struct slab_stats slabs;
+	struct netbuf_stats held;
 	capture_reset(e);
 	slab_pool_epoch(e->pool);
 	slab_get_stats(e->pool, &slabs);
+	netbuf_get_stats(vm->nb, &held); /* asks the kernel: not with the lock */
 	e->tick_at = e->pause_began + vm->delay;
 	pthread_mutex_lock(&vm->lock);
 	vm->pub.epoch = e->n;
@@ -271,11 +289,11 @@ static int done(struct epoch *e, struct mc_error *err)
 	mc_histogram_add(&vm->pub.dirty, e->list.bytes);
 	vm->pub.buffer_in_use = slabs.total * SLAB_SIZE;
 	vm->pub.buffer_peak = slabs.peak * SLAB_SIZE;
-	netbuf_get_stats(vm->nb, &vm->pub.netbuf);
+	vm->pub.netbuf = held;
 	if (e->mirror)
 		mirror_get_stats(e->mirror, &vm->pub.mirror);
-	uint64_t lost = vm->pub.netbuf.lost_frames - e->lost_before;
 	pthread_mutex_unlock(&vm->lock);
+	uint64_t lost = held.lost_frames - e->lost_before;
 	/* All that was shown is still true; but a guest whose output disappears is not what its
 	 * administrator calls protected. */
 	if (lost)
@@ -388,8 +406,10 @@ int epoch_listen(struct epoch *e, struct mc_error *err)
 		e->urgent = true;
 	/* Output piles up while its epoch is not acknowledged yet: the guest waits. RESUME comes
 	 * with the next epoch, whose PAUSE finds it stopped. */
-	if ((pending & WAKE_PRESSURE) && !e->paused && e->step && !strcmp(e->step, "ACKED")) {
+	if ((pending & WAKE_PRESSURE) && !e->paused && e->step &&
+		(!strcmp(e->step, "SEND") || !strcmp(e->step, "ACKED"))) {
 		bool running = true;
+		e->pause_began = mc_now();
 		int r = guest_pause(vm->guest, e->timing.command, &running, err);
 		if (r < 0)
 			return r;

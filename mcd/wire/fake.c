@@ -246,6 +246,7 @@ static const struct transport_ops fake_ops = {
 	.name = "fake",
 	.post = fake_post,
 	.flush = fake_flush,
+	.push = fake_flush,
 	.recv = fake_recv,
 	.recv_payload = fake_recv_payload,
 	.stats = fake_stats,

@@ -237,6 +237,17 @@ static int stream_flush(struct transport *tr, uint64_t deadline, struct mc_error
 	return r;
 }
 
+static int stream_push(struct transport *tr, uint64_t deadline, struct mc_error *err)
+{
+	struct stream *t = stream(tr);
+	int r = still_broken(t, err);
+	if (r == 0)
+		r = pump(t, deadline);
+	if (r == -ETIMEDOUT && !t->broken.code)
+		return mc_error_set(err, r, MC_ECLASS_TIMEOUT, "There is more to be sent");
+	return r < 0 && !t->broken.code ? lose_sending(t, r, err) : r;
+}
+
 /* ---- receiving ---- */
 
 /* Reads ahead until a whole header is there. */
@@ -365,8 +376,8 @@ static void stream_forget(struct transport *tr, void *mem)
 
 #define OPS(carrier)                                                                               \
 	{                                                                                          \
-		.name = carrier, .post = stream_post, .flush = stream_flush, .recv = stream_recv,  \
-		.recv_payload = stream_recv_payload, .stats = stream_stats,                        \
+		.name = carrier, .post = stream_post, .flush = stream_flush, .push = stream_push,  \
+		.recv = stream_recv, .recv_payload = stream_recv_payload, .stats = stream_stats,   \
 		.memory = stream_memory, .forget = stream_forget, .close = stream_close,           \
 	}
 

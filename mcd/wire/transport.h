@@ -26,6 +26,9 @@ struct transport_ops {
 	 * deadline (-ETIMEDOUT), the transport is broken: part of a message may have been sent.
 	 * -EREMOTEIO, of post too: the peer closed it with a WIRE_ERROR, whose class and words err has. */
 	int (*flush)(struct transport *t, uint64_t deadline, struct mc_error *err);
+	/* As flush, but only as far as it goes until the deadline; then -ETIMEDOUT, nothing is broken and
+	 * the payloads still must stay. */
+	int (*push)(struct transport *t, uint64_t deadline, struct mc_error *err);
 	/* Waits for the next header (validated). -ETIMEDOUT at the deadline, -EINTR when wake_fd (or -1) is
 	 * readable, both with nothing consumed; -ECONNRESET/-ENODATA when the peer is gone. */
 	int (*recv)(struct transport *t, struct wire_header *ret, uint64_t deadline, int wake_fd, struct mc_error *err);
@@ -75,6 +78,10 @@ static inline int transport_post(struct transport *t, const struct wire_header *
 static inline int transport_flush(struct transport *t, uint64_t deadline, struct mc_error *e)
 {
 	return t->ops->flush(t, deadline, e);
+}
+static inline int transport_push(struct transport *t, uint64_t deadline, struct mc_error *e)
+{
+	return t->ops->push(t, deadline, e);
 }
 static inline int transport_recv(struct transport *t, struct wire_header *ret, uint64_t deadline, int wake_fd,
 	struct mc_error *e)
