@@ -199,6 +199,10 @@ static int prepare(struct epoch *e, struct mc_error *err)
 {
 	struct vm *vm = e->vm;
 	int r;
+	if (vm->shut_in)
+		return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
+			"the network of %s could not be opened yet: 'mcctl status' shows the alarm that says why",
+			vm->name);
 	if (vm->plan.foreign_disks)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
 			"%s has a writable disk that mcd does not mirror (%s): describe it in a section [disk "
@@ -499,9 +503,9 @@ void protect_alone(struct vm *vm, const char *why)
 	/* Won: no other host can ever show the VM under this generation. Now, and only now, the
 	 * hold ends. */
 	vm_clear_alarm(vm);
-	if (netbuf_pass(vm->nb, &err) < 0)
-		vm_set_alarm(vm, "cannot open the network of %s: %s", vm->name, err.msg);
+	vm->shut_in = true;
 	vm_life_resume(vm);
+	vm_life_open(vm);
 	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "%s; runs on %s%s", why,
 		was_with[0] ? "without " : "as sole owner", was_with);
 	vm_emit(vm, "RUNNING",

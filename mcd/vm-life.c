@@ -255,6 +255,20 @@ void vm_life_resume(struct vm *vm)
 	vm_time_set(vm);
 }
 
+void vm_life_open(struct vm *vm)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	if (!vm->shut_in)
+		return;
+	if (netbuf_pass(vm->nb, &err) < 0) {
+		vm_set_alarm(vm, "cannot open the network of %s: %s", vm->name, err.msg);
+		return;
+	}
+	vm->shut_in = false;
+	if (!vm->paused_by_us)
+		vm_clear_alarm(vm);
+}
+
 bool vm_life_takeover(struct vm *vm, struct vm_call *c, const char *other)
 {
 	struct mc_error err = MC_ERROR_INIT;
@@ -478,7 +492,9 @@ void vm_run_unprotected(struct vm *vm)
 		vm_wait(vm, mc_now() + look);
 		vm_take_pending(vm);
 		vm_life_resume(vm);
-		reprotect(vm);
+		vm_life_open(vm);
+		if (!vm->shut_in)
+			reprotect(vm);
 		if (!vm->guest)
 			break;
 		enum guest_event ev = vm_guest_events(vm, vm->paused_by_us);

@@ -29,6 +29,8 @@ void vm_peer_save(const struct vm *vm);    /* the same for vm->want_peer */
 void vm_life_keep_call(struct vm *vm, struct vm_call *c);
 /* Resumes a guest that we stopped; if QEMU does not answer, an alarm, and vm_run_unprotected tries again. */
 void vm_life_resume(struct vm *vm);
+/* Opens the network of a VM that this host owns alone (vm->shut_in); the same if that fails. */
+void vm_life_open(struct vm *vm);
 /* Has the guest's agent, if there is one, set the guest's clock; returns at once.  For a guest that runs,
  * after it was away.  Tells the log and subscribers (GUEST_TIME) what came of it. vm-time.c */
 void vm_time_set(struct vm *vm);
