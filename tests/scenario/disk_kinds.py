@@ -3,7 +3,6 @@
 host, which is powered off; all of them go on from their replicas, are protected the other way, and
 come
 back; one is stopped and started."""
-from mclab.proc import wait_for
 from mclab.quiet import check_disk, look
 from mclab.scenario import run
 from mclab.vm import Disk
@@ -47,9 +46,9 @@ def start_again(report, lab, vm, clients):
     lab.boot("hostB")
     report.refused("the host without the newest disk does not start the VM",
                    lambda: lab.mcctl("hostB", "start", vm.name), "NotOwner")
-    booted = vm.serial(lab.hosts["hostA"]).count("READY")
+    booted = lab.boots(vm, "hostA")
     lab.mcctl("hostA", "start", vm.name)
-    wait_for(lambda: vm.serial(lab.hosts["hostA"]).count("READY") > booted, 60, "the guest boots")
+    lab.wait_boot(vm, "hostA", booted)
     clients.append(lab.start_client(vm))
     clients[-1].wait_acked(5)
     report.client(clients[-1].stop(), " (started again)")

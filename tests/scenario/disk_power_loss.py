@@ -11,7 +11,6 @@ import random
 import time
 
 from mclab.forget import forget
-from mclab.proc import wait_for
 from mclab.quiet import check_disk, look
 from mclab.scenario import QUICK, run
 from mclab.vm import Disk
@@ -30,10 +29,9 @@ def one_run(report, lab, vm, clients, active, standby, wait, what):
     lab.wait_heard(standby, "hostC")
     report.refused("without --force the standby's copy is not started" + what,
                    lambda: lab.mcctl(standby, "start", vm.name), "NotOwner")
-    booted = vm.serial(lab.hosts[standby]).count("READY")
+    booted = lab.boots(vm, standby)
     lab.mcctl(standby, "start", vm.name, "--force")
-    wait_for(lambda: vm.serial(lab.hosts[standby]).count("READY") > booted, 60,
-             lambda: "the guest boots: " + vm.serial(lab.hosts[standby])[-200:])
+    lab.wait_boot(vm, standby, booted)
     acked = client.last["acked"]
     client.wait_acked(5, timeout=60)
     summary = client.stop()

@@ -59,9 +59,9 @@ class Story:
 
     def reboot(self):
         """The clients' connection does not outlive this."""
-        booted = self.vm.serial(self.lab.hosts[self.active]).count("READY")
+        booted = self.lab.boots(self.vm, self.active)
         self.lab.ask(self.vm, "REBOOT")
-        wait_for(lambda: self.vm.serial(self.lab.hosts[self.active]).count("READY") > booted, 60, "the guest boots")
+        self.lab.wait_boot(self.vm, self.active, booted)
 
 
 def main(report, cluster):

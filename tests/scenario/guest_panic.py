@@ -31,7 +31,7 @@ def no_failover(report, lab, at, policy):
 
 def reboots(report, lab, vm):
     at = panic(report, lab, vm, "hostA", "reboot")
-    wait_for(lambda: vm.serial(lab.hosts["hostA"]).count("READY") == 2, 60, "the guest boots again")
+    lab.wait_boot(vm, "hostA", 1)
     client = lab.start_client(vm)
     client.wait_acked(20)
     report.client(client.stop(), " (after the reboot)")

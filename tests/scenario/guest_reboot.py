@@ -7,17 +7,13 @@ import os
 import random
 import time
 
-from mclab.proc import now, wait_for
+from mclab.proc import now
 from mclab.scenario import QUICK, run
-
-
-def ready(lab, host, vm):
-    return vm.serial(lab.hosts[host]).count("READY")
 
 
 def reboot(report, lab, vm, host, state):
     what = " (%s)" % state
-    qemu, booted = lab.qemu(host, vm), ready(lab, host, vm)
+    qemu, booted = lab.qemu(host, vm), lab.boots(vm, host)
     generation = lab.status(host)["generation"]
     client = lab.start_client(vm)
     client.wait_acked(20)
@@ -27,7 +23,7 @@ def reboot(report, lab, vm, host, state):
     answer = lab.ask(vm, "REBOOT")
     report.check(answer.startswith("BYE"), "what it said last is heard" + what, answer)
     lab.events[host].wait("GUEST_RESET", 15, at)
-    wait_for(lambda: ready(lab, host, vm) > booted, 60, "the guest boots again")
+    lab.wait_boot(vm, host, booted)
     client = lab.start_client(vm)
     client.wait_acked(20)
     report.client(client.stop(), " after" + what)
@@ -41,13 +37,13 @@ def reboot(report, lab, vm, host, state):
 
 def lost_while_booting(report, lab, vm, active, standby, wait, what):
     """The standby's copy may be anywhere between the last words and the new READY."""
-    booted = ready(lab, active, vm)
+    booted = lab.boots(vm, active)
     watch = lab.watch(vm)
     at = now()
     lab.ask(vm, "REBOOT")
     lab.events[active].wait("GUEST_RESET", 15, at)
     time.sleep(wait)
-    early = ready(lab, active, vm) == booted
+    early = lab.boots(vm, active) == booted
     off = lab.poweroff(active)
     running = lab.events[standby].wait("RUNNING", 15, off)
     client = lab.start_client(vm, patience=60)

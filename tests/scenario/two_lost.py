@@ -73,7 +73,7 @@ def voter(report, lab, vm, active, standby):
     report.refused("a fresh start that could throw a copy away says so",
                    lambda: lab.mcctl(active, "start", "vm1"), "WrongState")
     lab.mcctl(active, "start", "vm1", "--force")
-    wait_for(lambda: "READY" in vm.serial(lab.hosts[active]), 60, "the guest boots", 0.05)
+    lab.wait_boot(vm, active, 0)
     lab.protect(vm, active, standby)
     client = lab.start_client(vm)
     client.wait_acked(10)

@@ -16,7 +16,7 @@ from .host import Host
 from .proc import LabError, run
 from .sweep import PREFIX, claim, sweep
 from .switch import Switch, quiet
-from .vm import Vm, make_image
+from .vm import Vm, make_image, why_not_booted
 from .vmhost import VmHost
 
 SANITIZER = re.compile(r"(ERROR: (Address|Leak)Sanitizer|runtime error:).*")
@@ -277,9 +277,17 @@ class Lab:
             if not os.path.exists(vm.disk.path(self.hosts[host])) and not os.path.exists(vm.disk.replica(self.hosts[host])):
                 vm.disk.make(self.hosts[host])
         result = self.mcctl(host, "start", vm.name)
-        proc.wait_for(lambda: "READY" in vm.serial(self.hosts[host]), boot_timeout,
-                      lambda: "the guest boots: " + vm.serial(self.hosts[host])[-200:], 0.05)
+        self.wait_boot(vm, host, 0, boot_timeout)
         return result
+
+    def boots(self, vm, host):
+        """How often the guest has come up, as its QEMU on that host has heard."""
+        return vm.serial(self.hosts[host]).count("READY")
+
+    def wait_boot(self, vm, host, before, timeout=60):
+        """Until it has come up once more than before."""
+        proc.wait_for(lambda: self.boots(vm, host) > before, timeout,
+                      lambda: "the guest boots: " + why_not_booted(self.hosts[host], self.qemu(host, vm), vm), 0.05)
 
     def protect(self, vm, host, peer, **options):
         args = ["protect", vm.name, "--peer", peer]

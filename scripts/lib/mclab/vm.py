@@ -253,3 +253,26 @@ def compare_memory(pid_a, pid_b):
                         differ += [(size, (at + i) // PAGE) for i in range(0, len(x), PAGE)
                                    if x[i:i + PAGE] != y[i:i + PAGE]]
     return total, differ
+
+
+def why_not_booted(host, pid, vm):
+    """What a guest that does not come up is doing, for the error that says so."""
+    found = ["serial: " + vm.serial(host)[-200:]]
+    try:
+        with user_qmp(host, vm) as qmp:
+            found.append("status: %s" % qmp.command("query-status"))
+            registers = qmp.command("human-monitor-command", **{"command-line": "info registers"})
+            found += [line for line in registers.splitlines() if "RIP=" in line]
+            found.append(qmp.command("human-monitor-command", **{"command-line": "info blockstats"}).strip())
+    except (OSError, ValueError, LabError) as e:
+        found.append("its QMP socket: %s" % e)
+    for task in os.listdir("/proc/%d/task" % pid) if pid else ():
+        lines = []
+        for name in ("comm", "wchan", "syscall"):
+            try:
+                with open("/proc/%d/task/%s/%s" % (pid, task, name), encoding="ascii") as f:
+                    lines.append(f.read().strip())
+            except OSError:
+                pass
+        found.append("thread %s: %s" % (task, " ".join(lines)))
+    return "; ".join(found)
