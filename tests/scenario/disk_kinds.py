@@ -44,6 +44,7 @@ def start_again(report, lab, vm, clients):
     """By now the image that was configured is old: nobody may boot from it, nor from the other's."""
     lab.mcctl("hostA", "stop", vm.name, "--force")
     lab.boot("hostB")
+    lab.wait_voters("hostB", 3)
     report.refused("the host without the newest disk does not start the VM",
                    lambda: lab.mcctl("hostB", "start", vm.name), "NotOwner")
     booted = lab.boots(vm, "hostA")

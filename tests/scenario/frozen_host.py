@@ -21,7 +21,7 @@ def freeze(lab, host, meanwhile):
 
 
 def voter(report, lab, vm, client):
-    at, _ = freeze(lab, "hostC", lambda _: client.wait_acked(100))
+    at, _ = freeze(lab, "hostC", lambda _: client.wait_acked(30, timeout=60))
     lab.wait_heard("hostA", "hostC")
     changed = [h for h in ("hostA", "hostB") if lab.events[h].find("STATE_CHANGED", at)]
     report.check(not changed, "a frozen voter changes nothing", changed)

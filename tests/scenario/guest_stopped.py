@@ -18,6 +18,7 @@ def state_of(lab, host, vm):
 def stop(report, lab, vm, host, client, what):
     stop_guest(lab, vm, host)
     epochs(lab, vm, host, 3)
+    time.sleep(1)  # what was on its way is with the client, and reported
     acked = client.last["acked"]
     time.sleep(1)
     report.check(lab.status(host)["state"] == "protected" and client.last["acked"] == acked,

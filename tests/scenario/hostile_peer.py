@@ -18,8 +18,8 @@ ASIDE_STANDBY = {"hello-silence": "vm2", "sync-silence": "vm3"}
 # Misdeeds after a whole image: it is kept until it is certain that no record names the standby.
 WHOLE_IMAGE = {"epoch-gap-later", "epoch-repeated", "sync-after-commit", "protected-without-vote",
                "handover-without-vote", "vanish-after-commit"}
-# Bounds other than the 2 s: silence, and 5000 slabs that take their time to be sent.
-BOUNDS = {"silent-after-hello": 32, "silent-in-a-slab": 32, "silent-from-the-start": 2.5, "endless-epoch": 10,
+# Bounds other than the 5 s: silence, and 5000 slabs that take their time to be sent.
+BOUNDS = {"silent-after-hello": 32, "silent-in-a-slab": 32, "silent-from-the-start": 6, "endless-epoch": 10,
           "hello-silence": 21, "sync-silence": 13}
 LATER = 8  # tests/tools/evilstandby.c: the epoch in which a protected VM sees the misdeed
 # The class of the error, where ProtocolError is not what it is.
@@ -123,7 +123,7 @@ def judge(report, lab, misdeed, began, answer, host="hostB", vm="vm1"):
     wanted = CLASSES.get(misdeed, "ProtocolError")
     if misdeed == "wrong-version":
         wanted, cls = "version", "version" if "version 99" in why else cls
-    good = answer["end"] != "open" and answer["took_ms"] <= BOUNDS.get(misdeed, 2.0) * 1000 and \
+    good = answer["end"] != "open" and answer["took_ms"] <= BOUNDS.get(misdeed, 5.0) * 1000 and \
         len(why) > 10 and wanted in (None, cls)
     report.check(good, "a primary's misdeed ends the connection with its reason: %s" % misdeed,
                  (answer, cls, why, "wanted %s" % wanted))
@@ -255,7 +255,7 @@ def protect(lab, vm):
 
 def not_protected_by(report, lab, evil, misdeed, began, refusal, vm="vm1"):
     """It showed itself before the VM was protected: `mcctl protect` says why."""
-    wanted, bound = CLASSES.get(misdeed, "ProtocolError"), BOUNDS.get(misdeed, 2.0)
+    wanted, bound = CLASSES.get(misdeed, "ProtocolError"), BOUNDS.get(misdeed, 5.0)
     cls, message, took = refusal
     report.check(cls == wanted and len(message) > 10 and took <= bound + 3,
                  "protect by a standby that does wrong is refused: %s" % misdeed, (refusal, "wanted %s" % wanted))

@@ -32,7 +32,7 @@ def main(report, cluster):
         pid = h.inner(h.mcd)
         watch = lab.watch(vm)
         since = now()
-        wait_for(lambda: stopped(pid), 10, "the failpoint %s is hit" % step)
+        wait_for(lambda: stopped(pid), 60, "the failpoint %s is hit" % step)
         running = lab.events[standby].wait("RUNNING", 10, since)["time"]
         client.wait_answer_after(running)
         for p in (h.mcd.pid, pid):  # nsenter stopped with its child

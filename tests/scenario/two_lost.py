@@ -4,7 +4,7 @@ holds, silent and with an alarm, for as long as it takes; and heals by itself wh
 The survivor is the primary, then the standby, then the voter without a copy."""
 import time
 
-from mclab.proc import wait_for
+from mclab.proc import now, wait_for
 from mclab.scenario import run
 
 HOLD_FOR = 3
@@ -13,7 +13,13 @@ LAST_WORDS = 300e6
 
 
 def lose(lab, *hosts):
-    return min([lab.poweroff(h) for h in hosts])
+    """All of them at one moment: the cables first, of which each takes as long as the kernel likes."""
+    for h in hosts:
+        lab.switch.links(h, False)
+    at = now()
+    for h in hosts:
+        lab.poweroff(h)
+    return at
 
 
 def silent(report, lab, vm, watch, client, host, off, what):
@@ -66,7 +72,7 @@ def voter(report, lab, vm, active, standby):
                  "the voter has nothing to run", lab.status("hostC"))
     lab.boot(active)
     lab.boot(standby)
-    wait_for(lambda: lab.mcctl(active, "status")["voters"]["connected"] == 3, 15, "all voters are back")
+    lab.wait_voters(active, 3)
     time.sleep(1)
     states = {h: lab.status(h)["state"] for h in (active, standby)}
     report.check(set(states.values()) == {"stopped"}, "nothing starts by itself after both copies are lost", states)

@@ -62,6 +62,7 @@ def main(report, cluster):
     for host in lab.hosts:
         lab.stop_mcd(host)
         lab.start_mcd(host)
+    lab.wait_voters("hostA", 3)
     lab.start_vm(other, "hostA")
     lab.protect(other, "hostA", "hostB")
     check_vm(report, lab, other, " (qcow2)")

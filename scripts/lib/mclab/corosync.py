@@ -69,6 +69,8 @@ class Corosync:
             self._processes[name] = self.lab.hosts[name].spawn(
                 ["corosync", "-f", "-c", "/run/lab/etc/corosync.conf"],
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for name in names or self.lab.hosts:  # mcd waits 5 s for it, which a busy machine may need to start it
+            proc.wait_for(lambda: self.status(name)[0], 30, "corosync answers on " + name, 0.1)
 
     def kill(self, name):
         host = self.lab.hosts[name]

@@ -284,6 +284,11 @@ class Lab:
         """How often the guest has come up, as its QEMU on that host has heard."""
         return vm.serial(self.hosts[host]).count("READY")
 
+    def wait_voters(self, host, n):
+        """Until so many voters, itself among them, answer that host."""
+        proc.wait_for(lambda: self.mcctl(host, "status")["voters"]["connected"] >= n, 15,
+                      "%d voters at %s" % (n, host))
+
     def wait_boot(self, vm, host, before, timeout=60):
         """Until it has come up once more than before."""
         proc.wait_for(lambda: self.boots(vm, host) > before, timeout,
