@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Prints result, name and (of a skipped one) the reason of each test in meson's testlog.json."""
+"""Prints result, name and the reason of each test in meson's testlog.json: of a skipped one why, of one that
+failed by a sanitizer's word "safety"."""
 import json
 import sys
 
@@ -11,7 +12,12 @@ def reason(test):
     return (told or lines or ["no reason given"])[-1]
 
 
+def safety(test):
+    said = test.get("stdout", "") + test.get("stderr", "")
+    return "safety" if "Sanitizer" in said or "runtime error:" in said else ""
+
+
 with open(sys.argv[1], encoding="utf-8") as log:
     for entry in map(json.loads, log):
         name = entry["name"].split(" / ")[-1]
-        print(entry["result"], name, reason(entry) if entry["result"] == "SKIP" else "", sep="\t")
+        print(entry["result"], name, reason(entry) if entry["result"] == "SKIP" else safety(entry), sep="\t")

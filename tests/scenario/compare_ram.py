@@ -25,7 +25,7 @@ def main(report, cluster):
             total, differ = compare_memory(*qemus)
             report.check(total >= vm.memory << 20 and not differ,
                          "all %d MiB are equal on both hosts at a committed epoch (%d)" % (total >> 20, i),
-                         "%d pages differ, first %s" % (len(differ), differ[:5]))
+                         "%d pages differ, first %s" % (len(differ), differ[:5]), safety=True)
         client.wait_acked(10)
     report.check(lab.status("hostA")["state"] == "protected", "the VM is protected all the time", lab.status("hostA"))
     report.client(client.stop())

@@ -20,7 +20,10 @@ def stop_guest(lab, vm, host):
             qmp.command("stop")
             epochs(lab, vm, host, 2)
             # paused in an epoch's pause, too: only a guest that stands the whole time is stopped
-            if all(qmp.command("query-status")["status"] == "paused" for _ in range(300)):
+            end, stands = lab.status(host, vm.name)["epoch"] + 3, True
+            while stands and lab.status(host, vm.name)["epoch"] < end:
+                stands = all(qmp.command("query-status")["status"] == "paused" for _ in range(100))
+            if stands:
                 return
     raise LabError("five times in a row the guest went on after it was stopped")
 
@@ -51,12 +54,12 @@ def look(lab, vm, host):
 
 def check_disk(report, lab, disk, clients, what=""):
     """disk: a DiskLog.  The file system needs no repair and has all that these clients got answers to."""
-    report.check(disk.clean, "the file system is clean" + what, disk.report)
+    report.check(disk.clean, "the file system is clean" + what, disk.report, safety=True)
     answered = [r for c in clients for r in c.requests()]
     missing = [r["n"] for r in answered if disk.chains.get(r["n"]) != r["chain"]]
     report.check(answered and not missing, "every acknowledged request is on the disk" + what,
                  "%d of %d missing, the first %s; the disk ends at %d" % (
-                     len(missing), len(answered), missing[:1], disk.last))
+                     len(missing), len(answered), missing[:1], disk.last), bool(missing))
 
 
 def outlives_power_loss(report, lab, vm, client):
