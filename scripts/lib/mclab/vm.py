@@ -106,7 +106,7 @@ class Vm:
 
     def __init__(self, name, image, number=1, dirty=0, region=64, memory=256, delay=None, options=(),
                  accel=None, cpu=None, max_buffer=None, on_panic=None, disk=None, user=None, agent=None,
-                 pin_all=False):
+                 pin_all=False, hold_limit=None):
         self.name, self.image, self.dirty, self.region, self.memory = name, image, dirty, region, memory
         self.mac = "52:54:00:77:01:%02x" % number
         self.address = "10.77.1.%d" % number
@@ -115,6 +115,7 @@ class Vm:
         # A lab host runs whole scenarios under KVM so.
         self.accel = accel or os.environ.get("MCD_ACCEL") or "tcg"
         self.disk, self.user, self.agent, self.pin_all = disk, user, agent, pin_all
+        self.hold_limit = hold_limit
 
     def command(self):
         """The command line that a user would have, a list of option groups; no netdev: that is mcd's."""
@@ -152,6 +153,8 @@ class Vm:
             lines.append("delay = " + self.delay)
         if self.max_buffer:
             lines.append("max-buffer = " + self.max_buffer)
+        if self.hold_limit:
+            lines.append("hold-limit = " + self.hold_limit)
         if self.pin_all:
             lines.append("pin-all = yes")
         if self.on_panic:
