@@ -165,6 +165,7 @@ void vm_teardown(struct vm *vm)
 	pthread_mutex_unlock(&vm->lock);
 	netbuf_close(vm->nb);
 	vm->nb = NULL;
+	vm->shut_in = false;
 	for (size_t i = 0; i < RAMBLOCKS_MAX; i++)
 		if (vm->ram_fds[i] >= 0)
 			close(mc_steal_fd(&vm->ram_fds[i]));
