@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NBD_MAX_REQUEST (32u << 20) /* payload of one request or answer */
+#define NBD_MAX_REQUEST (1u << 20) /* payload of one request or answer; QEMU splits what is larger */
 #define NBD_MAX_OPTION  8192u       /* longer ones are no option that anybody needs */
 #define NBD_MAX_NAME    4096u       /* of an export, by the protocol */
 

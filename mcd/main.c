@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
@@ -290,8 +291,17 @@ static int parse_level(const char *s, enum mc_log_level *ret)
 	return -EINVAL;
 }
 
+/* What is freed goes back, or the bound of max-buffer is one on paper: glibc learns from each large block that
+ * it frees to keep such ones, and keeps them for each of a dozen arenas, one a thread. */
+static void bound_malloc(void)
+{
+	mallopt(M_MMAP_THRESHOLD, 128 << 10);
+	mallopt(M_ARENA_MAX, 2);
+}
+
 int main(int argc, char **argv)
 {
+	bound_malloc();
 	static const struct option options[] = {
 		{"config", required_argument, NULL, 'c'},
 		{"log-level", required_argument, NULL, 'l'},

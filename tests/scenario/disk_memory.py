@@ -21,7 +21,7 @@ from memory_bound import FIXED, anonymous  # noqa: E402
 MIB = 1 << 20
 BUDGET = 16 * MIB
 SHARE = BUDGET // 4  # of disk writes, see mcd/README.md
-REQUEST = MIB + 4096 # may be in the queue beyond it: QEMU's largest, and what the queue notes of it
+REQUEST = MIB + 4096 # may be in the queue beyond it: the largest, and what the queue notes of it
 REPLICA = 7 * MIB    # what a standby takes beyond it, see diskmirror/README.md
 SLOW = 5             # MB a second
 

@@ -150,13 +150,15 @@ static void test_a_foreign_client_reads_back_what_it_wrote(void **state)
 	uint8_t *w = malloc(SIZE_A), *r = malloc(SIZE_A);
 	fill(w, SIZE_A, 1);
 	assert_int_equal(nbd_get_size(h), SIZE_A);
-	assert_int_equal(nbd_pwrite(h, w, SIZE_A, 0, 0), 0);
+	for (size_t at = 0; at < SIZE_A; at += NBD_MAX_REQUEST)
+		assert_int_equal(nbd_pwrite(h, w + at, NBD_MAX_REQUEST, at, 0), 0);
 	assert_int_equal(nbd_pwrite(h, w, 4097, 511, LIBNBD_CMD_FLAG_FUA), 0);
 	memcpy(r, w, SIZE_A);
 	memcpy(r + 511, w, 4097);
 	assert_int_equal(nbd_flush(h, 0), 0);
 	uint8_t *got = malloc(SIZE_A);
-	assert_int_equal(nbd_pread(h, got, SIZE_A, 0, 0), 0);
+	for (size_t at = 0; at < SIZE_A; at += NBD_MAX_REQUEST)
+		assert_int_equal(nbd_pread(h, got + at, NBD_MAX_REQUEST, at, 0), 0);
 	assert_memory_equal(got, r, SIZE_A);
 	assert_memory_equal(f->d.data[0], r, SIZE_A);
 	done(h);
