@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# check: plain
+# check: plain, beside others
 """max-buffer = 16MiB, and a guest that writes to its disk faster than the link to the standby is: on
 neither host does mcd use more.  The writes wait for the link, or the VM goes on alone for a while.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# check: plain
+# check: plain, beside others
 """max-buffer = 16MiB and a guest that writes many times that per epoch: on neither host does mcd use
 more, the epochs are whole all the same, and the knobs take effect on the running session.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# check: plain
+# check: plain, beside others
 """The standby runs out of memory or disk: when protection is asked for, in the middle with an error,
 and in the middle with a killed process.  The error comes to the primary, which goes on unprotected
 with an alarm; protection returns once there is room.
