@@ -259,7 +259,8 @@ void vm_life_resume(struct vm *vm)
 void vm_life_open(struct vm *vm)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	if (!vm->shut_in)
+	/* A later try is not to open what an operator has meanwhile forced elsewhere. */
+	if (!vm->shut_in || vm_ownership(vm) == OWN_LOST)
 		return;
 	if (netbuf_pass(vm->nb, &err) < 0) {
 		vm_set_alarm(vm, "cannot open the network of %s: %s", vm->name, err.msg);
