@@ -5,8 +5,8 @@
 #include "failover/cluster.h"
 #include "failover/timing.h"
 #include "failover/vote.h"
-#include "mcd/config.h"
-#include "mcd/control.h"
+#include "mcd/config/config.h"
+#include "mcd/control/control.h"
 #include "mcd/wire/keepalive.h"
 #include <pthread.h>
 

@@ -6,9 +6,9 @@
 #include "common/log.h"
 #include "mcd/daemon.h"
 #include "mcd/failpoint.h"
-#include "mcd/guest/dirty.h"
-#include "mcd/membership.h"
-#include "mcd/vm.h"
+#include "mcd/guest/dirty/dirty.h"
+#include "mcd/hosts/membership.h"
+#include "mcd/vm/vm.h"
 #include "netbuf/netbuf.h"
 
 #include <errno.h>

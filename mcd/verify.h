@@ -12,8 +12,8 @@
  * Everything belongs to the VM's thread.
  */
 #pragma once
-#include "mcd/epoch.h"
-#include "mcd/standby.h"
+#include "mcd/primary/epoch.h"
+#include "mcd/standby/standby.h"
 
 /* Serves the verb: answers call at the end of the comparison, or of the protection. */
 void verify_begin(struct epoch *e, struct vm_call *call);

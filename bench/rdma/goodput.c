@@ -12,7 +12,7 @@
  *MB/s. The acceptor serves one connection after another until it is killed.
  */
 #include "common/clock.h"
-#include "mcd/slab.h"
+#include "mcd/wire/slab.h"
 #include "mcd/wire/transport.h"
 
 #include <errno.h>

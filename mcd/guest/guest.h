@@ -6,7 +6,7 @@
 #pragma once
 #include "common/error.h"
 #include "common/qmp.h"
-#include "mcd/guest/cmdline.h"
+#include "mcd/guest/cmdline/cmdline.h"
 #include "mcd/guest/ramblocks.h"
 #include <stdbool.h>
 #include <stdint.h>

@@ -11,7 +11,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "mcd/guest/trace.h"
+#include "mcd/guest/dirty/trace.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -8,7 +8,7 @@
  * runs.
  */
 #pragma once
-#include "mcd/guest/cmdline.h"
+#include "mcd/guest/cmdline/cmdline.h"
 #include <stdbool.h>
 #include <sys/types.h>
 

@@ -72,7 +72,7 @@
  */
 #include "mcd/wire/protocol.h"
 
-#include "mcd/slab.h"
+#include "mcd/wire/slab.h"
 #include "mcd/wire/le.h"
 
 #include <assert.h>

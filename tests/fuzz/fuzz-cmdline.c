@@ -5,7 +5,7 @@
  */
 #include "tests/fuzz/fuzz.h"
 
-#include "mcd/guest/cmdline.h"
+#include "mcd/guest/cmdline/cmdline.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "mcd/config.h"
+#include "mcd/config/config.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@
  */
 #include "tests/fuzz/fuzz.h"
 
-#include "mcd/control-request.h"
+#include "mcd/control/request.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
  * through must stay inside it, and the validating walk must foresee the applying one. */
 #include "tests/fuzz/fuzz.h"
 
-#include "mcd/slab.h"
+#include "mcd/wire/slab.h"
 #include "mcd/wire/le.h"
 #include "mcd/wire/protocol.h"
 

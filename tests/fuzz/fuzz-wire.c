@@ -6,7 +6,7 @@
  */
 #include "tests/fuzz/fuzz.h"
 
-#include "mcd/slab.h"
+#include "mcd/wire/slab.h"
 #include "mcd/wire/keepalive-private.h"
 #include "mcd/wire/le.h"
 #include "mcd/wire/protocol.h"

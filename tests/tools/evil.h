@@ -4,8 +4,8 @@
 #include "common/clock.h"
 #include "common/link.h"
 #include "common/log.h"
-#include "mcd/config.h"
-#include "mcd/slab.h"
+#include "mcd/config/config.h"
+#include "mcd/wire/slab.h"
 #include "mcd/wire/le.h"
 #include "mcd/wire/protocol.h"
 

@@ -17,7 +17,7 @@
 #include "evil.h"
 
 #include "common/cleanup.h"
-#include "mcd/guest/cmdline.h"
+#include "mcd/guest/cmdline/cmdline.h"
 
 #include <getopt.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@
  */
 #include "common/clock.h"
 #include "dirtychild.h"
-#include "mcd/guest/inject.h"
+#include "mcd/guest/dirty/inject.h"
 
 #include <errno.h>
 #include <fcntl.h>

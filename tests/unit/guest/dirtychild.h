@@ -4,7 +4,7 @@
  * bench-dirty.  It maps memfds of ours, so that what it wrote can be compared from outside.
  */
 #pragma once
-#include "mcd/guest/dirty.h"
+#include "mcd/guest/dirty/dirty.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -2,7 +2,7 @@
 /* A real QEMU accepts what cmdline_build makes, and its RAM is on our descriptor. */
 #include "common/clock.h"
 #include "common/qmp.h"
-#include "mcd/guest/cmdline.h"
+#include "mcd/guest/cmdline/cmdline.h"
 
 #include <fcntl.h>
 #include <linux/if_tun.h>

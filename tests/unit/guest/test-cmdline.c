@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The rules of the command line, a row each; what QEMU makes of the result: test-cmdline-qemu.c. */
-#include "mcd/guest/cmdline.h"
+#include "mcd/guest/cmdline/cmdline.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "common/clock.h"
-#include "mcd/guest/dirty.h"
+#include "mcd/guest/dirty/dirty.h"
 #include "mcd/guest/ramblocks.h"
 #include "qemubox.h"
 

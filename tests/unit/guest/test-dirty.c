@@ -11,7 +11,7 @@
 
 #include "common/clock.h"
 #include "dirtychild.h"
-#include "mcd/guest/dirty-private.h"
+#include "mcd/guest/dirty/private.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -11,7 +11,7 @@
 
 #include "common/clock.h"
 #include "common/error.h"
-#include "mcd/guest/inject.h"
+#include "mcd/guest/dirty/inject.h"
 
 #include <dirent.h>
 #include <errno.h>

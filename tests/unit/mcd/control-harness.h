@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A control socket with a dummy verb table on a loop of its own thread, and a blocking client. */
 #pragma once
-#include "mcd/control.h"
+#include "mcd/control/control.h"
 #include <stddef.h>
 
 struct harness;

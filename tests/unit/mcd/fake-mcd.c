@@ -7,7 +7,7 @@
  * at the start.  Every request served is appended to the file REQUESTS.  SIGUSR1 emits one event
  * more, SIGTERM ends it.
  */
-#include "mcd/control.h"
+#include "mcd/control/control.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "mcd/config.h"
+#include "mcd/config/config.h"
 #include "common/clock.h"
-#include "mcd/guest/cmdline.h"
+#include "mcd/guest/cmdline/cmdline.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,7 +2,7 @@
 /* The control socket on a real loop: what it answers, and what it survives. */
 #include "control-harness.h"
 
-#include "mcd/control-request.h"
+#include "mcd/control/request.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>

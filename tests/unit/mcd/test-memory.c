@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* On a tree of files that looks like /proc and /sys/fs/cgroup. */
-#include "mcd/memory.h"
+#include "mcd/standby/available.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The file of a takeover under way: what was saved comes back, anything else is refused. */
-#include "mcd/takeover-file.h"
+#include "mcd/vm/takeover-file.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -9,7 +9,7 @@
  * median, minimum and maximum; also what hashing and appending cost alone.
  */
 #include "common/clock.h"
-#include "mcd/slab.h"
+#include "mcd/wire/slab.h"
 #include "mcd/wire/stream-io.h"
 #include "mcd/wire/transport.h"
 #include "tests/unit/own-netns.h"

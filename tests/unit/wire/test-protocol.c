@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Every message survives its encoder and decoder; every field out of order is refused, and the
  * caller's result is untouched then. */
-#include "mcd/slab.h"
+#include "mcd/wire/slab.h"
 #include "mcd/wire/le.h"
 #include "mcd/wire/protocol.h"
 

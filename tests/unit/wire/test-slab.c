@@ -2,7 +2,7 @@
 /* The slab pool keeps its budget, grows and gives back; slabs hold what was appended and a walk
  * refuses every payload that does not fit the VM's memory. */
 #include "common/clock.h"
-#include "mcd/slab.h"
+#include "mcd/wire/slab.h"
 #include "mcd/wire/le.h"
 #include "mcd/wire/protocol.h"
 

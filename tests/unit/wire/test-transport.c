@@ -4,7 +4,7 @@
  * this host, for RDMA with it instead. */
 #include "common/clock.h"
 #include "common/rdma/stream.h"
-#include "mcd/slab.h"
+#include "mcd/wire/slab.h"
 #include "mcd/wire/stream-io.h"
 #include "mcd/wire/transport.h"
 #include "tests/unit/own-netns.h"

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "mcd/guest/dirty/dirty.h"
+#include "common/cleanup.h"
+#include "mcd/guest/dirty/private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <string.h>
+
+void dirty_list_free(struct dirty_list *l)
+{
+	free(l->v);
+	*l = (struct dirty_list){0};
+}
+
+int dirty_list_add(
+	struct dirty_list *l, uint32_t region, uint64_t off, uint64_t len, struct mc_error *err)
+{
+	if (l->n && l->v[l->n - 1].region == region) {
+		struct dirty_range *last = &l->v[l->n - 1];
+		uint64_t end = last->off + last->len;
+		if (off <= end) {
+			if (off + len > end) {
+				l->bytes += off + len - end;
+				last->len = off + len - last->off;
+			}
+			return 0;
+		}
+	}
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 1024;
+		struct dirty_range *v = realloc(l->v, cap * sizeof *v);
+		if (!v)
+			return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
+				"no memory for a list of %zu dirty ranges", cap);
+		l->v = v;
+		l->cap = cap;
+	}
+	l->v[l->n++] = (struct dirty_range){region, off, len};
+	l->bytes += len;
+	return 0;
+}
+
+static const struct dirty_ops *ops_of(enum dirty_backend b)
+{
+	return b == DIRTY_SOFT_DIRTY ? &dirty_softdirty_ops : &dirty_pagescan_ops;
+}
+
+int dirty_probe(enum dirty_backend want, enum dirty_backend *ret_backend, struct mc_error *err)
+{
+	enum dirty_backend got = want == DIRTY_AUTO ? DIRTY_PAGEMAP_SCAN : want;
+	struct mc_error first = MC_ERROR_INIT, second = MC_ERROR_INIT;
+	int r = ops_of(got)->probe(&first);
+	if (r < 0 && want == DIRTY_AUTO) {
+		got = DIRTY_SOFT_DIRTY;
+		if (ops_of(got)->probe(&second) < 0)
+			/* The better backend's reason and cure, then the other's. */
+			return mc_error_set(
+				err, r, first.cls, "%.370s; %.370s", first.msg, second.msg);
+	} else if (r < 0) {
+		return mc_error_set(err, r, first.cls, "%s", first.msg);
+	}
+	if (ret_backend)
+		*ret_backend = got;
+	return 0;
+}
+
+int dirty_check_alive(const struct dirty *d, struct mc_error *err)
+{
+	uint64_t entry;
+	off_t at = (off_t)(d->region[0].addr / (uint64_t)getpagesize() * sizeof entry);
+	/* Reads nothing once the last user of the address space is gone. */
+	if (pread(d->pagemap_fd, &entry, sizeof entry, at) != sizeof entry)
+		return mc_error_set(err, -ESRCH, MC_ECLASS_QMP,
+			"QEMU (process %d) ended while its dirty pages were read", (int)d->pid);
+	return 0;
+}
+
+static int check_regions(const struct dirty_region *regions, size_t n, struct mc_error *err)
+{
+	uint64_t page = (uint64_t)getpagesize();
+	bool bad = !n || n > UINT32_MAX;
+	for (size_t i = 0; !bad && i < n; i++)
+		bad = regions[i].addr % page || regions[i].len % page || !regions[i].len ||
+		      regions[i].addr + regions[i].len < regions[i].addr;
+	if (bad)
+		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
+			"a region of guest memory is empty or not aligned to pages");
+	return 0;
+}
+
+int dirty_open(pid_t pid, const struct dirty_region *regions, size_t n, enum dirty_backend want,
+	struct dirty **ret, struct mc_error *err)
+{
+	int r = check_regions(regions, n, err);
+	if (r < 0)
+		return r;
+	enum dirty_backend got;
+	r = dirty_probe(want, &got, err);
+	if (r < 0)
+		return r;
+	struct dirty *d = calloc(1, sizeof *d);
+	if (d)
+		d->region = malloc(n * sizeof *regions);
+	if (!d || !d->region) {
+		free(d);
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory to track dirty pages");
+	}
+	memcpy(d->region, regions, n * sizeof *regions);
+	d->ops = ops_of(got);
+	d->pid = pid;
+	d->n = n;
+	d->uffd = -1;
+	d->fresh = true;
+
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/pagemap", (int)pid);
+	d->pagemap_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (d->pagemap_fd < 0)
+		r = errno == ENOENT || errno == ESRCH
+			    ? mc_error_set(err, -ESRCH, MC_ECLASS_QMP,
+				      "QEMU (process %d) has ended", (int)pid)
+			    : mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
+				      "%s cannot be opened (%s); run mcd as root or with "
+				      "CAP_SYS_PTRACE",
+				      path, strerror(errno));
+	if (!r)
+		r = dirty_check_alive(d, err);
+	if (!r)
+		r = d->ops->arm(d, err);
+	if (r < 0) {
+		dirty_close(d);
+		return r;
+	}
+	*ret = d;
+	return 0;
+}
+
+const char *dirty_backend_name(const struct dirty *d)
+{
+	return d->ops->name;
+}
+
+int dirty_collect(struct dirty *d, struct dirty_list *list, struct mc_error *err)
+{
+	list->n = 0;
+	list->bytes = 0;
+	return d->ops->collect(d, list, err);
+}
+
+int dirty_peek(struct dirty *d, uint64_t *ret_bytes, struct mc_error *err)
+{
+	return d->ops->peek(d, ret_bytes, err);
+}
+
+void dirty_close(struct dirty *d)
+{
+	if (!d)
+		return;
+	d->ops->disarm(d);
+	if (d->pagemap_fd >= 0)
+		close(d->pagemap_fd);
+	free(d->peek.v);
+	free(d->region);
+	free(d);
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The guest's clock.  QEMU stops it with the vCPUs: a takeover costs the outage, and each epoch its
+ * pause, so that a protected guest's clock goes slow by some percent.  Its agent sets it, if there
+ * is one (guest/agent.h): at once after a takeover and when a guest was held, and else when it is
+ * late by more than a time service in the guest would let it be.
+ */
+#include "common/clock.h"
+#include "common/log.h"
+#include "mcd/daemon.h"
+#include "mcd/vm/life.h"
+
+#include <string.h>
+
+/* Less is not worth a jump of the guest's clock. */
+#define TOLERANCE (20 * (int64_t)MC_MSEC)
+/* While it is protected: rarely, because every setting starts a program in the guest. */
+#define KEEP_EVERY     (10 * MC_SEC)
+#define KEEP_TOLERANCE ((int64_t)MC_SEC)
+
+/* From the agent's thread, with nothing of the VM's but its name and its daemon, which do not
+ * change. */
+static void done(void *ctx, const struct guest_time *t)
+{
+	struct vm *vm = ctx;
+	if (vm->time_kept && !t->set)
+		return; /* it is not late, or what is wrong is said after a takeover */
+	json_t *data = json_pack("{s:b}", "set", t->set);
+	if (t->behind != INT64_MIN)
+		json_object_set_new(data, "behind_ms", json_real((double)t->behind / 1e6));
+	if (t->left != INT64_MIN)
+		json_object_set_new(data, "left_ms", json_real((double)t->left / 1e6));
+	if (t->err.code)
+		json_object_set_new(data, "error", json_string(t->err.msg));
+	if (t->set)
+		log_info("%s: the guest's clock was late by %.3f s, and was set%s%s", vm->name,
+			(double)t->behind / 1e9, t->err.code ? ", but " : "", t->err.msg);
+	else if (t->err.code)
+		log_notice("%s: the guest's clock was not set: %s", vm->name, t->err.msg);
+	else
+		log_info("%s: the guest's clock is right", vm->name);
+	vm_emit(vm, "GUEST_TIME", data);
+}
+
+static void ask_agent(struct vm *vm, int64_t tolerance)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	guest_agent_free(vm->agent); /* should an earlier one still be waiting */
+	vm->agent = NULL;
+	vm->time_kept = tolerance == KEEP_TOLERANCE;
+	vm->time_asked = mc_now();
+	if (!strcmp(vm->cfg->guest_time, "none") || !vm->plan.agent[0])
+		return;
+	if (guest_agent_set_time(vm->plan.agent, guest_pid(vm->guest), tolerance, done, vm,
+		    &vm->agent, &err) < 0)
+		log_notice("%s: %s", vm->name, err.msg);
+}
+
+void vm_time_set(struct vm *vm)
+{
+	ask_agent(vm, TOLERANCE);
+}
+
+void vm_time_keep(struct vm *vm)
+{
+	if (mc_now() - vm->time_asked >= KEEP_EVERY && !guest_agent_busy(vm->agent))
+		ask_agent(vm, KEEP_TOLERANCE);
+}
