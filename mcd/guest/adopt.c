@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Taking over a QEMU that a former mcd started.  Everything needed is in the process itself: the
  * pid file leads to it, its command line says which descriptor is which tap, its own descriptors
@@ -69,48 +69,48 @@ static int memory_file_number(pid_t pid, const char *name)
 }
 
 static int bring(
-	const struct guest *g, int number, const char *what, int *ret, struct mc_error *err)
+	const struct qemu *q, int number, const char *what, int *ret, struct mc_error *err)
 {
-	int fd = number < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, g->pidfd, number, 0);
+	int fd = number < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, q->guest.pidfd, number, 0);
 	if (number < 0)
 		return mc_error_set(err, -ENOENT, MC_ECLASS_GUEST,
 			"the running QEMU of %s (pid %d) has no %s: it was not started by this mcd",
-			g->name, (int)g->pid, what);
+			q->name, (int)q->guest.pid, what);
 	if (fd < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
 			"cannot take over the %s of the running QEMU of %s (pid %d): %s; mcd needs "
 			"CAP_SYS_PTRACE",
-			what, g->name, (int)g->pid, strerror(errno));
+			what, q->name, (int)q->guest.pid, strerror(errno));
 	*ret = fd;
 	return 0;
 }
 
-static int find_process(struct guest *g, const char *qmp_path, char **ret_cmd, size_t *ret_len,
+static int find_process(struct qemu *q, const char *qmp_path, char **ret_cmd, size_t *ret_len,
 	struct mc_error *err)
 {
-	_cleanup_free_ char *path = guest_path(g, "pid");
+	_cleanup_free_ char *path = qemu_path(q, "pid");
 	_cleanup_fclose_ FILE *f = path ? fopen(path, "re") : NULL;
 	long pid = 0;
 	if (!f || fscanf(f, "%ld", &pid) != 1 || pid <= 1)
 		return -ENOENT;
-	g->pidfd = pidfd_open((pid_t)pid, 0);
-	if (g->pidfd < 0)
+	q->guest.pidfd = pidfd_open((pid_t)pid, 0);
+	if (q->guest.pidfd < 0)
 		return -ENOENT;
-	g->pid = (pid_t)pid;
+	q->guest.pid = (pid_t)pid;
 	/* After the pidfd: now it cannot become another process between look and use. */
-	int r = read_command(g->pid, ret_cmd, ret_len);
+	int r = read_command(q->guest.pid, ret_cmd, ret_len);
 	if (r == 0 && !memmem(*ret_cmd, *ret_len, qmp_path, strlen(qmp_path)))
 		r = -ENOENT; /* a stranger with an old pid */
 	return r;
 }
 
 static int ask_status(
-	struct guest *g, uint64_t deadline, enum guest_adopted *ret, struct mc_error *err)
+	struct qemu *q, uint64_t deadline, enum guest_adopted *ret, struct mc_error *err)
 {
 	json_t *status = NULL;
 	uint64_t now = mc_now();
 	int r = qmp_command(
-		g->qmp, "query-status", NULL, deadline > now ? deadline - now : 0, &status, err);
+		q->qmp, "query-status", NULL, deadline > now ? deadline - now : 0, &status, err);
 	if (r < 0)
 		return r;
 	const char *s = json_string_value(json_object_get(status, "status"));
@@ -120,54 +120,52 @@ static int ask_status(
 	/* What it told nobody while there was no mcd.  It stands, but not because it was stopped. */
 	bool off = s && !strcmp(s, "shutdown"), panicked = s && !strcmp(s, "guest-panicked");
 	if (off || panicked) {
-		guest_event_back(g, off ? GUEST_EVENT_SHUTDOWN : GUEST_EVENT_PANICKED);
+		qemu_event_back(&q->guest, off ? GUEST_EVENT_SHUTDOWN : GUEST_EVENT_PANICKED);
 		*ret = GUEST_ADOPTED_RUNNING;
 	}
 	json_decref(status);
 	return 0;
 }
 
-int guest_adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadline,
+int qemu_adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadline,
 	struct guest **ret, int *ret_taps, enum guest_adopted *ret_how, struct mc_error *err)
 {
-	struct guest *g = calloc(1, sizeof *g);
-	if (!g)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for a guest");
-	g->pid = -1;
-	g->pidfd = g->devices_fd = g->devices_number = g->incoming_fd = -1;
-	g->name = strdup(vm->name);
-	g->run_dir = strdup(run_dir);
-	_cleanup_free_ char *qmp_path = NULL, *oob_path = NULL, *cmd = NULL;
+	struct qemu *q = qemu_new(vm->name, run_dir);
+	_cleanup_free_ char *qmp_path = q ? qemu_path(q, GUEST_QMP) : NULL;
+	_cleanup_free_ char *oob_path = q ? qemu_path(q, GUEST_QMP_OOB) : NULL, *cmd = NULL;
 	size_t len = 0, taps = 0;
-	int r = -ENOMEM;
-	if (g->name && g->run_dir && (qmp_path = guest_path(g, GUEST_QMP)) &&
-		(oob_path = guest_path(g, GUEST_QMP_OOB)))
-		r = find_process(g, qmp_path, &cmd, &len, err);
+	int r;
+	if (!qmp_path || !oob_path)
+		r = mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for a guest");
+	else
+		r = find_process(q, qmp_path, &cmd, &len, err);
 	if (r == 0) {
-		g->devices_number = memory_file_number(g->pid, "mcd-devices");
-		r = bring(g, g->devices_number, "file for its device state", &g->devices_fd, err);
+		q->devices_number = memory_file_number(q->guest.pid, "mcd-devices");
+		r = bring(q, q->devices_number, "file for its device state", &q->devices_fd, err);
 	}
 	/* A standby's: gone once the state was loaded from it. */
-	g->incoming_number = r == 0 ? memory_file_number(g->pid, "mcd-incoming") : -1;
-	if (g->incoming_number >= 0)
-		r = bring(g, g->incoming_number, "file for its device state", &g->incoming_fd, err);
+	q->incoming_number = r == 0 ? memory_file_number(q->guest.pid, "mcd-incoming") : -1;
+	if (q->incoming_number >= 0)
+		r = bring(q, q->incoming_number, "file for its device state", &q->incoming_fd, err);
 	for (; r == 0 && taps < vm->n_nics; taps++) {
 		char what[96];
 		snprintf(what, sizeof what, "tap of NIC %s", vm->nics[taps].id);
-		r = bring(g, tap_number(cmd, len, vm->nics[taps].id), what, &ret_taps[taps], err);
+		r = bring(q, tap_number(cmd, len, vm->nics[taps].id), what, &ret_taps[taps], err);
 		if (r < 0)
 			break;
 	}
 	if (r == 0)
-		r = guest_open_sessions(g, qmp_path, oob_path, false, deadline, err);
+		r = qemu_open_sessions(q, qmp_path, oob_path, false, deadline, err);
 	if (r == 0)
-		r = ask_status(g, deadline, ret_how, err);
+		r = ask_status(q, deadline, ret_how, err);
 	if (r < 0) {
 		while (taps)
 			close(ret_taps[--taps]);
-		guest_free(g);
+		if (q)
+			qemu_free(&q->guest);
 		return r;
 	}
-	*ret = g;
+	q->guest.ours = *ret_how == GUEST_ADOPTED_STOPPED;
+	*ret = &q->guest;
 	return 0;
 }

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Device state out of a paused QEMU, and into a waiting one.
  *
@@ -34,22 +34,23 @@ static int grow(uint8_t **buf, size_t *cap, size_t len, struct mc_error *err)
 	return 0;
 }
 
-int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size_t *cap,
+int qemu_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size_t *cap,
 	size_t *ret_len, struct mc_error *err)
 {
+	struct qemu *q = qemu_of(g);
 	char name[32];
-	snprintf(name, sizeof name, "/proc/self/fd/%d", g->devices_number);
+	snprintf(name, sizeof name, "/proc/self/fd/%d", q->devices_number);
 	/* live:false, or QEMU gives its disks away as if the VM had moved. */
-	int r = qmp_command(g->qmp, "xen-save-devices-state",
+	int r = qmp_command(q->qmp, "xen-save-devices-state",
 		json_pack("{s:s, s:b}", "filename", name, "live", 0), timeout_ns, NULL, err);
 	if (r < 0)
-		return guest_explain(g, r, err);
+		return qemu_explain(q, r, err);
 	/* A reset that is told before this answer was done before the state was saved: it is in it. */
-	guest_absorb(g, GUEST_EVENT_NONE);
-	g->was_reset = false;
+	qemu_absorb(q, GUEST_EVENT_NONE);
+	q->was_reset = false;
 
 	struct stat st;
-	if (fstat(g->devices_fd, &st) < 0)
+	if (fstat(q->devices_fd, &st) < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
 			"cannot read the device state: %s", strerror(errno));
 	if (st.st_size <= 0 || st.st_size > (off_t)DEVICES_MAX)
@@ -60,7 +61,7 @@ int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size
 	r = grow(buf, cap, len, err);
 	if (r < 0)
 		return r;
-	ssize_t n = pread(g->devices_fd, *buf, len, 0);
+	ssize_t n = pread(q->devices_fd, *buf, len, 0);
 	if (n != (ssize_t)len)
 		return mc_error_set(err, n < 0 ? -errno : -EIO, MC_ECLASS_FAILED,
 			"cannot read the device state");
@@ -71,12 +72,12 @@ int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size
 /* Until QEMU has taken the state in and runs.  MIGRATION "completed" is sent with everything
  * loaded, a few microseconds behind RESUME; RESUME alone would leave a failed load unseen. */
 static int wait_running(
-	struct guest *g, uint64_t deadline, uint64_t *ret_loaded_at, struct mc_error *err)
+	struct qemu *q, uint64_t deadline, uint64_t *ret_loaded_at, struct mc_error *err)
 {
 	bool done = false;
 	while (!done) {
 		json_t *data = NULL;
-		int r = qmp_wait_event(g->qmp, "MIGRATION", deadline, &data, err);
+		int r = qmp_wait_event(q->qmp, "MIGRATION", deadline, &data, err);
 		if (r < 0)
 			return r;
 		const char *status = json_string_value(json_object_get(data, "status"));
@@ -88,7 +89,7 @@ static int wait_running(
 				err, -EIO, MC_ECLASS_QMP, "QEMU failed to load the device state");
 	}
 	uint64_t loaded_at = mc_now();
-	int r = g->stay_stopped ? 0 : qmp_wait_event(g->qmp, "RESUME", deadline, NULL, err);
+	int r = q->stay_stopped ? 0 : qmp_wait_event(q->qmp, "RESUME", deadline, NULL, err);
 	if (r < 0)
 		return r;
 	if (ret_loaded_at)
@@ -96,25 +97,27 @@ static int wait_running(
 	return 0;
 }
 
-int guest_stay_stopped(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
+int qemu_stay_stopped(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 {
+	struct qemu *q = qemu_of(g);
 	/* To a waiting QEMU `stop` means: do not start by yourself. */
-	int r = qmp_command(g->qmp, "stop", NULL, timeout_ns, NULL, err);
+	int r = qmp_command(q->qmp, "stop", NULL, timeout_ns, NULL, err);
 	if (r < 0)
-		return guest_explain(g, r, err);
-	g->stay_stopped = true;
+		return qemu_explain(q, r, err);
+	q->stay_stopped = true;
 	return 0;
 }
 
-int guest_activate(struct guest *g, const uint8_t *state, size_t len, uint64_t timeout_ns,
+int qemu_activate(struct guest *g, const uint8_t *state, size_t len, uint64_t timeout_ns,
 	uint64_t *ret_loaded_at, struct mc_error *err)
 {
-	if (g->incoming_fd < 0)
+	struct qemu *q = qemu_of(g);
+	if (q->incoming_fd < 0)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
-			"%s is no standby, or was activated before", g->name);
+			"%s is no standby, or was activated before", q->name);
 	uint64_t deadline = mc_now() + timeout_ns;
 	for (size_t at = 0; at < len;) { /* pwrite: QEMU reads at the offset we share with it */
-		ssize_t n = pwrite(g->incoming_fd, state + at, len - at, (off_t)at);
+		ssize_t n = pwrite(q->incoming_fd, state + at, len - at, (off_t)at);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -123,17 +126,17 @@ int guest_activate(struct guest *g, const uint8_t *state, size_t len, uint64_t t
 		at += (size_t)n;
 	}
 	char uri[32];
-	snprintf(uri, sizeof uri, "fd:%d", g->incoming_number);
-	close(mc_steal_fd(&g->incoming_fd)); /* once only, whatever comes of it */
+	snprintf(uri, sizeof uri, "fd:%d", q->incoming_number);
+	close(mc_steal_fd(&q->incoming_fd)); /* once only, whatever comes of it */
 
-	guest_absorb(g, GUEST_EVENT_NONE);
+	qemu_absorb(q, GUEST_EVENT_NONE);
 	int r = qmp_command(
-		g->qmp, "migrate-incoming", json_pack("{s:s}", "uri", uri), timeout_ns, NULL, err);
+		q->qmp, "migrate-incoming", json_pack("{s:s}", "uri", uri), timeout_ns, NULL, err);
 	if (r == 0)
-		r = wait_running(g, deadline, ret_loaded_at, err);
+		r = wait_running(q, deadline, ret_loaded_at, err);
 	if (r < 0) {
-		guest_explain(g, r, err);
-		mc_error_wrap(err, "%s did not take the device state", g->name);
+		qemu_explain(q, r, err);
+		mc_error_wrap(err, "%s did not take the device state", q->name);
 	}
 	return r;
 }

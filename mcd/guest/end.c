@@ -14,95 +14,91 @@
 
 #define DEATH_WAIT (5 * MC_SEC) /* for the kernel to tear down a killed QEMU and its memory */
 
-static void reap(struct guest *g)
+static void reap(struct qemu *q)
 {
 	siginfo_t si;
-	waitid(P_PIDFD, (id_t)g->pidfd, &si,
+	waitid(P_PIDFD, (id_t)q->guest.pidfd, &si,
 		WEXITED | WNOHANG); /* ECHILD when it is not our child */
 }
 
-static void remove_leaf(const struct guest *g, const char *leaf)
+static void remove_leaf(const struct qemu *q, const char *leaf)
 {
-	_cleanup_free_ char *path = guest_path(g, leaf);
+	_cleanup_free_ char *path = qemu_path(q, leaf);
 	if (path)
 		unlink(path);
 }
 
-void guest_kill(struct guest *g)
+void qemu_kill(struct guest *g)
 {
-	if (!g || g->pidfd < 0)
+	struct qemu *q = qemu_of(g);
+	if (g->pidfd < 0)
 		return;
-	pidfd_send_signal(g->pidfd, SIGKILL, NULL, 0);
+	pidfd_send_signal(q->guest.pidfd, SIGKILL, NULL, 0);
 	/* The names stay while it is not surely dead: they keep a second QEMU from starting. */
-	if (!guest_gone_within(g, DEATH_WAIT))
+	if (!guest_gone_within(&q->guest, DEATH_WAIT))
 		return;
-	reap(g);
-	remove_leaf(g, GUEST_QMP);
-	remove_leaf(g, GUEST_QMP_OOB);
-	remove_leaf(g, "pid");
+	reap(q);
+	remove_leaf(q, GUEST_QMP);
+	remove_leaf(q, GUEST_QMP_OOB);
+	remove_leaf(q, "pid");
 }
 
 /* With -no-shutdown QEMU stays when its guest has gone: then it is told to go, too. */
-static void quit_after_guest(struct guest *g)
+static void quit_after_guest(struct qemu *q)
 {
 	enum guest_event ev;
-	while ((ev = guest_next_event(g)) != GUEST_EVENT_NONE && ev != GUEST_EVENT_GONE)
+	while ((ev = qemu_next_event(&q->guest)) != GUEST_EVENT_NONE && ev != GUEST_EVENT_GONE)
 		if (ev == GUEST_EVENT_SHUTDOWN)
-			qmp_command(g->qmp, "quit", NULL, 2 * MC_SEC, NULL, NULL);
+			qmp_command(q->qmp, "quit", NULL, 2 * MC_SEC, NULL, NULL);
 }
 
-int guest_shutdown(struct guest *g, uint64_t deadline, struct mc_error *err)
+int qemu_shutdown(struct guest *g, uint64_t deadline, struct mc_error *err)
 {
-	if (!guest_alive(g)) {
-		guest_kill(g);
+	struct qemu *q = qemu_of(g);
+	if (!guest_alive(&q->guest)) {
+		qemu_kill(&q->guest);
 		return 0;
 	}
-	int r = qmp_command(g->qmp, "system_powerdown", NULL, 2 * MC_SEC, NULL, err);
+	int r = qmp_command(q->qmp, "system_powerdown", NULL, 2 * MC_SEC, NULL, err);
 	if (r < 0)
-		guest_explain(g, r, err);
+		qemu_explain(q, r, err);
 	struct pollfd p[] = {
-		{.fd = g->pidfd, .events = POLLIN},
-		{.fd = qmp_fd(g->qmp), .events = POLLIN},
+		{.fd = q->guest.pidfd, .events = POLLIN},
+		{.fd = qmp_fd(q->qmp), .events = POLLIN},
 	};
 	while (r == 0) {
-		quit_after_guest(g);
-		if (guest_gone_within(g, 0))
+		quit_after_guest(q);
+		if (guest_gone_within(&q->guest, 0))
 			break;
 		int left = mc_ms_left(deadline);
 		if (!left)
 			r = mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
 				"%s did not power off when asked to (does its system handle the "
 				"power button?), and was killed",
-				g->name);
+				q->name);
 		else
 			poll(p, 2, left);
 		if (p[1].revents & (POLLHUP | POLLERR))
 			p[1].fd = -1; /* closed: only its death remains to be waited for */
 	}
-	guest_kill(g);
+	qemu_kill(&q->guest);
 	return r;
 }
 
-void guest_free(struct guest *g)
+void qemu_free(struct guest *g)
 {
-	if (!g)
-		return;
-	qmp_close(g->qmp);
-	qmp_close(g->oob);
-	if (g->pidfd >= 0) {
-		reap(g);
-		close(g->pidfd);
+	struct qemu *q = qemu_of(g);
+	qmp_close(q->qmp);
+	qmp_close(q->oob);
+	if (q->guest.pidfd >= 0) {
+		reap(q);
+		close(q->guest.pidfd);
 	}
-	if (g->devices_fd >= 0)
-		close(g->devices_fd);
-	if (g->incoming_fd >= 0)
-		close(g->incoming_fd);
-	free(g->name);
-	free(g->run_dir);
-	free(g);
-}
-
-void guest_detach(struct guest *g)
-{
-	guest_free(g);
+	if (q->devices_fd >= 0)
+		close(q->devices_fd);
+	if (q->incoming_fd >= 0)
+		close(q->incoming_fd);
+	free(q->name);
+	free(q->run_dir);
+	free(q);
 }

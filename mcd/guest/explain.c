@@ -1,69 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Whether QEMU is there, and what it died of or why it does not answer. */
+/* What QEMU died of or why it does not answer. */
 #include "mcd/guest/guest-private.h"
 
 #include "common/cleanup.h"
 #include "common/clock.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-struct qmp *guest_qmp(struct guest *g)
-{
-	return g->qmp;
-}
-
-struct qmp *guest_qmp_oob(struct guest *g)
-{
-	return g->oob;
-}
-
-pid_t guest_pid(const struct guest *g)
-{
-	return g->pid;
-}
-
-int guest_pidfd(const struct guest *g)
-{
-	return g->pidfd;
-}
-
-/* True once QEMU is gone, which is waited for until the deadline. */
-static bool wait_gone(const struct guest *g, uint64_t deadline)
-{
-	struct pollfd p = {.fd = g->pidfd, .events = POLLIN};
-	for (;;) {
-		int r = poll(&p, 1, mc_ms_left(deadline));
-		if (r != -1 || errno != EINTR)
-			return r > 0;
-	}
-}
-
-bool guest_alive(const struct guest *g)
-{
-	return !wait_gone(g, 0);
-}
-
-bool guest_gone_within(const struct guest *g, uint64_t ns)
-{
-	return wait_gone(g, ns ? mc_now() + ns : 0);
-}
-
 /* How it ended, without reaping it. */
-static void describe_end(const struct guest *g, char *buf, size_t size)
+static void describe_end(const struct qemu *q, char *buf, size_t size)
 {
 	siginfo_t si = {0};
-	if (waitid(P_PIDFD, (id_t)g->pidfd, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0)
-		snprintf(buf, size, "QEMU (pid %d) has ended", (int)g->pid);
+	if (waitid(P_PIDFD, (id_t)q->guest.pidfd, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0)
+		snprintf(buf, size, "QEMU (pid %d) has ended", (int)q->guest.pid);
 	else if (si.si_code == CLD_EXITED)
-		snprintf(buf, size, "QEMU (pid %d) exited with status %d", (int)g->pid,
+		snprintf(buf, size, "QEMU (pid %d) exited with status %d", (int)q->guest.pid,
 			si.si_status);
 	else
-		snprintf(buf, size, "QEMU (pid %d) was killed by signal %d (%s)", (int)g->pid,
+		snprintf(buf, size, "QEMU (pid %d) was killed by signal %d (%s)", (int)q->guest.pid,
 			si.si_status, strsignal(si.si_status));
 }
 
@@ -94,7 +52,7 @@ static const char *explain_silence(char state)
 	}
 }
 
-int guest_explain(struct guest *g, int r, struct mc_error *err)
+int qemu_explain(struct qemu *q, int r, struct mc_error *err)
 {
 	if (!err)
 		return r;
@@ -102,14 +60,14 @@ int guest_explain(struct guest *g, int r, struct mc_error *err)
 	memcpy(old, err->msg, sizeof old);
 	if (r == -ETIMEDOUT)
 		return mc_error_set(
-			err, r, err->cls, "%.500s%s", old, explain_silence(process_state(g->pid)));
+			err, r, err->cls, "%.500s%s", old, explain_silence(process_state(q->guest.pid)));
 	/* QEMU closed its session or failed to load: it is about to be gone, and then it says how.
 	 */
-	if ((r == -EPIPE || r == -EIO) && wait_gone(g, mc_now() + MC_SEC)) {
-		describe_end(g, end, sizeof end);
-		guest_log_last_words(g, words, sizeof words);
+	if ((r == -EPIPE || r == -EIO) && guest_gone_within(&q->guest, MC_SEC)) {
+		describe_end(q, end, sizeof end);
+		qemu_log_last_words(q, words, sizeof words);
 		return mc_error_set(err, r, err->cls, "%s%s%s (its output is in %s/qemu.log)", end,
-			*words ? ": " : "", words, g->run_dir);
+			*words ? ": " : "", words, q->run_dir);
 	}
 	return r;
 }

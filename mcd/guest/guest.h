@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What we ask of a stock QEMU: launch, pause, capture the device state, resume, activate.
- * A guest belongs to its VM's thread, except guest_pidfd (the control loop polls it).
+ * A guest belongs to its VM's thread, except guest_pidfd (the control loop polls it).  The unit tests of
+ * those who ask have a fake one (ops.h).
  */
 #pragma once
 #include "common/error.h"
-#include "common/qmp.h"
+#include "mcd/guest/agent.h"
 #include "mcd/guest/cmdline/cmdline.h"
+#include "mcd/guest/dirty/dirty.h"
 #include "mcd/guest/ramblocks.h"
+#include "mcd/guest/roms.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -24,21 +27,23 @@ struct guest_launch {
 	uint64_t deadline;     /* for QEMU to answer QMP */
 };
 
-/* Starts QEMU in a process group and session of its own, outliving us, its output in qemu.log;
- * on failure the message ends with the last line QEMU wrote.  Writes RUN_DIR/NAME/pid. */
-int guest_launch(const struct guest_launch *l, struct guest **ret, struct mc_error *err);
-
 enum guest_adopted { GUEST_ADOPTED_RUNNING, GUEST_ADOPTED_STOPPED, GUEST_ADOPTED_WAITING };
 
-/* Takes over a QEMU that a former mcd started for this VM in run_dir.  ret_taps: vm->n_nics descriptors,
- * the caller's.  ret_how: it runs, it is stopped (by the former mcd, by its administrator), or it is a
- * standby's, waiting.  -ENOENT, without a message: there is none. -ETIMEDOUT: it does not answer. */
-int guest_adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadline, struct guest **ret,
-	int *ret_taps, enum guest_adopted *ret_how, struct mc_error *err);
+/* Where guests come from. */
+struct guest_source {
+	/* Starts QEMU in a process group and session of its own, outliving us, its output in qemu.log;
+	 * on failure the message ends with the last line QEMU wrote.  Writes RUN_DIR/NAME/pid. */
+	int (*launch)(const struct guest_launch *l, struct guest **ret, struct mc_error *err);
 
-/* QMP sessions: the first is the thread's own; the second, oob-enabled, for yank and rescue. */
-struct qmp *guest_qmp(struct guest *g);
-struct qmp *guest_qmp_oob(struct guest *g);
+	/* Takes over a QEMU that a former mcd started for this VM in run_dir.  ret_taps: vm->n_nics
+	 * descriptors, the caller's.  ret_how: it runs, it is stopped (by the former mcd, or by its
+	 * administrator: it cannot be told, and counts as ours), or it is a standby's, waiting.
+	 * -ENOENT, without a message: there is none. -ETIMEDOUT: it does not answer. */
+	int (*adopt)(const struct config_vm *vm, const char *run_dir, uint64_t deadline, struct guest **ret,
+		int *ret_taps, enum guest_adopted *ret_how, struct mc_error *err);
+};
+extern const struct guest_source guest_qemu;
+
 pid_t guest_pid(const struct guest *g);
 int guest_pidfd(const struct guest *g); /* readable once QEMU is gone */
 bool guest_alive(const struct guest *g);
@@ -52,10 +57,17 @@ enum guest_event { GUEST_EVENT_NONE, GUEST_EVENT_SHUTDOWN, GUEST_EVENT_RESET, GU
 /* Does QEMU answer?  Makes a session whole that broke on an earlier time-out. */
 int guest_ping(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 
-/* Stops the vCPUs and drains disk I/O.  ret_was_running: false if somebody (the administrator, a
- * panic) had stopped it before; then guest_resume must not be called. -ETIMEDOUT: QEMU hangs. */
-int guest_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, struct mc_error *err);
+/* Stops the vCPUs and drains disk I/O, and remembers who stopped the guest: after a pause it is us, unless
+ * somebody else (the administrator, a panic) had stopped it before.  A pause that failed may have stopped it
+ * all the same, and counts as ours: better to resume a running guest than to leave one stopped.
+ * -ETIMEDOUT: QEMU hangs. */
+int guest_pause(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
+/* Makes it run again if it was us who stopped it; else 0, and nothing is done. */
 int guest_resume(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
+/* Whether it stands, or perhaps does, and guest_resume would make it run. False for NULL. */
+bool guest_paused_by_us(const struct guest *g);
+/* Makes it run whoever stopped it: after a panic and a reset. */
+int guest_continue(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 /* Whether nobody made it run, or reset it, between the last guest_pause and the guest_resume after it, or
  * until now if there was none.  -EIO: somebody did, so what was read meanwhile is of no one moment. */
 int guest_stood_still(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
@@ -90,10 +102,26 @@ void guest_event_back(struct guest *g, enum guest_event ev);
 int guest_shutdown(struct guest *g, uint64_t deadline, struct mc_error *err);
 /* SIGKILL by pidfd, reaps, removes the sockets and the pid file. Fine on a dead one. */
 void guest_kill(struct guest *g);
-/* Closes what we hold and frees g; the process, if there is one, lives on.  The two differ in
- * what they tell the reader: a running VM is left behind (mcd stops), or it was killed before. */
-void guest_detach(struct guest *g);
+/* Closes what we hold and frees g; the process, if there is one, lives on: kill it before, or leave a
+ * running VM behind. */
 void guest_free(struct guest *g);
+static inline void guest_detach(struct guest *g)
+{
+	guest_free(g);
+}
+
+/* Its memory: the blocks that are replicated (ramblocks.h), which pages of them it writes (dirty.h), and
+ * its firmware (roms.h).  track: ram is that of guest_open_memory. */
+int guest_open_memory(struct guest *g, struct ramblocks *ret, struct mc_error *err);
+int guest_track(struct guest *g, const struct ramblocks *ram, enum dirty_backend want, struct dirty **ret,
+	struct mc_error *err);
+int guest_read_roms(struct guest *g, struct roms *ret, struct mc_error *err);
+int guest_write_roms(struct guest *g, const struct roms *roms, struct mc_error *err);
+
+/* Has its agent, which it offers on the socket, set its clock: see guest_agent_set_time. */
+int guest_set_time(struct guest *g, const char *socket, int64_t tolerance,
+	void (*done)(void *ctx, const struct guest_time *what), void *ctx, struct guest_agent **ret,
+	struct mc_error *err);
 
 /* Disks (mirror-job.c).  A disk is named by its block node, the id of its [disk]. */
 int guest_disk_size(struct guest *g, const char *disk, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err);

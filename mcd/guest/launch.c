@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Starting QEMU, up to the point where both QMP sessions answer. */
 #include "mcd/guest/guest-private.h"
 
@@ -62,7 +62,7 @@ static int give_disks(
 	return r;
 }
 
-static int spawn(struct guest *g, const struct guest_launch *l, const struct guest_user *user,
+static int spawn(struct qemu *q, const struct guest_launch *l, const struct guest_user *user,
 	const char *qmp_path, const char *oob_path, struct mc_error *err)
 {
 	_cleanup_(argv_freep) char **argv = NULL;
@@ -85,62 +85,58 @@ static int spawn(struct guest *g, const struct guest_launch *l, const struct gue
 		keep[n++] = l->ram_fds[i];
 	for (size_t i = 0; i < l->vm->n_nics; i++)
 		keep[n++] = l->tap_fds[i];
-	keep[n++] = g->devices_fd;
-	if (g->incoming_fd >= 0)
-		keep[n++] = g->incoming_fd;
+	keep[n++] = q->devices_fd;
+	if (q->incoming_fd >= 0)
+		keep[n++] = q->incoming_fd;
 
-	_cleanup_close_ int log_fd = guest_log_open(g, argv, err);
+	_cleanup_close_ int log_fd = qemu_log_open(q, argv, err);
 	if (log_fd < 0)
 		return log_fd;
-	return guest_spawn(argv, keep, n, log_fd, user, &g->pid, &g->pidfd, err);
+	return guest_spawn(argv, keep, n, log_fd, user, &q->guest.pid, &q->guest.pidfd, err);
 }
 
-int guest_launch(const struct guest_launch *l, struct guest **ret, struct mc_error *err)
+int qemu_launch(const struct guest_launch *l, struct guest **ret, struct mc_error *err)
 {
-	struct guest *g = calloc(1, sizeof *g);
-	if (!g)
+	struct qemu *q = qemu_new(l->vm->name, l->run_dir);
+	if (!q)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for a guest");
-	g->pidfd = g->devices_fd = g->incoming_fd = -1;
-	g->name = strdup(l->vm->name);
-	g->run_dir = strdup(l->run_dir);
-	_cleanup_free_ char *qmp_path = NULL, *oob_path = NULL, *dir = NULL;
+	_cleanup_free_ char *qmp_path = qemu_path(q, GUEST_QMP);
+	_cleanup_free_ char *oob_path = qemu_path(q, GUEST_QMP_OOB);
+	_cleanup_free_ char *dir = qemu_path(q, GUEST_SOCKETS);
 	struct guest_user user;
-	int r = -ENOMEM;
-	if (g->name && g->run_dir && (qmp_path = guest_path(g, GUEST_QMP)) &&
-		(oob_path = guest_path(g, GUEST_QMP_OOB)) && (dir = guest_path(g, GUEST_SOCKETS)))
-		r = 0;
-	else
-		mc_error_set(err, r, MC_ECLASS_MEMORY, "no memory for a guest");
+	int r = 0;
+	if (!qmp_path || !oob_path || !dir)
+		r = mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for a guest");
 
 	/* The longer path is checked: then the other fits too. */
-	if (r < 0 || (r = check_path(oob_path, err)) < 0 || (r = make_dir(g->run_dir, err)) < 0 ||
-		(r = guest_pidfile_check(g, qmp_path, err)) < 0 ||
+	if (r < 0 || (r = check_path(oob_path, err)) < 0 || (r = make_dir(q->run_dir, err)) < 0 ||
+		(r = qemu_pidfile_check(q, qmp_path, err)) < 0 ||
 		(r = guest_user_of(l->vm, l->plan, &user, err)) < 0 ||
 		(r = make_dir(dir, err)) < 0 ||
-		(r = guest_user_open_dir(&user, g->run_dir, err)) < 0 ||
+		(r = guest_user_open_dir(&user, q->run_dir, err)) < 0 ||
 		(r = give_disks(l, &user, err)) < 0 ||
-		(r = make_memory_file("mcd-devices", &g->devices_fd, err)) < 0 ||
-		(l->incoming && (r = make_memory_file("mcd-incoming", &g->incoming_fd, err)) < 0)) {
-		guest_free(g);
+		(r = make_memory_file("mcd-devices", &q->devices_fd, err)) < 0 ||
+		(l->incoming && (r = make_memory_file("mcd-incoming", &q->incoming_fd, err)) < 0)) {
+		qemu_free(&q->guest);
 		return r;
 	}
 	/* Stale names would make the first connect fail in ways that look like a dying QEMU. */
 	unlink(qmp_path);
 	unlink(oob_path);
-	g->devices_number = g->devices_fd; /* inherited under the same numbers */
-	g->incoming_number = g->incoming_fd;
-	r = spawn(g, l, &user, qmp_path, oob_path, err);
+	q->devices_number = q->devices_fd; /* inherited under the same numbers */
+	q->incoming_number = q->incoming_fd;
+	r = spawn(q, l, &user, qmp_path, oob_path, err);
 	if (r < 0) {
-		guest_free(g);
+		qemu_free(&q->guest);
 		return r;
 	}
-	if ((r = guest_pidfile_write(g, err)) < 0 || (r = guest_open_sessions(g, qmp_path, oob_path,
+	if ((r = qemu_pidfile_write(q, err)) < 0 || (r = qemu_open_sessions(q, qmp_path, oob_path,
 							      l->incoming, l->deadline, err)) < 0) {
-		mc_error_wrap(err, "%s did not start", g->name);
-		guest_kill(g);
-		guest_free(g);
+		mc_error_wrap(err, "%s did not start", q->name);
+		qemu_kill(&q->guest);
+		qemu_free(&q->guest);
 		return r;
 	}
-	*ret = g;
+	*ret = &q->guest;
 	return 0;
 }

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * QEMU's half of mirroring a disk: a block job in write-blocking mode to an NBD export of ours.
  *
@@ -53,18 +53,19 @@ static json_t *find(json_t *list, const char *key, const char *value)
 	return NULL;
 }
 
-static int nodes(struct guest *g, uint64_t timeout_ns, json_t **ret, struct mc_error *err)
+static int nodes(struct qemu *q, uint64_t timeout_ns, json_t **ret, struct mc_error *err)
 {
-	int r = qmp_command(g->qmp, "query-named-block-nodes", json_pack("{s:b}", "flat", 1),
+	int r = qmp_command(q->qmp, "query-named-block-nodes", json_pack("{s:b}", "flat", 1),
 		timeout_ns, ret, err);
-	return r < 0 ? guest_explain(g, r, err) : 0;
+	return r < 0 ? qemu_explain(q, r, err) : 0;
 }
 
-int guest_disk_size(
+int qemu_disk_size(
 	struct guest *g, const char *disk, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
 {
+	struct qemu *q = qemu_of(g);
 	_cleanup_(jansson_decref) json_t *list = NULL;
-	int r = nodes(g, timeout_ns, &list, err);
+	int r = nodes(q, timeout_ns, &list, err);
 	if (r < 0)
 		return r;
 	json_t *size = json_object_get(
@@ -74,18 +75,18 @@ int guest_disk_size(
 			"%s has no block node %s any more: was the disk unplugged? Take its "
 			"section out of "
 			"the VM's file, or plug it in again",
-			g->name, disk);
+			q->name, disk);
 	*ret = (uint64_t)json_integer_value(size);
 	return 0;
 }
 
-static int find_job(struct guest *g, const char *job, uint64_t timeout_ns, bool *ret_there,
+static int find_job(struct qemu *q, const char *job, uint64_t timeout_ns, bool *ret_there,
 	struct guest_mirror *ret, struct mc_error *err)
 {
 	_cleanup_(jansson_decref) json_t *list = NULL;
-	int r = qmp_command(g->qmp, "query-block-jobs", NULL, timeout_ns, &list, err);
+	int r = qmp_command(q->qmp, "query-block-jobs", NULL, timeout_ns, &list, err);
 	if (r < 0)
-		return guest_explain(g, r, err);
+		return qemu_explain(q, r, err);
 	json_t *j = find(list, "device", job);
 	*ret_there = j != NULL;
 	if (j && ret)
@@ -97,42 +98,43 @@ static int find_job(struct guest *g, const char *job, uint64_t timeout_ns, bool 
 	return 0;
 }
 
-int guest_mirror_end(struct guest *g, const char *disk, uint64_t timeout_ns, struct mc_error *err)
+int qemu_mirror_end(struct guest *g, const char *disk, uint64_t timeout_ns, struct mc_error *err)
 {
+	struct qemu *q = qemu_of(g);
 	char name[NODE_MAX];
 	uint64_t deadline = mc_now() + timeout_ns;
 	bool there = true, cancelled = false;
 	name_of(disk, name);
 	while (there) {
-		int r = find_job(g, name, timeout_ns, &there, NULL, err);
+		int r = find_job(q, name, timeout_ns, &there, NULL, err);
 		if (r < 0)
 			return r;
 		if (!there)
 			break;
 		if (mc_now() > deadline)
 			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_QMP,
-				"QEMU of %s does not end the mirror of %s", g->name, disk);
+				"QEMU of %s does not end the mirror of %s", q->name, disk);
 		/* A job that lost its server ends by itself, at its next write; or now. */
 		if (!cancelled)
-			qmp_command(g->qmp, "block-job-cancel",
+			qmp_command(q->qmp, "block-job-cancel",
 				json_pack("{s:s, s:b}", "device", name, "force", 1), timeout_ns,
 				NULL, NULL);
 		cancelled = true;
 		nanosleep(&(struct timespec){.tv_nsec = (long)POLL}, NULL);
 	}
 	_cleanup_(jansson_decref) json_t *list = NULL;
-	int r = nodes(g, timeout_ns, &list, err);
+	int r = nodes(q, timeout_ns, &list, err);
 	if (r < 0 || !find(list, "node-name", name))
 		return r;
-	r = qmp_command(g->qmp, "blockdev-del", json_pack("{s:s}", "node-name", name), timeout_ns,
+	r = qmp_command(q->qmp, "blockdev-del", json_pack("{s:s}", "node-name", name), timeout_ns,
 		NULL, err);
-	return r < 0 ? guest_explain(g, r, err) : 0;
+	return r < 0 ? qemu_explain(q, r, err) : 0;
 }
 
 /* Our socket has to be that of the user that QEMU runs as now, whatever the configuration says. */
-static int let_connect(const struct guest *g, const char *socket, struct mc_error *err)
+static int let_connect(const struct qemu *q, const char *socket, struct mc_error *err)
 {
-	int64_t uid = trace_status_field(g->pid, "Uid", 10);
+	int64_t uid = trace_status_field(q->guest.pid, "Uid", 10);
 	if (uid <= 0) /* root's, or gone */
 		return 0;
 	if (lchown(socket, (uid_t)uid, (gid_t)-1) < 0)
@@ -144,42 +146,44 @@ static int let_connect(const struct guest *g, const char *socket, struct mc_erro
 	return 0;
 }
 
-int guest_mirror_begin(struct guest *g, const char *disk, const char *socket, uint64_t timeout_ns,
+int qemu_mirror_begin(struct guest *g, const char *disk, const char *socket, uint64_t timeout_ns,
 	struct mc_error *err)
 {
+	struct qemu *q = qemu_of(g);
 	char name[NODE_MAX];
-	int r = guest_mirror_end(g, disk, timeout_ns, err);
+	int r = qemu_mirror_end(&q->guest, disk, timeout_ns, err);
 	if (r < 0)
 		return r;
 	name_of(disk, name);
-	r = let_connect(g, socket, err);
+	r = let_connect(q, socket, err);
 	if (r < 0)
 		return r;
-	r = qmp_command(g->qmp, "blockdev-add",
+	r = qmp_command(q->qmp, "blockdev-add",
 		json_pack("{s:s, s:s, s:s, s:{s:s, s:s}}", "driver", "nbd", "node-name", name,
 			"export", disk, "server", "type", "unix", "path", socket),
 		timeout_ns, NULL, err);
 	if (r == 0)
-		r = qmp_command(g->qmp, "blockdev-mirror",
+		r = qmp_command(q->qmp, "blockdev-mirror",
 			json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "job-id", name, "device", disk,
 				"target", name, "sync", "full", "copy-mode", "write-blocking",
 				"on-target-error", "report"),
 			timeout_ns, NULL, err);
 	if (r < 0) {
-		guest_explain(g, r, err);
+		qemu_explain(q, r, err);
 		mc_error_wrap(err, "the mirror of disk %s cannot be started", disk);
 	}
 	return r;
 }
 
-int guest_mirror_look(struct guest *g, const char *disk, uint64_t timeout_ns,
+int qemu_mirror_look(struct guest *g, const char *disk, uint64_t timeout_ns,
 	struct guest_mirror *ret, struct mc_error *err)
 {
+	struct qemu *q = qemu_of(g);
 	char name[NODE_MAX];
 	bool there;
 	struct guest_mirror m;
 	name_of(disk, name);
-	int r = find_job(g, name, timeout_ns, &there, &m, err);
+	int r = find_job(q, name, timeout_ns, &there, &m, err);
 	if (r < 0)
 		return r;
 	if (!there)
@@ -189,13 +193,14 @@ int guest_mirror_look(struct guest *g, const char *disk, uint64_t timeout_ns,
 	return 0;
 }
 
-int guest_mirror_check(
+int qemu_mirror_check(
 	struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err)
 {
+	struct qemu *q = qemu_of(g);
 	_cleanup_(jansson_decref) json_t *list = NULL;
-	int r = qmp_command(g->qmp, "query-block-jobs", NULL, timeout_ns, &list, err);
+	int r = qmp_command(q->qmp, "query-block-jobs", NULL, timeout_ns, &list, err);
 	if (r < 0)
-		return guest_explain(g, r, err);
+		return qemu_explain(q, r, err);
 	for (size_t i = 0; i < vm->n_disks; i++) {
 		char name[NODE_MAX];
 		name_of(vm->disks[i].id, name);
@@ -204,20 +209,21 @@ int guest_mirror_check(
 				"QEMU does not mirror disk %s any more: its job was cancelled, or "
 				"ended after an error "
 				"of the image (see %s/qemu.log)",
-				vm->disks[i].id, g->run_dir);
+				vm->disks[i].id, q->run_dir);
 	}
 	return 0;
 }
 
-int guest_mirror_yank(
+int qemu_mirror_yank(
 	struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err)
 {
+	struct qemu *q = qemu_of(g);
 	int result = 0;
 	for (size_t i = 0; i < vm->n_disks; i++) {
 		char name[NODE_MAX];
 		name_of(vm->disks[i].id, name);
 		/* One call for each: an instance that is gone makes QEMU refuse the whole list. */
-		int r = qmp_oob(g->oob, "yank",
+		int r = qmp_oob(q->oob, "yank",
 			json_pack("{s:[{s:s, s:s}]}", "instances", "type", "block-node",
 				"node-name", name),
 			timeout_ns, NULL, err);
@@ -227,17 +233,18 @@ int guest_mirror_yank(
 	return result;
 }
 
-int guest_export_begin(struct guest *g, const char *disk, const char *socket, uint64_t timeout_ns,
+int qemu_export_begin(struct guest *g, const char *disk, const char *socket, uint64_t timeout_ns,
 	struct mc_error *err)
 {
+	struct qemu *q = qemu_of(g);
 	char name[NODE_MAX];
 	_cleanup_(jansson_decref) json_t *threads = NULL;
 	name_of(disk, name);
 	/* QEMU 7.2 ends itself (assertion in nbd_blockdev_client_closed) when a client of an export
 	 * that an iothread serves goes away. */
-	int r = qmp_command(g->qmp, "query-iothreads", NULL, timeout_ns, &threads, err);
+	int r = qmp_command(q->qmp, "query-iothreads", NULL, timeout_ns, &threads, err);
 	if (r < 0)
-		return guest_explain(g, r, err);
+		return qemu_explain(q, r, err);
 	if (json_array_size(threads))
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
 			"disk %s is not raw, and can be read only through QEMU, which is not safe "
@@ -247,37 +254,39 @@ int guest_export_begin(struct guest *g, const char *disk, const char *socket, ui
 			disk);
 	/* One server for all disks: the second time QEMU says that it runs already, and then it
 	 * does. */
-	qmp_command(g->qmp, "nbd-server-start",
+	qmp_command(q->qmp, "nbd-server-start",
 		json_pack("{s:{s:s, s:{s:s}}}", "addr", "type", "unix", "data", "path", socket),
 		timeout_ns, NULL, NULL);
-	r = qmp_command(g->qmp, "block-export-add",
+	r = qmp_command(q->qmp, "block-export-add",
 		json_pack("{s:s, s:s, s:s, s:s, s:b}", "type", "nbd", "id", name, "node-name", disk,
 			"name", disk, "writable", 0),
 		timeout_ns, NULL, err);
 	if (r < 0) {
-		guest_explain(g, r, err);
+		qemu_explain(q, r, err);
 		mc_error_wrap(err, "disk %s cannot be read through QEMU", disk);
 	}
 	return r;
 }
 
-void guest_export_end(struct guest *g, const char *disk, uint64_t timeout_ns)
+void qemu_export_end(struct guest *g, const char *disk, uint64_t timeout_ns)
 {
+	struct qemu *q = qemu_of(g);
 	char name[NODE_MAX];
 	name_of(disk, name);
-	if (!guest_alive(g))
+	if (!guest_alive(&q->guest))
 		return;
-	qmp_command(g->qmp, "block-export-del", json_pack("{s:s, s:s}", "id", name, "mode", "hard"),
+	qmp_command(q->qmp, "block-export-del", json_pack("{s:s, s:s}", "id", name, "mode", "hard"),
 		timeout_ns, NULL, NULL);
-	qmp_command(g->qmp, "nbd-server-stop", NULL, timeout_ns, NULL, NULL);
+	qmp_command(q->qmp, "nbd-server-stop", NULL, timeout_ns, NULL, NULL);
 }
 
-int guest_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
+int qemu_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
 {
+	struct qemu *q = qemu_of(g);
 	_cleanup_(jansson_decref) json_t *list = NULL;
-	int r = qmp_command(g->qmp, "query-blockstats", NULL, timeout_ns, &list, err);
+	int r = qmp_command(q->qmp, "query-blockstats", NULL, timeout_ns, &list, err);
 	if (r < 0)
-		return guest_explain(g, r, err);
+		return qemu_explain(q, r, err);
 	uint64_t sum = 0;
 	size_t i;
 	json_t *item;
@@ -290,14 +299,14 @@ int guest_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, stru
 	return 0;
 }
 
-static int add_names(struct guest *g, const char *path, XXH3_state_t *h, uint64_t timeout_ns,
+static int add_names(struct qemu *q, const char *path, XXH3_state_t *h, uint64_t timeout_ns,
 	struct mc_error *err)
 {
 	_cleanup_(jansson_decref) json_t *list = NULL;
 	int r = qmp_command(
-		g->qmp, "qom-list", json_pack("{s:s}", "path", path), timeout_ns, &list, err);
+		q->qmp, "qom-list", json_pack("{s:s}", "path", path), timeout_ns, &list, err);
 	if (r < 0)
-		return guest_explain(g, r, err);
+		return qemu_explain(q, r, err);
 	size_t i;
 	json_t *item;
 	json_array_foreach(list, i, item)
@@ -310,15 +319,16 @@ static int add_names(struct guest *g, const char *path, XXH3_state_t *h, uint64_
 	return 0;
 }
 
-int guest_inventory(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
+int qemu_inventory(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
 {
+	struct qemu *q = qemu_of(g);
 	XXH3_state_t *h = XXH3_createState();
 	if (!h)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left");
 	XXH3_64bits_reset(h);
-	int r = add_names(g, "/machine/peripheral", h, timeout_ns, err);
+	int r = add_names(q, "/machine/peripheral", h, timeout_ns, err);
 	if (r == 0)
-		r = add_names(g, "/machine/peripheral-anon", h, timeout_ns, err);
+		r = add_names(q, "/machine/peripheral-anon", h, timeout_ns, err);
 	if (r == 0)
 		*ret = XXH3_64bits_digest(h);
 	XXH3_freeState(h);

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* RUN_DIR/NAME: qemu.log and the pid file. */
 #include "mcd/guest/guest-private.h"
 
@@ -15,10 +15,10 @@
 #define LOG_MAX  (4 << 20) /* a log longer than this starts anew with the next QEMU */
 #define TAIL_MAX 4096
 
-char *guest_path(const struct guest *g, const char *leaf)
+char *qemu_path(const struct qemu *q, const char *leaf)
 {
 	char *p;
-	return asprintf(&p, "%s/%s", g->run_dir, leaf) < 0 ? NULL : p;
+	return asprintf(&p, "%s/%s", q->run_dir, leaf) < 0 ? NULL : p;
 }
 
 /* The command line goes into the log, as it is what one needs first when QEMU complains. */
@@ -34,9 +34,9 @@ static void log_command(int fd, char *const argv[])
 	dprintf(fd, "\n");
 }
 
-int guest_log_open(struct guest *g, char *const argv[], struct mc_error *err)
+int qemu_log_open(struct qemu *q, char *const argv[], struct mc_error *err)
 {
-	_cleanup_free_ char *path = guest_path(g, "qemu.log");
+	_cleanup_free_ char *path = qemu_path(q, "qemu.log");
 	if (!path)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory");
 	_cleanup_close_ int fd =
@@ -49,20 +49,20 @@ int guest_log_open(struct guest *g, char *const argv[], struct mc_error *err)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot truncate %s: %s", path,
 			strerror(errno));
 	log_command(fd, argv);
-	g->log_start = lseek(fd, 0, SEEK_END);
+	q->log_start = lseek(fd, 0, SEEK_END);
 	return mc_steal_fd(&fd);
 }
 
-void guest_log_last_words(const struct guest *g, char *buf, size_t size)
+void qemu_log_last_words(const struct qemu *q, char *buf, size_t size)
 {
 	char tail[TAIL_MAX + 1];
 	*buf = '\0';
-	_cleanup_free_ char *path = guest_path(g, "qemu.log");
+	_cleanup_free_ char *path = qemu_path(q, "qemu.log");
 	_cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
 	if (fd < 0)
 		return;
 	off_t from = lseek(fd, 0, SEEK_END) - TAIL_MAX;
-	ssize_t n = pread(fd, tail, TAIL_MAX, from > g->log_start ? from : g->log_start);
+	ssize_t n = pread(fd, tail, TAIL_MAX, from > q->log_start ? from : q->log_start);
 	if (n <= 0)
 		return;
 	/* Two lines, because the last one alone is often "load of migration failed". */
@@ -91,25 +91,25 @@ static bool uses_socket(long pid, const char *qmp_path)
 	return n > 0 && memmem(cmd, (size_t)n, qmp_path, strlen(qmp_path));
 }
 
-int guest_pidfile_check(const struct guest *g, const char *qmp_path, struct mc_error *err)
+int qemu_pidfile_check(const struct qemu *q, const char *qmp_path, struct mc_error *err)
 {
-	_cleanup_free_ char *path = guest_path(g, "pid");
+	_cleanup_free_ char *path = qemu_path(q, "pid");
 	_cleanup_fclose_ FILE *f = path ? fopen(path, "re") : NULL;
 	long pid;
 	if (f && fscanf(f, "%ld", &pid) == 1 && pid > 1 && uses_socket(pid, qmp_path))
 		return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
 			"a QEMU of %s from before is still running (pid %ld): end it first, "
 			"because two copies of one VM must never run",
-			g->name, pid);
+			q->name, pid);
 	return 0;
 }
 
-int guest_pidfile_write(const struct guest *g, struct mc_error *err)
+int qemu_pidfile_write(const struct qemu *q, struct mc_error *err)
 {
-	_cleanup_free_ char *path = guest_path(g, "pid"), *tmp = guest_path(g, "pid.new");
+	_cleanup_free_ char *path = qemu_path(q, "pid"), *tmp = qemu_path(q, "pid.new");
 	_cleanup_fclose_ FILE *f = path && tmp ? fopen(tmp, "we") : NULL;
-	if (!f || fprintf(f, "%d\n", (int)g->pid) < 0 || fflush(f) || rename(tmp, path) < 0)
+	if (!f || fprintf(f, "%d\n", (int)q->guest.pid) < 0 || fflush(f) || rename(tmp, path) < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-			"cannot write the pid file in %s: %s", g->run_dir, strerror(errno));
+			"cannot write the pid file in %s: %s", q->run_dir, strerror(errno));
 	return 0;
 }

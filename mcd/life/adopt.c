@@ -98,7 +98,7 @@ static int take(struct vm *vm, enum guest_adopted *ret_how, struct mc_error *err
 	if (r == 0)
 		r = cmdline_plan(vm->cfg, &vm->plan, err);
 	if (r == 0)
-		r = guest_adopt(
+		r = guest_qemu.adopt(
 			vm->cfg, dir, mc_now() + ANSWER_WAIT, &vm->guest, taps, ret_how, err);
 	if (r < 0)
 		return r;
@@ -254,8 +254,7 @@ void vm_adopt(struct vm *vm)
 		if (r == 0) {
 			/* Stopped: most likely in the middle of an epoch. Its administrator's stop
 			 * cannot be told from the former mcd's; a guest that runs on is the lesser
-			 * surprise. */
-			vm->paused_by_us = how == GUEST_ADOPTED_STOPPED;
+			 * surprise, so it counts as ours to resume. */
 			vm_set_state(
 				vm, VM_ROLE_PRIMARY, VM_HOLDING, "taken over from a former mcd");
 			settle(vm);

@@ -119,7 +119,7 @@ int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error
 		.incoming = incoming,
 		.deadline = mc_now() + timeout_ns,
 	};
-	r = guest_launch(&l, &vm->guest, err);
+	r = guest_qemu.launch(&l, &vm->guest, err);
 	if (r == 0)
 		r = guest_inventory(vm->guest, timeout_ns, &vm->inventory, err);
 	if (r == 0) {
@@ -177,7 +177,7 @@ void vm_teardown(struct vm *vm)
 	memset(&vm->plan, 0, sizeof vm->plan);
 	config_vm_free(vm->cfg);
 	vm->cfg = NULL;
-	vm->paused_by_us = vm->panicked = false;
+	vm->panicked = false;
 }
 
 enum dirty_backend vm_dirty_backend(const struct vm *vm)
@@ -244,14 +244,13 @@ void vm_life_guest_ended(struct vm *vm, enum guest_event ev)
 void vm_life_resume(struct vm *vm)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	if (!vm->paused_by_us)
+	if (!guest_paused_by_us(vm->guest))
 		return;
 	if (guest_ping(vm->guest, MC_SEC, &err) < 0 || guest_resume(vm->guest, MC_SEC, &err) < 0) {
 		vm_set_alarm(vm, "QEMU of %s does not take the command to run on: %s", vm->name,
 			err.msg);
 		return;
 	}
-	vm->paused_by_us = false;
 	vm_clear_alarm(vm);
 	vm_time_set(vm);
 }
@@ -267,7 +266,7 @@ void vm_life_open(struct vm *vm)
 		return;
 	}
 	vm->shut_in = false;
-	if (!vm->paused_by_us)
+	if (!guest_paused_by_us(vm->guest))
 		vm_clear_alarm(vm);
 }
 
@@ -499,7 +498,7 @@ void vm_run_unprotected(struct vm *vm)
 			reprotect(vm);
 		if (!vm->guest)
 			break;
-		enum guest_event ev = vm_guest_events(vm, vm->paused_by_us);
+		enum guest_event ev = vm_guest_events(vm);
 		if (ev != GUEST_EVENT_NONE)
 			vm_life_guest_ended(vm, ev);
 		/* Cannot happen while this host is sole owner; if it does, the record is right. */
@@ -552,8 +551,7 @@ void *vm_thread(void *arg)
 		return NULL;
 	}
 	/* mcd ends, the VM does not: it must not stay stopped, and nobody hears what it says. */
-	if (vm->paused_by_us)
-		guest_resume(vm->guest, MC_SEC, NULL);
+	guest_resume(vm->guest, MC_SEC, NULL);
 	log_notice("%s: QEMU (pid %d) goes on without mcd", vm->name, (int)guest_pid(vm->guest));
 	vm_watch_guest(vm, false);
 	guest_detach(vm->guest);

@@ -234,7 +234,7 @@ int disks_sync(struct epoch *e, struct vm_call *call, struct mc_error *err)
 void disks_settle(struct epoch *e)
 {
 	struct mirror_stats st;
-	if (!e->settle || e->paused)
+	if (!e->settle || guest_paused_by_us(e->vm->guest))
 		return;
 	mirror_get_stats(e->mirror, &st);
 	uint64_t began = mc_now();

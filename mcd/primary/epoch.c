@@ -43,7 +43,7 @@ static int wait_tick(struct epoch *e, struct mc_error *err)
 	verify_look(e);
 	for (;;) {
 		uint64_t now = mc_now(), look = now + step;
-		if (e->urgent || e->paused || now >= due) /* the guest waits for nothing else */
+		if (e->urgent || guest_paused_by_us(e->vm->guest) || now >= due) /* the guest waits for nothing else */
 			return 0;
 		struct wire_header h;
 		int r = transport_recv(e->link, &h, look < due ? look : due, e->vm->wake, err);
@@ -91,23 +91,14 @@ static int why_stopped(struct epoch *e, struct mc_error *err)
 
 int epoch_pause(struct epoch *e, struct mc_error *err)
 {
-	bool running = true;
-	if (!e->paused)
+	struct guest *g = e->vm->guest;
+	if (!guest_paused_by_us(g)) /* not since the last epoch, because its output piled up */
 		e->pause_began = mc_now();
-	int r = guest_pause(e->vm->guest, e->timing.command, &running, err);
+	int r = guest_pause(g, e->timing.command, err);
 	if (r == -ETIMEDOUT && e->mirror) /* QEMU drains disk I/O that waits for us, and we do not know why */
-		guest_mirror_yank(e->vm->guest, e->vm->cfg, MC_SEC, NULL);
-	if (r < 0) {
-		e->paused = true; /* perhaps; better to resume a running guest than to leave one
-				     stopped */
-		return r;
-	}
-	if (e->paused) /* by us since the last epoch, because its output piled up; or it ran since, and is paused again */
-		return 0;
-	/* A guest that its administrator stopped is checkpointed like any other, and stays stopped.
-	 */
-	e->paused = running;
-	return running ? 0 : why_stopped(e, err);
+		guest_mirror_yank(g, e->vm->cfg, MC_SEC, NULL);
+	/* A guest that its administrator stopped is checkpointed like any other, and stays stopped. */
+	return r < 0 || guest_paused_by_us(g) ? r : why_stopped(e, err);
 }
 
 static int barrier(struct epoch *e, struct mc_error *err)
@@ -135,12 +126,9 @@ static int scan(struct epoch *e, struct mc_error *err)
 static int resume(struct epoch *e, struct mc_error *err)
 {
 	struct guest *g = e->vm->guest;
-	if (e->paused && !e->stay_paused) {
-		int r = guest_resume(g, e->timing.command, err);
-		if (r < 0)
-			return r;
-		e->paused = false;
-	}
+	int r = e->stay_paused ? 0 : guest_resume(g, e->timing.command, err);
+	if (r < 0)
+		return r;
 	return guest_stood_still(g, e->timing.command, err); /* or this is no image of one moment, and is not sent */
 }
 
@@ -373,7 +361,7 @@ int epoch_listen(struct epoch *e, struct mc_error *err)
 {
 	struct vm *vm = e->vm;
 	unsigned pending = vm_take_pending(vm);
-	enum guest_event ev = vm_guest_events(vm, e->paused);
+	enum guest_event ev = vm_guest_events(vm);
 	/* A guest that is off has one more epoch, for its last words (protect.c); while its memory
 	 * is first copied nothing of it is held. */
 	if (ev == GUEST_EVENT_SHUTDOWN) {
@@ -406,14 +394,12 @@ int epoch_listen(struct epoch *e, struct mc_error *err)
 		e->urgent = true;
 	/* Output piles up while its epoch is not acknowledged yet: the guest waits. RESUME comes
 	 * with the next epoch, whose PAUSE finds it stopped. */
-	if ((pending & WAKE_PRESSURE) && !e->paused && e->step &&
+	if ((pending & WAKE_PRESSURE) && !guest_paused_by_us(vm->guest) && e->step &&
 		(!strcmp(e->step, "SEND") || !strcmp(e->step, "ACKED"))) {
-		bool running = true;
 		e->pause_began = mc_now();
-		int r = guest_pause(vm->guest, e->timing.command, &running, err);
+		int r = guest_pause(vm->guest, e->timing.command, err);
 		if (r < 0)
 			return r;
-		e->paused = running;
 	}
 	return 0;
 }

@@ -28,7 +28,6 @@ struct epoch {
 	enum wire_guest guest_state; /* at its end */
 	uint64_t acked;      /* the newest acknowledged epoch, 0 = none */
 	uint64_t tick_at;    /* when the running epoch is due to end */
-	bool paused;         /* the guest is stopped, by us */
 	bool stay_paused;    /* RESUME does nothing: the last checkpoint before a hand-over */
 	enum guest_event guest_event; /* why a step returned -ECHILD; SHUTDOWN also while epochs go on */
 	const char *step;    /* name of the step that runs, or failed */
@@ -51,7 +50,7 @@ struct epoch {
 
 /*
  * Runs one epoch from its TICK to DONE.  0: epoch e->n was acknowledged and its output released.
- * Otherwise nothing of it was released, the guest may still be stopped (e->paused), and the caller
+ * Otherwise nothing of it was released, the guest may still be stopped (guest_paused_by_us), and the caller
  * decides by failover/decide.c:
  *   -EHOSTDOWN  the peer's keep-alives stopped     -ETIMEDOUT  the ACK is overdue
  *   -ECONNRESET and other link errors              -ESTALE     a newer ownership record exists

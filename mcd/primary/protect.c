@@ -220,17 +220,13 @@ static int prepare(struct epoch *e, struct mc_error *err)
 	if ((r = check_majority(vm, err)) < 0 || (r = guest_ping(vm->guest, PING_WAIT, err)) < 0 ||
 		(r = guest_require(vm->guest, err)) < 0 || (r = check_inventory(vm, err)) < 0)
 		return r;
-	if ((r = ramblocks_open(guest_qmp(vm->guest), guest_pid(vm->guest), &e->ram, err)) < 0)
+	if ((r = guest_open_memory(vm->guest, &e->ram, err)) < 0)
 		return r;
-	struct dirty_region regions[RAMBLOCKS_MAX];
-	for (size_t i = 0; i < e->ram.n; i++)
-		regions[i] = (struct dirty_region){e->ram.v[i].qemu_addr, e->ram.v[i].size};
 	if ((r = make_pool(e, err)) < 0)
 		return r;
 	if ((r = say_hello(e, err)) < 0)
 		return r;
-	return dirty_open(
-		guest_pid(vm->guest), regions, e->ram.n, vm_dirty_backend(vm), &e->dirty, err);
+	return guest_track(vm->guest, &e->ram, vm_dirty_backend(vm), &e->dirty, err);
 }
 
 static void session_free(struct epoch *e)
@@ -450,14 +446,13 @@ void protect_alone(struct vm *vm, const char *why)
 	struct mc_error err = MC_ERROR_INIT;
 	const char *self = vm->d->cfg.name;
 	char was_with[LINK_NAME_MAX + 1];
-	bool running = false, forced = false;
+	bool forced = false;
 	snprintf(was_with, sizeof was_with, "%s", vm->pub.peer);
 	if (!guest_alive(vm->guest))
 		vm_watch_guest(
 			vm, false); /* or its pidfd would keep every wait below from waiting */
-	else if (guest_ping(vm->guest, PING_WAIT, &err) == 0 &&
-		 guest_pause(vm->guest, 5 * MC_SEC, &running, &err) == 0)
-		vm->paused_by_us |= running;
+	else if (guest_ping(vm->guest, PING_WAIT, &err) == 0)
+		guest_pause(vm->guest, 5 * MC_SEC, &err);
 	vm_set_state(vm, VM_ROLE_PRIMARY, VM_HOLDING, "%s; asking for sole ownership", why);
 	for (;;) {
 		int r = vm_propose(vm, self, "", ASK_FOR, &err);
@@ -527,11 +522,8 @@ static void after_epochs(struct epoch *e, int r, struct mc_error *why)
 {
 	struct vm *vm = e->vm;
 	report_breach(e, why);
-	if (r == -ESHUTDOWN) { /* mcd ends, the guest goes on; what it says is not heard until mcd
-				  is back */
-		vm->paused_by_us = e->paused;
+	if (r == -ESHUTDOWN) /* mcd ends, the guest goes on; what it says is not heard until mcd is back */
 		return;
-	}
 	/* A step that talks to QEMU, or the mirror that QEMU talks to, may find it dead before its pidfd
 	 * says so; whether it is decides who may go on. */
 	bool qemu = !strcmp(why->cls, MC_ECLASS_QMP) ||
@@ -567,7 +559,6 @@ static void after_epochs(struct epoch *e, int r, struct mc_error *why)
 	} else {
 		disks_drop(e, false);
 		/* Whatever ended the epochs, going on without the standby takes the vote. */
-		vm->paused_by_us = e->paused;
 		transport_close(mc_steal_ptr(e->link)); /* tells a living standby at once */
 		protect_alone(vm, why->msg);
 	}
@@ -583,7 +574,6 @@ static void end_by_call(struct epoch *e, struct vm_call *call)
 			after_epochs(e, r, &err);
 		return;
 	}
-	vm->paused_by_us = e->paused;
 	vm_want_peer(vm, "");
 	disks_drop(e, true);
 	protect_alone(vm, call->verb == VM_STOP ? "stopped by the administrator"
@@ -679,7 +669,6 @@ void protect_run(struct vm *vm, struct vm_call *call)
 		else if (r == -ECHILD)
 			vm_life_guest_ended(vm, e.guest_event);
 		else {
-			vm->paused_by_us = e.paused;
 			vm_life_resume(vm);
 			vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "%s", err.msg);
 		}

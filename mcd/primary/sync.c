@@ -216,28 +216,23 @@ static int run_round(struct sync *s, struct mc_error *err)
  * between. */
 static int collect_stopped(struct epoch *e, struct mc_error *err)
 {
-	bool running = true;
-	int r = guest_pause(e->vm->guest, e->timing.command, &running, err);
+	struct guest *g = e->vm->guest;
+	int r = guest_pause(g, e->timing.command, err);
 	if (r == 0)
 		r = dirty_collect(e->dirty, &e->list, err);
-	if (running) {
-		e->paused = true;
-		int r2 = guest_resume(e->vm->guest, e->timing.command, r == 0 ? err : NULL);
-		e->paused = r2 < 0;
-		if (r == 0)
-			r = r2;
-	}
+	int r2 = guest_resume(g, e->timing.command, r == 0 ? err : NULL);
 	if (r == 0)
-		r = guest_stood_still(e->vm->guest, e->timing.command, err);
+		r = r2;
+	if (r == 0)
+		r = guest_stood_still(g, e->timing.command, err);
 	return r;
 }
 
 int sync_roms(struct epoch *e, struct mc_error *err)
 {
-	struct guest *g = e->vm->guest;
 	struct roms roms = {0};
 	_Static_assert(ROM_BYTES_MAX + WIRE_ROM_FIXED + RAMBLOCK_ID_MAX <= WIRE_ROM_MAX, "a ROM is one message");
-	int r = roms_read(guest_qmp(g), guest_pid(g), &roms, err);
+	int r = guest_read_roms(e->vm->guest, &roms, err);
 	for (size_t i = 0; r == 0 && i < roms.n; i++) {
 		const struct rom *rom = &roms.v[i];
 		_cleanup_free_ uint8_t *buf = malloc(WIRE_ROM_FIXED + RAMBLOCK_ID_MAX + rom->size);

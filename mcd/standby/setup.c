@@ -186,7 +186,7 @@ int setup_put_roms(struct standby *s, struct mc_error *err)
 {
 	if (s->has_roms)
 		return 0;
-	int r = roms_write(guest_qmp(s->vm->guest), guest_pid(s->vm->guest), &s->roms, err);
+	int r = guest_write_roms(s->vm->guest, &s->roms, err);
 	s->has_roms = r == 0;
 	return r;
 }

@@ -51,8 +51,7 @@ static void ask_agent(struct vm *vm, int64_t tolerance)
 	vm->time_asked = mc_now();
 	if (!strcmp(vm->cfg->guest_time, "none") || !vm->plan.agent[0])
 		return;
-	if (guest_agent_set_time(vm->plan.agent, guest_pid(vm->guest), tolerance, done, vm,
-		    &vm->agent, &err) < 0)
+	if (guest_set_time(vm->guest, vm->plan.agent, tolerance, done, vm, &vm->agent, &err) < 0)
 		log_notice("%s: %s", vm->name, err.msg);
 }
 

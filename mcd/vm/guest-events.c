@@ -19,7 +19,7 @@
 #define ASK_FOR      (500 * MC_MSEC)
 
 /* Panicked: QEMU has stopped it.  True: it is to be treated as powered off. */
-static bool panicked(struct vm *vm, bool stopped_by_us)
+static bool panicked(struct vm *vm)
 {
 	struct mc_error err = MC_ERROR_INIT;
 	const char *policy = vm->cfg->on_panic;
@@ -34,18 +34,18 @@ static bool panicked(struct vm *vm, bool stopped_by_us)
 	}
 	int r = guest_reset(vm->guest, COMMAND_WAIT, &err);
 	/* A guest that we stopped is ours to resume: whoever did it counts on it. */
-	if (r == 0 && !stopped_by_us)
-		r = guest_resume(vm->guest, COMMAND_WAIT, &err);
+	if (r == 0 && !guest_paused_by_us(vm->guest))
+		r = guest_continue(vm->guest, COMMAND_WAIT, &err);
 	if (r < 0 && guest_alive(vm->guest))
 		vm_set_alarm(vm, "the guest of %s panicked and cannot be reset: %s", vm->name, err.msg);
 	return false;
 }
 
-enum guest_event vm_guest_events(struct vm *vm, bool stopped_by_us)
+enum guest_event vm_guest_events(struct vm *vm)
 {
 	enum guest_event ev;
 	while ((ev = guest_next_event(vm->guest)) != GUEST_EVENT_NONE) {
-		if (ev == GUEST_EVENT_PANICKED && panicked(vm, stopped_by_us))
+		if (ev == GUEST_EVENT_PANICKED && panicked(vm))
 			ev = GUEST_EVENT_SHUTDOWN;
 		if (vm->panicked && (ev == GUEST_EVENT_RESET || ev == GUEST_EVENT_RESUMED)) {
 			vm->panicked = false; /* its administrator has seen it */

@@ -15,7 +15,7 @@ void vm_life_guest_ended(struct vm *vm, enum guest_event ev);
 void vm_life_powered_off(struct vm *vm);
 /* Deals with what the guest did by itself; what is left for the caller: SHUTDOWN (it is off, QEMU
  * stays), GONE (QEMU ended), NONE. vm-guest.c */
-enum guest_event vm_guest_events(struct vm *vm, bool stopped_by_us);
+enum guest_event vm_guest_events(struct vm *vm);
 /* `mcctl takeover` where no majority answers: with force, the operator's word replaces it (vm_force)
  * and this host is sole owner (true); without, the answer explains what force risks.
  * other: the host that may still have the VM. */

@@ -126,7 +126,6 @@ struct vm {
 	char want_peer[LINK_NAME_MAX + 1]; /* protect again with this host once it is back; "" = not wanted */
 	uint64_t retry_at, retry_pause;    /* when, and how long to wait after the next failure */
 	uint64_t protected_at;             /* when the last protection was complete */
-	bool paused_by_us; /* the guest is stopped and it was us */
 	bool shut_in;      /* sole owner, but its network could not be opened yet */
 	bool panicked;     /* it panicked and is kept stopped: no good news ends that alarm */
 	bool quit;         /* WAKE_QUIT was taken: return from everything */

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -109,7 +109,7 @@ int launch_as(
 		.incoming = incoming,
 		.deadline = mc_now() + timeout,
 	};
-	int r = guest_launch(&l, &b->g, &b->err);
+	int r = guest_qemu.launch(&l, &b->g, &b->err);
 	b->vm.command = NULL;
 	if (r == 0)
 		remember(b, b->g);
@@ -167,7 +167,7 @@ void assert_said(const struct box *b, const char *part)
 bool runs(struct box *b)
 {
 	json_t *j = NULL;
-	ok(b, qmp_command(guest_qmp(b->g), "query-status", NULL, WAIT, &j, &b->err));
+	ok(b, qmp_command(qemu_of(b->g)->qmp, "query-status", NULL, WAIT, &j, &b->err));
 	bool running = json_is_true(json_object_get(j, "running"));
 	json_decref(j);
 	return running;
@@ -180,7 +180,7 @@ enum guest_event event(struct box *b)
 		enum guest_event ev = guest_next_event(b->g);
 		if (ev != GUEST_EVENT_NONE || !mc_ms_left(deadline))
 			return ev;
-		struct pollfd p[] = {{.fd = qmp_fd(guest_qmp(b->g)), .events = POLLIN},
+		struct pollfd p[] = {{.fd = qmp_fd(qemu_of(b->g)->qmp), .events = POLLIN},
 			{.fd = guest_pidfd(b->g), .events = POLLIN}};
 		poll(p, 2, mc_ms_left(deadline));
 	}
@@ -188,7 +188,7 @@ enum guest_event event(struct box *b)
 
 void administrator(struct box *b, const char *command)
 {
-	ok(b, qmp_command(guest_qmp_oob(b->g), command, NULL, WAIT, NULL, &b->err));
+	ok(b, qmp_command(qemu_of(b->g)->oob, command, NULL, WAIT, NULL, &b->err));
 }
 
 void let_firmware_settle(struct box *b)
@@ -196,7 +196,7 @@ void let_firmware_settle(struct box *b)
 	uint64_t deadline = mc_now() + WAIT;
 	for (char *text = NULL; mc_now() < deadline; poll(NULL, 0, 20)) {
 		free(text);
-		ok(b, qmp_hmp(guest_qmp(b->g), "info registers", WAIT, &text, &b->err));
+		ok(b, qmp_hmp(qemu_of(b->g)->qmp, "info registers", WAIT, &text, &b->err));
 		bool halted = strstr(text, "HLT=1") != NULL;
 		if (halted) {
 			free(text);

@@ -5,7 +5,7 @@
  */
 #pragma once
 #include "common/clock.h"
-#include "mcd/guest/guest.h"
+#include "mcd/guest/guest-private.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -31,7 +31,7 @@ int forget_boxes(void **state);
 void remember(struct box *b, struct guest *g);
 /* Everything but QEMU. */
 void box_init(struct box *b);
-/* 0, or guest_launch's error, in b->err. */
+/* 0, or guest_qemu.launch's error, in b->err. */
 int launch_as(struct box *b, const char *command, const char *run_dir, bool incoming, uint64_t timeout);
 /* Both; the test fails if QEMU does not start. */
 void launch(struct box *b, bool incoming);

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The guest functions against a real QEMU that runs nothing but its firmware (guestbox.h).
  */
@@ -31,7 +31,7 @@ static void a_launched_qemu_answers_and_has_what_we_need(void **state)
 	struct box b;
 	launch(&b, false);
 	assert_true(guest_alive(b.g));
-	assert_true(qmp_version(guest_qmp(b.g)) >= 70200);
+	assert_true(qmp_version(qemu_of(b.g)->qmp) >= 70200);
 	ok(&b, guest_require(b.g, &b.err));
 	assert_true(runs(&b));
 	char path[256], pid[32] = "";
@@ -165,16 +165,52 @@ static void a_silent_start_ends_in_time(void **state)
 
 /* --- pause and resume ------------------------------------------------------------------------- */
 
-static void pause_tells_whether_the_guest_was_running(void **state)
+static void the_guest_knows_that_it_was_us_who_stopped_it(void **state)
 {
 	struct box b;
-	bool was = false;
 	launch(&b, false);
-	ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
-	assert_true(was);
+	assert_false(guest_paused_by_us(NULL));
+	assert_false(guest_paused_by_us(b.g));
+	ok(&b, guest_pause(b.g, WAIT, &b.err));
+	assert_true(guest_paused_by_us(b.g));
 	assert_false(runs(&b));
-	ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
-	assert_false(was);
+	ok(&b, guest_pause(b.g, WAIT, &b.err)); /* again: it stands already, and is ours still */
+	assert_true(guest_paused_by_us(b.g));
+	ok(&b, guest_resume(b.g, WAIT, &b.err));
+	assert_false(guest_paused_by_us(b.g));
+	assert_true(runs(&b));
+	box_clear(&b);
+}
+
+static void a_guest_that_we_did_not_stop_is_continued_but_never_resumed(void **state)
+{
+	struct box b;
+	launch(&b, false);
+	administrator(&b, "stop");
+	ok(&b, guest_resume(b.g, WAIT, &b.err));
+	assert_false(runs(&b));
+	ok(&b, guest_pause(b.g, WAIT, &b.err));
+	assert_false(guest_paused_by_us(b.g));
+	ok(&b, guest_resume(b.g, WAIT, &b.err));
+	assert_false(runs(&b));
+	ok(&b, guest_continue(b.g, WAIT, &b.err));
+	assert_true(runs(&b));
+	ok(&b, guest_pause(b.g, WAIT, &b.err));
+	assert_true(guest_paused_by_us(b.g));
+	ok(&b, guest_continue(b.g, WAIT, &b.err));
+	assert_false(guest_paused_by_us(b.g));
+	box_clear(&b);
+}
+
+static void a_stop_while_it_ran_in_our_pause_leaves_it_ours(void **state)
+{
+	struct box b;
+	launch(&b, false);
+	ok(&b, guest_pause(b.g, WAIT, &b.err));
+	administrator(&b, "cont");
+	administrator(&b, "stop");
+	ok(&b, guest_pause(b.g, WAIT, &b.err));
+	assert_true(guest_paused_by_us(b.g));
 	ok(&b, guest_resume(b.g, WAIT, &b.err));
 	assert_true(runs(&b));
 	box_clear(&b);
@@ -183,11 +219,10 @@ static void pause_tells_whether_the_guest_was_running(void **state)
 static void our_own_stops_and_resumes_are_no_events(void **state)
 {
 	struct box b;
-	bool was;
 	launch(&b, false);
 	for (int i = 0; i < 200; i++) {
-		ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
-		assert_true(was);
+		ok(&b, guest_pause(b.g, WAIT, &b.err));
+		assert_true(guest_paused_by_us(b.g));
 		ok(&b, guest_resume(b.g, WAIT, &b.err));
 	}
 	assert_int_equal(guest_next_event(b.g), GUEST_EVENT_NONE);
@@ -197,11 +232,10 @@ static void our_own_stops_and_resumes_are_no_events(void **state)
 static void a_stop_by_the_administrator_is_told_and_kept(void **state)
 {
 	struct box b;
-	bool was = true;
 	launch(&b, false);
 	administrator(&b, "stop");
-	ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
-	assert_false(was); /* so that nobody resumes behind his back */
+	ok(&b, guest_pause(b.g, WAIT, &b.err));
+	assert_false(guest_paused_by_us(b.g)); /* so that nobody resumes behind his back */
 	assert_int_equal(event(&b), GUEST_EVENT_STOPPED);
 	administrator(&b, "cont");
 	assert_int_equal(event(&b), GUEST_EVENT_RESUMED);
@@ -212,13 +246,12 @@ static void a_stop_by_the_administrator_is_told_and_kept(void **state)
 static void a_guest_that_another_makes_run_in_our_pause_did_not_stand_still(void **state)
 {
 	struct box b;
-	bool was;
 	static const char *const commands[] = {"cont", "system_reset"};
 	launch(&b, false);
 	for (int i = 0; i < 4; i++) {
 		bool ours = i % 2; /* or the administrator had stopped it, and it is not ours to resume */
 		for (int k = 0; k < 2; k++) {
-			ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
+			ok(&b, guest_pause(b.g, WAIT, &b.err));
 			if (k == 0)
 				administrator(&b, commands[i / 2]);
 			if (k == 0 && i / 2) /* a reset is done some time after its command is answered */
@@ -247,9 +280,9 @@ static void *contrary(void *ctx)
 	struct mc_error err = MC_ERROR_INIT;
 	intptr_t r = 0;
 	for (int i = 0; i < STOPS && r == 0; i++) {
-		r = qmp_wait_event(guest_qmp_oob(b->g), "STOP", mc_now() + WAIT, NULL, &err);
+		r = qmp_wait_event(qemu_of(b->g)->oob, "STOP", mc_now() + WAIT, NULL, &err);
 		if (r == 0)
-			r = qmp_command(guest_qmp_oob(b->g), "cont", NULL, WAIT, NULL, &err);
+			r = qmp_command(qemu_of(b->g)->oob, "cont", NULL, WAIT, NULL, &err);
 	}
 	return (void *)r;
 }
@@ -257,13 +290,12 @@ static void *contrary(void *ctx)
 static void a_cont_that_follows_on_our_stop_is_not_lost(void **state)
 {
 	struct box b;
-	bool was;
 	pthread_t thread;
 	void *theirs;
 	launch(&b, false);
 	assert_int_equal(pthread_create(&thread, NULL, contrary, &b), 0);
 	for (int i = 0; i < STOPS; i++) {
-		ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
+		ok(&b, guest_pause(b.g, WAIT, &b.err));
 		while (!runs(&b))
 			;
 		assert_int_equal(guest_stood_still(b.g, WAIT, &b.err), -EIO);
@@ -289,7 +321,7 @@ static void guest_writes(struct box *b, const char *port_and_value)
 {
 	char line[64], *text = NULL;
 	snprintf(line, sizeof line, "o%s", port_and_value);
-	ok(b, qmp_hmp(guest_qmp(b->g), line, WAIT, &text, &b->err));
+	ok(b, qmp_hmp(qemu_of(b->g)->qmp, line, WAIT, &text, &b->err));
 	assert_string_equal(text, "");
 	free(text);
 }
@@ -300,7 +332,7 @@ static void a_guest_that_powers_off_is_a_shutdown_and_then_gone(void **state)
 	launch(&b, false);
 	let_firmware_settle(&b); /* which gives the power management its port */
 	char *text = NULL;
-	int r = qmp_hmp(guest_qmp(b.g), "o/h 0x604 0x2000", WAIT, &text, &b.err); /* soft off */
+	int r = qmp_hmp(qemu_of(b.g)->qmp, "o/h 0x604 0x2000", WAIT, &text, &b.err); /* soft off */
 	free(text);
 	assert_true(r == 0 || r == -EPIPE);
 	assert_int_equal(event(&b), GUEST_EVENT_SHUTDOWN);
@@ -311,14 +343,13 @@ static void a_guest_that_powers_off_is_a_shutdown_and_then_gone(void **state)
 static void a_panic_is_told_and_its_guest_is_not_ours_to_resume(void **state)
 {
 	struct box b;
-	bool was = true;
 	box_init(&b);
 	ok(&b, launch_as(&b, QEMU " -device pvpanic -action panic=pause", b.dir, false, WAIT));
 	guest_writes(&b, "/b 0x505 1");
 	assert_int_equal(event(&b), GUEST_EVENT_PANICKED);
 	assert_int_equal(event(&b), GUEST_EVENT_STOPPED);
-	ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
-	assert_false(was);
+	ok(&b, guest_pause(b.g, WAIT, &b.err));
+	assert_false(guest_paused_by_us(b.g));
 	box_clear(&b);
 }
 
@@ -330,27 +361,26 @@ static void qemu_quitting_is_gone_and_not_a_shutdown_of_the_guest(void **state)
 	assert_int_equal(event(&b), GUEST_EVENT_GONE);
 	assert_int_equal(event(&b), GUEST_EVENT_GONE);
 	assert_false(guest_alive(b.g));
-	bool was = true;
-	assert_int_equal(guest_pause(b.g, WAIT, &was, &b.err), -EPIPE);
-	assert_true(was); /* untouched */
+	assert_int_equal(guest_pause(b.g, WAIT, &b.err), -EPIPE);
 	box_clear(&b);
 }
 
 static void a_hanging_qemu_is_told_within_the_time_limit(void **state)
 {
 	struct box b;
-	bool was = true;
 	launch(&b, false);
 	assert_int_equal(kill(guest_pid(b.g), SIGSTOP), 0);
 	siginfo_t si;
 	assert_int_equal(waitid(P_PID, (id_t)guest_pid(b.g), &si, WSTOPPED | WNOWAIT), 0);
 	uint64_t t = mc_now();
-	assert_int_equal(guest_pause(b.g, 100 * MC_MSEC, &was, &b.err), -ETIMEDOUT);
+	assert_int_equal(guest_pause(b.g, 100 * MC_MSEC, &b.err), -ETIMEDOUT);
 	assert_true(mc_now() - t < 10 * MC_SEC);
 	assert_string_equal(b.err.cls, MC_ECLASS_TIMEOUT);
 	assert_said(&b, "SIGSTOP");
+	assert_true(guest_paused_by_us(b.g)); /* perhaps it stands */
 	assert_int_equal(
 		guest_resume(b.g, 100 * MC_MSEC, &b.err), -EPIPE); /* no late answer is believed */
+	assert_true(guest_paused_by_us(b.g));
 	assert_int_equal(guest_next_event(b.g), GUEST_EVENT_NONE);
 	pid_t pid = guest_pid(b.g);
 	guest_kill(b.g);
@@ -361,15 +391,14 @@ static void a_hanging_qemu_is_told_within_the_time_limit(void **state)
 static void a_killed_qemu_is_gone_and_the_signal_is_named(void **state)
 {
 	struct box b;
-	bool was;
 	launch(&b, false);
 	assert_int_equal(kill(guest_pid(b.g), SIGKILL), 0);
 	assert_int_equal(event(&b), GUEST_EVENT_GONE);
-	assert_int_equal(guest_pause(b.g, WAIT, &was, &b.err), -EPIPE);
+	assert_int_equal(guest_pause(b.g, WAIT, &b.err), -EPIPE);
 	box_clear(&b);
 	launch(&b, false);
 	assert_int_equal(kill(guest_pid(b.g), SIGKILL), 0);
-	assert_int_equal(guest_pause(b.g, WAIT, &was, &b.err), -EPIPE);
+	assert_int_equal(guest_pause(b.g, WAIT, &b.err), -EPIPE);
 	assert_said(&b, "signal 9");
 	box_clear(&b);
 }
@@ -379,12 +408,11 @@ static void a_killed_qemu_is_gone_and_the_signal_is_named(void **state)
 static void the_device_state_is_saved_again_and_again(void **state)
 {
 	struct box b;
-	bool was;
 	uint8_t *buf = NULL, *copy = NULL;
 	size_t cap = 0, len = 0, first;
 	launch(&b, false);
 	let_firmware_settle(&b);
-	ok(&b, guest_pause(b.g, WAIT, &was, &b.err));
+	ok(&b, guest_pause(b.g, WAIT, &b.err));
 	ok(&b, guest_save_devices(b.g, WAIT, &buf, &cap, &first, &b.err));
 	assert_true(first > 1000 && first <= cap);
 	assert_memory_equal(buf, "QEVM", 4);
@@ -407,7 +435,7 @@ static void the_device_state_is_saved_again_and_again(void **state)
 static char *registers(struct box *b)
 {
 	char *text = NULL;
-	ok(b, qmp_hmp(guest_qmp(b->g), "info registers", WAIT, &text, &b->err));
+	ok(b, qmp_hmp(qemu_of(b->g)->qmp, "info registers", WAIT, &text, &b->err));
 	return text;
 }
 
@@ -424,7 +452,6 @@ static void assert_same_line(const char *a, const char *b, const char *start)
 static void a_standby_takes_over_state_and_memory(void **state)
 {
 	struct box a, s;
-	bool was;
 	uint8_t *buf = NULL;
 	size_t cap = 0, len = 0;
 	launch(&a, false);
@@ -432,7 +459,7 @@ static void a_standby_takes_over_state_and_memory(void **state)
 	assert_false(runs(&s));
 	let_firmware_settle(&a);
 	char *before = registers(&a);
-	ok(&a, guest_pause(a.g, WAIT, &was, &a.err));
+	ok(&a, guest_pause(a.g, WAIT, &a.err));
 	memcpy(a.ram + 0x100000, "a page of the guest", 20);
 	ok(&a, guest_save_devices(a.g, WAIT, &buf, &cap, &len, &a.err));
 	memcpy(s.ram, a.ram, RAM_SIZE);
@@ -452,8 +479,8 @@ static void a_standby_takes_over_state_and_memory(void **state)
 	assert_string_equal((char *)s.ram + 0x100000, "a page of the guest");
 
 	/* The survivor is a full primary: it can be paused, saved and resumed. */
-	ok(&s, guest_pause(s.g, WAIT, &was, &s.err));
-	assert_true(was);
+	ok(&s, guest_pause(s.g, WAIT, &s.err));
+	assert_true(guest_paused_by_us(s.g));
 	ok(&s, guest_save_devices(s.g, WAIT, &buf, &cap, &len, &s.err));
 	ok(&s, guest_resume(s.g, WAIT, &s.err));
 	assert_int_equal(guest_activate(s.g, buf, len, WAIT, NULL, &s.err), -EINVAL);
@@ -467,11 +494,10 @@ static void a_standby_takes_over_state_and_memory(void **state)
 static void a_damaged_state_fails_with_qemus_words(void **state)
 {
 	struct box a;
-	bool was;
 	uint8_t *buf = NULL;
 	size_t cap = 0, len = 0;
 	launch(&a, false);
-	ok(&a, guest_pause(a.g, WAIT, &was, &a.err));
+	ok(&a, guest_pause(a.g, WAIT, &a.err));
 	ok(&a, guest_save_devices(a.g, WAIT, &buf, &cap, &len, &a.err));
 
 	static const struct {
@@ -569,6 +595,55 @@ static void a_detached_qemu_lives_on(void **state)
 	box_clear(&b);
 }
 
+/* As a later mcd does it. */
+static enum guest_adopted adopt(struct box *b)
+{
+	enum guest_adopted how;
+	guest_detach(b->g);
+	b->g = NULL;
+	ok(b, guest_qemu.adopt(&b->vm, b->dir, mc_now() + WAIT, &b->g, NULL, &how, &b->err));
+	remember(b, b->g);
+	return how;
+}
+
+static void an_adopted_guest_that_stands_is_ours_to_resume(void **state)
+{
+	struct box b;
+	launch(&b, false);
+	pid_t pid = guest_pid(b.g);
+	assert_int_equal(adopt(&b), GUEST_ADOPTED_RUNNING);
+	assert_int_equal(guest_pid(b.g), pid);
+	assert_false(guest_paused_by_us(b.g));
+	administrator(&b, "stop");
+	assert_int_equal(adopt(&b), GUEST_ADOPTED_STOPPED);
+	assert_true(guest_paused_by_us(b.g));
+	ok(&b, guest_pause(b.g, WAIT, &b.err)); /* what a new owner does first */
+	assert_true(guest_paused_by_us(b.g));
+	ok(&b, guest_resume(b.g, WAIT, &b.err));
+	assert_true(runs(&b));
+	box_clear(&b);
+}
+
+static void an_adopted_standby_waits_and_is_not_ours(void **state)
+{
+	struct box b;
+	launch(&b, true);
+	assert_int_equal(adopt(&b), GUEST_ADOPTED_WAITING);
+	assert_false(guest_paused_by_us(b.g));
+	box_clear(&b);
+}
+
+static void where_no_qemu_is_none_is_adopted(void **state)
+{
+	struct box b;
+	enum guest_adopted how;
+	box_init(&b);
+	assert_int_equal(guest_qemu.adopt(&b.vm, b.dir, mc_now() + WAIT, &b.g, NULL, &how, &b.err), -ENOENT);
+	assert_int_equal(b.err.code, 0);
+	assert_null(b.g);
+	box_clear(&b);
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, forget_boxes)
 
 int main(void)
@@ -585,7 +660,9 @@ int main(void)
 		TEST(a_run_dir_too_deep_for_a_socket_is_refused),
 		TEST(a_second_copy_in_the_same_run_dir_is_refused),
 		TEST(a_silent_start_ends_in_time),
-		TEST(pause_tells_whether_the_guest_was_running),
+		TEST(the_guest_knows_that_it_was_us_who_stopped_it),
+		TEST(a_guest_that_we_did_not_stop_is_continued_but_never_resumed),
+		TEST(a_stop_while_it_ran_in_our_pause_leaves_it_ours),
 		TEST(our_own_stops_and_resumes_are_no_events),
 		TEST(a_stop_by_the_administrator_is_told_and_kept),
 		TEST(a_guest_that_another_makes_run_in_our_pause_did_not_stand_still),
@@ -604,6 +681,9 @@ int main(void)
 		TEST(a_guest_that_ignores_the_power_button_is_killed_in_the_end),
 		TEST(a_qemu_that_outlives_its_guest_is_ended_at_once),
 		TEST(a_detached_qemu_lives_on),
+		TEST(an_adopted_guest_that_stands_is_ours_to_resume),
+		TEST(an_adopted_standby_waits_and_is_not_ours),
+		TEST(where_no_qemu_is_none_is_adopted),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
