@@ -58,9 +58,8 @@ void timing_derive(const struct timing_inputs *in, struct timing *ret)
 	/* The primary's way to its decision: suspicion, end of the epoch, vote. */
 	t.head_start = t.suspect_after + in->delay + vote + MARGIN;
 	t.vote_retry = longest(20 * MC_MSEC, 4 * rtt);
-	t.vote_retry_max = longest(MC_SEC, t.vote_retry);
-	/* One lost SYN (retransmitted after 1 s) is survived. */
-	t.connect = 2 * MC_SEC + 8 * rtt;
+	/* Long after its head start, in which it has asked for the VM if it could. */
+	t.unnamed_wait = longest(15 * MC_SEC, 2 * t.head_start);
 	t.command = 5 * MC_SEC;
 	t.ask_heard = longest(20 * MC_MSEC, 4 * rtt);
 	t.worst_takeover = t.suspect_after + beat + t.ask_heard + vote + ACTIVATE;

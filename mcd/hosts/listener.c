@@ -9,12 +9,13 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "mcd/daemon.h"
-#include "mcd/standby/standby.h"
-#include "mcd/vm/vm.h"
+#include "mcd/hosts/hosts.h"
+#include "mcd/standby/refuse.h"
+#include "mcd/vm/mailbox.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -61,7 +62,7 @@ static void serve_data(struct daemon *d, int fd, const struct link_peer *peer)
 {
 	struct mc_error err = MC_ERROR_INIT;
 	struct vm *vm;
-	if (daemon_find_vm(d, peer->subject, &vm, &err) < 0)
+	if (table_find(d->vms, peer->subject, &vm, &err) < 0)
 		refuse_data(d, fd, peer, &err);
 	else if (peer->purpose == LINK_DISK)
 		vm_offer_disk(vm, fd, peer);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "mcd/hosts/membership.h"
+#include "mcd/hosts/hosts.h"
 
 #include "common/cleanup.h"
 #include "common/log.h"
-#include "mcd/vm/vm.h"
+#include "mcd/vm/status.h"
 
 #include <string.h>
 
@@ -19,15 +19,24 @@ static void on_gate(void *ctx, bool open, const char *why)
 		d->control, open ? "QUORUM" : "QUORUM_LOST", json_pack("{s:s}", "cluster", why));
 }
 
+struct announcement {
+	struct cluster_vm *v;
+	size_t n, max;
+};
+
+static void announce(void *ctx, struct vm *vm)
+{
+	struct announcement *a = ctx;
+	if (a->n < a->max)
+		vm_announcement(vm, &a->v[a->n++]);
+}
+
 static size_t on_vms(void *ctx, struct cluster_vm *ret, size_t max)
 {
 	struct daemon *d = ctx;
-	size_t n = 0;
-	pthread_mutex_lock(&d->lock);
-	for (size_t i = 0; i < d->n_vms && n < max; i++)
-		vm_announcement(d->vms[i], &ret[n++]);
-	pthread_mutex_unlock(&d->lock);
-	return n;
+	struct announcement a = {ret, 0, max};
+	table_each(d->vms, announce, &a);
+	return a.n;
 }
 
 /* corosync's list in place of the file's; what the file says of a host stays noted for the dump. */

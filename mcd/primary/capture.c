@@ -1,80 +1,82 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* COPY: dirty pages into slabs, and slabs onto the wire. */
-#include "common/clock.h"
-#include "mcd/primary/epoch.h"
+#include "mcd/primary/capture.h"
 
+#include "common/clock.h"
+#include "mcd/primary/peer.h"
+
+#include <assert.h>
 #include <errno.h>
 
-void capture_reset(struct epoch *e)
+void capture_reset(struct session *s)
 {
-	for (struct slab *s = e->slabs, *next; s; s = next) {
-		next = s->next;
-		slab_put(e->pool, s);
+	for (struct slab *x = s->slabs, *next; x; x = next) {
+		next = x->next;
+		slab_put(s->pool, x);
 	}
-	e->slabs = NULL;
-	e->slabs_tail = &e->slabs;
+	s->slabs = NULL;
+	s->slabs_tail = &s->slabs;
 }
 
-int capture_post(struct epoch *e, uint16_t type, struct mc_error *err)
+int capture_post(struct session *s, uint16_t type, struct mc_error *err)
 {
-	for (struct slab *s = e->slabs; s; s = s->next) {
-		slab_seal(s);
+	for (struct slab *x = s->slabs; x; x = x->next) {
+		slab_seal(x);
 		struct wire_header h = {
 			.type = type,
-			.generation = e->generation,
-			.epoch = e->n,
-			.length = s->used,
-			.digest = s->digest,
+			.generation = s->generation,
+			.epoch = s->e.n,
+			.length = x->used,
+			.digest = x->digest,
 		};
-		int r = transport_post(e->link, &h, s->mem, err);
+		int r = peer_post(s, &h, x->mem, err);
 		if (r < 0)
 			return r;
-		wire_epoch_digest_add(&e->digest, s->digest, s->used);
-		e->commit.slabs++;
-		e->commit.bytes += s->used;
+		wire_epoch_digest_add(&s->e.digest, x->digest, x->used);
+		s->e.commit.slabs++;
+		s->e.commit.bytes += x->used;
 	}
 	return 0;
 }
 
-/* At the budget: what is copied goes out now, and its slabs come back. The guest, stopped, waits.
- */
-static int send_early(struct epoch *e, struct mc_error *err)
+/* At the budget: what is copied goes out now, and its slabs come back.  The guest, stopped, waits. */
+static int send_early(struct session *s, struct mc_error *err)
 {
-	int r = capture_post(e, WIRE_SLAB, err);
+	int r = capture_post(s, WIRE_SLAB, err);
 	if (r == 0)
-		r = transport_flush(e->link, mc_now() + e->timing.ack_overdue, err);
+		r = peer_flush(s, mc_now() + s->timing.ack_overdue, err);
 	if (r == 0)
-		capture_reset(e);
+		capture_reset(s);
 	return r;
 }
 
-static int another_slab(struct epoch *e, struct slab **ret, struct mc_error *err)
+static int another_slab(struct session *s, struct slab **ret, struct mc_error *err)
 {
-	int r = slab_get(e->pool, ret, err);
-	if (r == -ENOBUFS && e->slabs) {
-		r = send_early(e, err);
+	int r = slab_get(s->pool, ret, err);
+	if (r == -ENOBUFS && s->slabs) {
+		r = send_early(s, err);
 		if (r == 0)
-			r = slab_get(e->pool, ret, err);
+			r = slab_get(s->pool, ret, err);
 	}
 	if (r < 0)
 		return r;
-	*e->slabs_tail = *ret;
-	e->slabs_tail = &(*ret)->next;
+	*s->slabs_tail = *ret;
+	s->slabs_tail = &(*ret)->next;
 	return 0;
 }
 
-int capture_copy(struct epoch *e, struct mc_error *err)
+int capture_copy(struct session *s, struct mc_error *err)
 {
-	struct slab *s = NULL;
-	for (size_t i = 0; i < e->list.n; i++) {
-		const struct dirty_range *d = &e->list.v[i];
-		const uint8_t *mem = e->ram.v[d->region].map + d->off;
+	struct slab *x = NULL;
+	for (size_t i = 0; i < s->list.n; i++) {
+		const struct dirty_range *d = &s->list.v[i];
+		assert(d->region < s->ram.n && d->off + d->len <= s->ram.v[d->region].size);
+		const uint8_t *mem = s->ram.v[d->region].map + d->off;
 		for (uint64_t done = 0; done < d->len;) {
-			size_t n = s ? slab_append(s, d->region, d->off + done, mem + done,
-					       d->len - done)
+			size_t n = x ? slab_append(x, d->region, d->off + done, mem + done, d->len - done)
 				     : 0;
 			if (!n) {
-				int r = another_slab(e, &s, err);
+				int r = another_slab(s, &x, err);
 				if (r < 0)
 					return r;
 			}

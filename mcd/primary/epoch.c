@@ -15,286 +15,297 @@
  *   RELEASE  the output of epoch n leaves the host: reachable only from ACKED(n)
  *   DONE     counters and histograms
  *
- * The invariants are in mcd/README.md.  standby.c is the mirror image.
+ * The invariants are in mcd/README.md.  standby/epoch.c is the mirror image.
  */
 #include "mcd/primary/epoch.h"
 
 #include "common/clock.h"
-#include "mcd/daemon.h"
-#include "mcd/vm/disks.h"
+#include "diskmirror/mirror.h"
 #include "mcd/failpoint.h"
-#include "mcd/verify.h"
-#include "mcd/vm/life.h"
+#include "mcd/primary/capture.h"
+#include "mcd/primary/disks.h"
+#include "mcd/primary/listen.h"
+#include "mcd/primary/peer.h"
+#include "mcd/primary/verify.h"
+#include "mcd/vm/owner.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <string.h>
+#include <inttypes.h>
 #include <xxhash.h>
 
-#define SEND_LOOK  (5 * MC_MSEC)  /* while an epoch is sent */
-#define THEIR_WORD (50 * MC_MSEC) /* with the guest's output held */
+#define SEND_LOOK (5 * MC_MSEC) /* while an epoch is sent */
 /* PEEK_STEP: how often TICK looks at the size of the dirty set; a look costs 0.2 ms per 256 MiB. */
 #define PEEK_STEP(delay) ((delay) / 4 > 5 * MC_MSEC ? (delay) / 4 : 5 * MC_MSEC)
 
-static int wait_tick(struct epoch *e, struct mc_error *err)
+/* Until the time: what the standby says of a comparison, and what the bell rings for. */
+static int hear(struct session *s, uint64_t until, struct mc_error *err)
 {
-	uint64_t step = PEEK_STEP(e->vm->delay);
-	uint64_t due = e->tick_at > e->settle_ns ? e->tick_at - e->settle_ns : 0;
-	verify_look(e);
+	struct wire_header h;
+	int r = peer_recv(s, &h, until, err);
+	if (r == -ETIMEDOUT || r == -EINTR)
+		return session_listen(s, LISTEN_EPOCH, err);
+	if (r < 0)
+		return r;
+	if (h.type != WIRE_VERIFIED)
+		return peer_unexpected(s, &h, err);
+	r = verify_answer(s, &h, err);
+	if (r == 0)
+		verify_look(s);
+	return r;
+}
+
+static int wait_tick(struct session *s, struct mc_error *err)
+{
+	uint64_t step = PEEK_STEP(s->vm->delay);
+	uint64_t due = s->tick_at > s->disks.flush_ns ? s->tick_at - s->disks.flush_ns : 0;
+	verify_look(s);
 	for (;;) {
-		uint64_t now = mc_now(), look = now + step;
-		if (e->urgent || guest_paused_by_us(e->vm->guest) || now >= due) /* the guest waits for nothing else */
+		uint64_t now = mc_now(), dirty = 0;
+		/* A guest that we stopped waits for nothing else. */
+		if (s->e.urgent || guest_paused_by_us(s->vm->guest) || now >= due)
 			return 0;
-		struct wire_header h;
-		int r = transport_recv(e->link, &h, look < due ? look : due, e->vm->wake, err);
-		if (r == 0) {
-			if (h.type != WIRE_VERIFIED)
-				return protect_unexpected(e, &h, err);
-			r = verify_answer(e, &h, err);
-			if (r < 0)
-				return r;
-			verify_look(e);
-			continue;
-		}
-		if (r != -ETIMEDOUT && r != -EINTR)
-			return r;
-		r = epoch_listen(e, err);
+		int r = hear(s, now + step < due ? now + step : due, err);
 		if (r < 0)
 			return r;
-		uint64_t dirty = 0;
-		if (dirty_peek(e->dirty, &dirty, NULL) == 0)
-			slab_pool_reserve(e->pool, dirty + dirty / 4);
-		if (dirty > e->vm->max_buffer / 2)
+		if (dirty_peek(s->dirty, &dirty, NULL) == 0)
+			slab_pool_reserve(s->pool, dirty + dirty / 4);
+		if (dirty > s->vm->max_buffer / 2)
 			return 0; /* the dirty set approaches the budget: end the epoch early */
 	}
 }
 
-static int tick(struct epoch *e, struct mc_error *err)
+static int tick(struct session *s, struct mc_error *err)
 {
-	int r = wait_tick(e, err);
+	int r = wait_tick(s, err);
 	if (r == 0)
-		disks_settle(e);
+		disks_flush(s);
 	return r;
 }
 
-/* It stood already, and not by us. Asked each time: an event may still be on its way. */
-static int why_stopped(struct epoch *e, struct mc_error *err)
+/* It stood already, and not by us.  Asked each time: an event may still be on its way. */
+static int why_stopped(struct session *s, struct mc_error *err)
 {
 	enum guest_event why;
-	int r = guest_why_stopped(e->vm->guest, e->timing.command, &why, err);
+	int r = guest_why_stopped(s->vm->guest, s->timing.command, &why, err);
 	if (r == 0)
-		e->guest_state = why == GUEST_EVENT_SHUTDOWN   ? WIRE_GUEST_OFF
-				 : why == GUEST_EVENT_PANICKED ? WIRE_GUEST_PANICKED
-							       : WIRE_GUEST_STOPPED;
+		s->e.guest_state = why == GUEST_EVENT_SHUTDOWN   ? WIRE_GUEST_OFF
+				   : why == GUEST_EVENT_PANICKED ? WIRE_GUEST_PANICKED
+								 : WIRE_GUEST_STOPPED;
 	return r;
 }
 
-int epoch_pause(struct epoch *e, struct mc_error *err)
+int epoch_pause(struct session *s, struct mc_error *err)
 {
-	struct guest *g = e->vm->guest;
+	struct guest *g = s->vm->guest;
 	if (!guest_paused_by_us(g)) /* not since the last epoch, because its output piled up */
-		e->pause_began = mc_now();
-	int r = guest_pause(g, e->timing.command, err);
-	if (r == -ETIMEDOUT && e->mirror) /* QEMU drains disk I/O that waits for us, and we do not know why */
-		guest_mirror_yank(g, e->vm->cfg, MC_SEC, NULL);
+		s->pause_began = mc_now();
+	int r = guest_pause(g, s->timing.command, err);
+	if (r == -ETIMEDOUT && s->disks.mirror) /* QEMU drains disk I/O that waits for us, who knows why */
+		guest_mirror_yank(g, s->vm->cfg, MC_SEC, NULL);
 	/* A guest that its administrator stopped is checkpointed like any other, and stays stopped. */
-	return r < 0 || guest_paused_by_us(g) ? r : why_stopped(e, err);
+	return r < 0 || guest_paused_by_us(g) ? r : why_stopped(s, err);
 }
 
-static int barrier(struct epoch *e, struct mc_error *err)
+static int barrier(struct session *s, struct mc_error *err)
 {
-	if (e->mirror) /* PAUSE returned, so every write that the guest saw completed is here */
-		mirror_barrier(e->mirror, e->n, &e->disk_sum);
-	return netbuf_barrier(e->vm->nb, e->n, err);
+	if (s->disks.mirror) /* PAUSE returned, so every write that the guest saw completed is here */
+		mirror_barrier(s->disks.mirror, s->e.n, &s->e.disk_sum);
+	return netbuf_barrier(s->vm->nb, s->e.n, err);
 }
 
-static int save(struct epoch *e, struct mc_error *err)
+static int save(struct session *s, struct mc_error *err)
 {
-	return guest_save_devices(e->vm->guest, e->timing.command, &e->devices, &e->devices_cap,
-		&e->devices_len, err);
+	return guest_save_devices(s->vm->guest, s->timing.command, &s->devices, &s->devices_cap,
+		&s->e.devices_len, err);
 }
 
 /* After SAVE, never before: saving makes devices write to RAM (their pre_save hooks). */
-static int scan(struct epoch *e, struct mc_error *err)
+static int scan(struct session *s, struct mc_error *err)
 {
-	int r = dirty_collect(e->dirty, &e->list, err);
+	assert(s->e.devices_len);
+	int r = dirty_collect(s->dirty, &s->list, err);
 	if (r == 0)
-		verify_settle(e);
+		verify_keep(s);
 	return r;
 }
 
-static int resume(struct epoch *e, struct mc_error *err)
+static int resume(struct session *s, struct mc_error *err)
 {
-	struct guest *g = e->vm->guest;
-	int r = e->stay_paused ? 0 : guest_resume(g, e->timing.command, err);
+	struct guest *g = s->vm->guest;
+	int r = s->stay_paused ? 0 : guest_resume(g, s->timing.command, err);
 	if (r < 0)
 		return r;
-	return guest_stood_still(g, e->timing.command, err); /* or this is no image of one moment, and is not sent */
+	return guest_stood_still(g, s->timing.command, err); /* or this is no image of one moment, and is not sent */
 }
 
 /* An epoch that takes long to send leaves its guest's output time to pile up: that, and whatever else
  * comes, is heard between two looks. */
-static int flush(struct epoch *e, uint64_t deadline, struct mc_error *err)
+static int flush(struct session *s, uint64_t deadline, struct mc_error *err)
 {
 	for (;;) {
 		uint64_t look = mc_now() + SEND_LOOK;
-		int r = look < deadline ? transport_push(e->link, look, err)
-					: transport_flush(e->link, deadline, err);
-		if (r != -ETIMEDOUT || look >= deadline)
-			return r;
-		r = epoch_listen(e, err);
+		if (look >= deadline)
+			return peer_flush(s, deadline, err);
+		int r = transport_push(s->link, look, err);
+		if (r != -ETIMEDOUT)
+			return session_fails(s, END_LINK, r);
+		r = session_listen(s, LISTEN_EPOCH, err);
 		if (r < 0)
 			return r;
 	}
 }
 
-static int send_all(struct epoch *e, struct mc_error *err)
+static int post_devices(struct session *s, struct mc_error *err)
 {
-	e->send_began = mc_now();
-	uint64_t deadline = e->send_began + e->timing.ack_overdue;
-	int r = verify_send(e, err);
-	if (r == 0)
-		r = capture_post(e, WIRE_SLAB, err);
-	if (r < 0)
-		return r;
-	struct wire_header dev = {
+	struct wire_header h = {
 		.type = WIRE_DEVICES,
-		.generation = e->generation,
-		.epoch = e->n,
-		.length = e->devices_len,
-		.digest = XXH3_64bits(e->devices, e->devices_len),
+		.generation = s->generation,
+		.epoch = s->e.n,
+		.length = s->e.devices_len,
+		.digest = XXH3_64bits(s->devices, s->e.devices_len),
 	};
-	wire_epoch_digest_add(&e->digest, dev.digest, dev.length);
-	e->commit.device_bytes = dev.length;
-	if (e->mirror) {
-		wire_epoch_digest_add(&e->digest, e->disk_sum.digest, e->disk_sum.bytes);
-		e->commit.disk_writes = e->disk_sum.writes;
-		e->commit.disk_bytes = e->disk_sum.bytes;
-		e->commit.disk_digest = e->disk_sum.digest;
-	}
-	e->commit.digest = e->digest.h;
-	size_t len = wire_put_commit(e->commit_buf, sizeof e->commit_buf, &e->commit);
-	struct wire_header commit = {
-		.type = WIRE_COMMIT,
-		.generation = e->generation,
-		.epoch = e->n,
-		.length = len,
-		.digest = XXH3_64bits(e->commit_buf, len),
-		.flags = e->guest_state,
-	};
-	r = transport_post(e->link, &dev, e->devices, err);
-	if (r == 0)
-		r = transport_post(e->link, &commit, e->commit_buf, err);
-	return r < 0 ? r : flush(e, deadline, err);
+	wire_epoch_digest_add(&s->e.digest, h.digest, h.length);
+	s->e.commit.device_bytes = h.length;
+	return peer_post(s, &h, s->devices, err);
 }
 
-static int wait_ack(struct epoch *e, struct mc_error *err)
+static int post_commit(struct session *s, struct mc_error *err)
 {
-	uint64_t deadline = mc_now() + e->timing.ack_overdue;
+	struct wire_commit *c = &s->e.commit;
+	if (s->disks.mirror) {
+		const struct disk_epoch_sum *sum = &s->e.disk_sum;
+		wire_epoch_digest_add(&s->e.digest, sum->digest, sum->bytes);
+		c->disk_writes = sum->writes;
+		c->disk_bytes = sum->bytes;
+		c->disk_digest = sum->digest;
+	}
+	c->digest = s->e.digest.h;
+	size_t len = wire_put_commit(s->e.commit_buf, sizeof s->e.commit_buf, c);
+	struct wire_header h = {
+		.type = WIRE_COMMIT,
+		.generation = s->generation,
+		.epoch = s->e.n,
+		.length = len,
+		.digest = XXH3_64bits(s->e.commit_buf, len),
+		.flags = s->e.guest_state,
+	};
+	return peer_post(s, &h, s->e.commit_buf, err);
+}
+
+static int send_all(struct session *s, struct mc_error *err)
+{
+	s->e.under_way = true;
+	s->e.send_began = mc_now();
+	uint64_t deadline = s->e.send_began + s->timing.ack_overdue;
+	int r;
+	if ((r = verify_send(s, err)) < 0 || (r = capture_post(s, WIRE_SLAB, err)) < 0 ||
+		(r = post_devices(s, err)) < 0 || (r = post_commit(s, err)) < 0)
+		return r;
+	return flush(s, deadline, err);
+}
+
+/* The ACK repeats the digest: it answers this epoch's bytes, not merely this number. */
+static int check_ack(struct session *s, const struct wire_header *h, struct mc_error *err)
+{
+	if (h->type != WIRE_ACK || h->length)
+		return peer_unexpected(s, h, err);
+	if (h->generation == s->generation && h->epoch == s->e.n && h->digest == s->e.commit.digest)
+		return 0;
+	return session_ends(s, END_LINK, err, -EBADMSG, MC_ECLASS_PROTOCOL,
+		"%s acknowledged epoch %" PRIu64 " of generation %" PRIu64 " (digest %016" PRIx64
+		"), but %" PRIu64 " of %" PRIu64 " (%016" PRIx64 ") was sent",
+		s->peer, h->epoch, h->generation, h->digest, s->e.n, s->generation, s->e.commit.digest);
+}
+
+static int wait_ack(struct session *s, struct mc_error *err)
+{
+	uint64_t deadline = mc_now() + s->timing.ack_overdue;
 	for (;;) {
 		struct wire_header h;
-		int r = transport_recv(e->link, &h, deadline, e->vm->wake, err);
-		if (r == -EINTR) {
-			r = epoch_listen(e, err);
-			if (r < 0)
-				return r;
-			continue;
-		}
+		int r = peer_recv(s, &h, deadline, err);
 		if (r == -ETIMEDOUT)
-			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
-				"%s did not acknowledge epoch %llu within %.0f ms", e->peer,
-				(unsigned long long)e->n, (double)e->timing.ack_overdue / 1e6);
-		if (r == 0 && h.type == WIRE_VERIFIED) { /* of the former epoch */
-			r = verify_answer(e, &h, err);
-			if (r == 0)
-				continue;
+			return session_ends(s, END_ACK_OVERDUE, err, r, MC_ECLASS_TIMEOUT,
+				"%s did not acknowledge epoch %" PRIu64 " within %.0f ms", s->peer, s->e.n,
+				(double)s->timing.ack_overdue / 1e6);
+		if (r == -EINTR)
+			r = session_listen(s, LISTEN_EPOCH, err);
+		else if (r == 0 && h.type == WIRE_VERIFIED) /* of the former epoch */
+			r = verify_answer(s, &h, err);
+		else if (r == 0 && (r = check_ack(s, &h, err)) == 0) {
+			assert(s->acked < s->e.n);
+			s->acked = s->e.n;
+			s->e.under_way = false;
+			return 0;
 		}
 		if (r < 0)
 			return r;
-		if (h.type != WIRE_ACK || h.length)
-			return protect_unexpected(e, &h, err);
-		/* The ACK repeats the digest: it answers this epoch's bytes, not merely this
-		 * number. */
-		if (h.generation != e->generation || h.epoch != e->n ||
-			h.digest != e->commit.digest)
-			return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-				"%s acknowledged epoch %llu of generation %llu (digest %016llx), "
-				"but %llu of %llu (%016llx) "
-				"was sent",
-				e->peer, (unsigned long long)h.epoch,
-				(unsigned long long)h.generation, (unsigned long long)h.digest,
-				(unsigned long long)e->n, (unsigned long long)e->generation,
-				(unsigned long long)e->commit.digest);
-		e->acked = e->n;
-		return 0;
 	}
 }
 
 /* This mcd, or its host, may have stood still until the standby had gone on from this very epoch.
  * Its output would be true all the same, but switches would look for the VM here again. */
-static int still_here(struct epoch *e, struct mc_error *err)
+static int still_here(struct session *s, struct mc_error *err)
 {
-	struct vm *vm = e->vm;
-	struct own_record rec = vm_newest_record(vm);
-	if (mc_now() - e->send_began > e->timing.suspect_after) {
-		int r = voter_current(vm->d->voter, vm->name, mc_now() + MC_SEC, &rec, err);
+	struct vm *vm = s->vm;
+	struct own_record rec;
+	if (mc_now() - s->e.send_began > s->timing.suspect_after) {
+		int r = vm_look(vm, MC_SEC, &rec, err);
 		if (r < 0)
-			return r;
-		vm_learned(vm, &rec);
+			return session_fails(s, END_RECORD, r);
 	}
-	if (rec.generation <= e->generation)
+	if (vm_newest_record(vm).generation <= s->generation)
 		return 0;
-	return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
-		"a newer ownership record was decided before epoch %llu could be released",
-		(unsigned long long)e->n);
+	return session_ends(s, END_RECORD, err, -ESTALE, MC_ECLASS_NOT_OWNER,
+		"a newer ownership record was decided before epoch %" PRIu64 " could be released", s->e.n);
 }
 
-static int release(struct epoch *e, struct mc_error *err)
+static int release(struct session *s, struct mc_error *err)
 {
-	assert(e->acked ==
-		e->n); /* invariant 1: there is no other way here than through ACKED(n) */
-	int r = still_here(e, err);
-	if (r < 0)
-		return r;
-	return netbuf_release(e->vm->nb, e->n, err);
+	assert(s->acked == s->e.n); /* invariant 1: there is no other way here than through ACKED(n) */
+	/* ... and under a record that names the standby which has it (invariant 7). */
+	assert(s->vm->rec.generation == s->generation);
+	int r = still_here(s, err);
+	if (r == 0)
+		r = netbuf_release(s->vm->nb, s->e.n, err);
+	if (r == 0)
+		s->released = s->e.n;
+	return r;
 }
 
-static int done(struct epoch *e, struct mc_error *err)
+static int done(struct session *s, struct mc_error *err)
 {
-	struct vm *vm = e->vm;
+	struct vm *vm = s->vm;
 	struct slab_stats slabs;
-	struct netbuf_stats held;
-	capture_reset(e);
-	slab_pool_epoch(e->pool);
-	slab_get_stats(e->pool, &slabs);
-	netbuf_get_stats(vm->nb, &held); /* asks the kernel: not with the lock */
-	e->tick_at = e->pause_began + vm->delay;
-	pthread_mutex_lock(&vm->lock);
-	vm->pub.epoch = e->n;
-	vm->pub.acked_at = mc_now();
-	for (int i = 0; i < STEP_MAX; i++)
-		mc_histogram_add(&vm->pub.steps[i], e->step_ns[i]);
-	mc_histogram_add(&vm->pub.dirty, e->list.bytes);
-	vm->pub.buffer_in_use = slabs.total * SLAB_SIZE;
-	vm->pub.buffer_peak = slabs.peak * SLAB_SIZE;
-	vm->pub.netbuf = held;
-	if (e->mirror)
-		mirror_get_stats(e->mirror, &vm->pub.mirror);
-	pthread_mutex_unlock(&vm->lock);
-	uint64_t lost = held.lost_frames - e->lost_before;
+	assert(s->released == s->e.n && s->released <= s->acked);
+	capture_reset(s);
+	slab_pool_epoch(s->pool);
+	slab_get_stats(s->pool, &slabs);
+	struct vm_epoch_figures f = {
+		.epoch = s->e.n,
+		.step_ns = s->e.step_ns,
+		.dirty_bytes = s->list.bytes,
+		.buffer_in_use = slabs.total * SLAB_SIZE,
+		.buffer_peak = slabs.peak * SLAB_SIZE,
+	};
+	netbuf_get_stats(vm->nb, &f.netbuf);
+	s->tick_at = s->pause_began + vm->delay;
+	vm_publish_epoch(vm, &f);
+	disks_publish(s);
+	uint64_t lost = f.netbuf.lost_frames - s->lost_before;
 	/* All that was shown is still true; but a guest whose output disappears is not what its
 	 * administrator calls protected. */
 	if (lost)
-		return mc_error_set(err, -ENOBUFS, MC_ECLASS_MEMORY,
-			"%llu frames of the output of %s were lost while it was held: raise hold-limit (%.0f "
-			"MiB now), or lower the delay",
-			(unsigned long long)lost, vm->name, (double)vm->cfg->hold_limit / 1048576);
+		return session_ends(s, END_OUTPUT_LOST, err, -ENOBUFS, MC_ECLASS_MEMORY,
+			"%" PRIu64 " frames of the output of %s were lost while it was held: raise hold-limit "
+			"(%.0f MiB now), or lower the delay",
+			lost, vm->name, (double)vm->cfg->hold_limit / 1048576);
 	return 0;
 }
 
 static const struct {
 	const char *name;
-	int (*run)(struct epoch *e, struct mc_error *err);
+	int (*run)(struct session *s, struct mc_error *err);
 	int measured; /* STEP_*, or -1 */
 } steps[] = {
 	{"TICK", tick, -1},
@@ -313,93 +324,45 @@ static const struct {
 #define N_STEPS  (sizeof steps / sizeof *steps)
 #define RELEASED (N_STEPS - 2) /* index of RELEASE */
 
-static int run_steps(struct epoch *e, size_t from, size_t to, struct mc_error *err)
+static int run_steps(struct session *s, size_t from, size_t to, struct mc_error *err)
 {
 	for (size_t i = from; i < to; i++) {
-		e->step = steps[i].name;
-		failpoint(e->step);
+		s->e.step = steps[i].name;
+		failpoint(s->e.step);
 		uint64_t began = mc_now();
-		int r = steps[i].run(e, err);
+		int r = steps[i].run(s, err);
 		if (r < 0)
-			return r;
+			return session_fails(s, END_FAULT, r); /* unless the step has said better why */
 		uint64_t ended = mc_now();
 		if (steps[i].measured >= 0)
-			e->step_ns[steps[i].measured] = ended - began;
+			s->e.step_ns[steps[i].measured] = ended - began;
 		if (steps[i].run == resume)
-			e->step_ns[STEP_PAUSE] = ended - e->pause_began;
+			s->e.step_ns[STEP_PAUSE] = ended - s->pause_began;
 	}
 	return 0;
 }
 
-static void begin(struct epoch *e)
+static void begin(struct session *s)
 {
-	e->n++;
-	e->urgent = false;
-	e->guest_state = WIRE_GUEST_RUNS;
-	e->commit = (struct wire_commit){0};
-	wire_epoch_digest_init(&e->digest, e->generation, e->n);
+	assert(s->end == END_NONE && !s->slabs);
+	assert(s->acked == s->e.n); /* invariant 4: no gaps, and none twice */
+	s->e = (struct epoch){.n = s->e.n + 1, .guest_state = WIRE_GUEST_RUNS};
+	wire_epoch_digest_init(&s->e.digest, s->generation, s->e.n);
 }
 
-int epoch_run(struct epoch *e, struct mc_error *err)
+int epoch_run(struct session *s, struct mc_error *err)
 {
-	begin(e);
-	return run_steps(e, 0, N_STEPS, err);
+	begin(s);
+	return run_steps(s, 0, N_STEPS, err);
 }
 
-int epoch_run_until_acked(struct epoch *e, struct mc_error *err)
+int epoch_run_until_acked(struct session *s, struct mc_error *err)
 {
-	begin(e);
-	return run_steps(e, 0, RELEASED, err);
+	begin(s);
+	return run_steps(s, 0, RELEASED, err);
 }
 
-int epoch_release(struct epoch *e, struct mc_error *err)
+int epoch_release(struct session *s, struct mc_error *err)
 {
-	return run_steps(e, RELEASED, N_STEPS, err);
-}
-
-int epoch_listen(struct epoch *e, struct mc_error *err)
-{
-	struct vm *vm = e->vm;
-	unsigned pending = vm_take_pending(vm);
-	enum guest_event ev = vm_guest_events(vm);
-	/* A guest that is off has one more epoch, for its last words (protect.c); while its memory
-	 * is first copied nothing of it is held. */
-	if (ev == GUEST_EVENT_SHUTDOWN) {
-		e->guest_event = ev;
-		e->urgent = true;
-		if (!e->n)
-			return mc_error_set(err, -ECHILD, MC_ECLASS_QMP, "the guest powered off");
-	}
-	if (ev == GUEST_EVENT_GONE) {
-		if (e->guest_event == GUEST_EVENT_NONE)
-			e->guest_event = ev;
-		return mc_error_set(err, -ECHILD, MC_ECLASS_QMP, "QEMU ended by itself");
-	}
-	if (vm->quit)
-		return mc_error_set(err, -ESHUTDOWN, MC_ECLASS_STATE, "mcd is shutting down");
-	if ((pending & WAKE_RECORD) && vm_newest_record(vm).generation > e->generation)
-		return mc_error_set(
-			err, -ESTALE, MC_ECLASS_NOT_OWNER, "a newer ownership record was decided");
-	if ((pending & WAKE_SUSPECT) && keepalive_suspected(vm->d->keepalive, e->peer))
-		return mc_error_set(err, -EHOSTDOWN, MC_ECLASS_UNREACHABLE,
-			"the keep-alives of %s stopped", e->peer);
-	if ((pending & WAKE_DISK) && e->mirror) {
-		int r = mirror_error(e->mirror, err);
-		if (r < 0)
-			protect_their_word(e, THEIR_WORD, err);
-		if (r < 0)
-			return r == -ETIMEDOUT || r == -ECHILD ? -EIO : r; /* not one of epoch_run's */
-	}
-	if (pending & (WAKE_CALL | WAKE_PRESSURE))
-		e->urgent = true;
-	/* Output piles up while its epoch is not acknowledged yet: the guest waits. RESUME comes
-	 * with the next epoch, whose PAUSE finds it stopped. */
-	if ((pending & WAKE_PRESSURE) && !guest_paused_by_us(vm->guest) && e->step &&
-		(!strcmp(e->step, "SEND") || !strcmp(e->step, "ACKED"))) {
-		e->pause_began = mc_now();
-		int r = guest_pause(vm->guest, e->timing.command, err);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	return run_steps(s, RELEASED, N_STEPS, err);
 }

@@ -5,7 +5,7 @@
 #include "common/clock.h"
 #include "mcd/vm/disks.h"
 #include "mcd/vm/range-digest.h"
-#include "mcd/vm/life.h"
+#include "mcd/vm/machine.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A VM's disks on its standby: receiving them beside the memory, epoch by epoch. */
-#include "mcd/vm/disks.h"
+#include "mcd/standby/disks.h"
 
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "diskmirror/replica.h"
-#include "mcd/daemon.h"
-#include "mcd/vm/disks-private.h"
+#include "mcd/vm/disks.h"
+#include "mcd/vm/mailbox.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -14,25 +13,11 @@
 #include <unistd.h>
 
 #define CONNECT_WAIT (5 * MC_SEC)
-#define WRITES_WAIT                                                                                \
-	(30 * MC_SEC) /* keep-alives end a wait sooner; this bounds one on a live host */
+#define WRITES_WAIT  (30 * MC_SEC) /* keep-alives end a wait sooner; this bounds one on a live host */
 
 static void broken(void *ctx)
 {
 	vm_ring(ctx, WAKE_DISK);
-}
-
-static int accept_link(struct standby *s, int fd, const struct link_peer *peer,
-	struct disklink **ret, struct mc_error *err)
-{
-	struct rd_link link;
-	int r = rd_welcome(rd_mode_parse(s->vm->d->cfg.transport), &disklink_rdma_wants, fd, peer,
-		mc_now() + RD_AGREE_TIME, &link, err);
-	if (r < 0) {
-		close(fd);
-		return r;
-	}
-	return disklink_new(&link, ret, err);
 }
 
 /* An earlier session that failed before it took its connection leaves it here. */
@@ -48,12 +33,10 @@ static int wait_link(struct standby *s, struct disklink **ret, struct mc_error *
 	struct vm *vm = s->vm;
 	uint64_t deadline = mc_now() + CONNECT_WAIT;
 	while (!vm->quit && mc_now() < deadline) {
-		pthread_mutex_lock(&vm->lock);
-		int fd = mc_steal_fd(&vm->offered_disk_fd);
-		struct link_peer peer = vm->offered_disk;
-		pthread_mutex_unlock(&vm->lock);
+		struct link_peer peer;
+		int fd = vm_take_disk_offer(vm, &peer);
 		if (fd >= 0 && !strcmp(peer.name, s->primary) && !hung_up(fd))
-			return accept_link(s, fd, &peer, ret, err);
+			return vm->env->ops->welcome_disk(vm->env->ctx, fd, &peer, ret, err);
 		if (fd >= 0)
 			close(fd); /* of an earlier session, or somebody else's */
 		vm_wait(vm, deadline);
@@ -80,7 +63,7 @@ int disks_receive(struct standby *s, struct mc_error *err)
 	struct replica_config c = {
 		.state_path = p.state,
 		.journal_path = p.journal,
-		.spill_dir = vm->d->cfg.state_dir,
+		.spill_dir = vm->env->cfg->state_dir,
 		.n_disks = disks_list(vm->cfg, disks),
 		.disks = disks,
 		.budget = disks_share(vm, s->hello.max_buffer),
@@ -93,7 +76,7 @@ int disks_receive(struct standby *s, struct mc_error *err)
 	return replica_open(&c, link, mc_now() + CONNECT_WAIT, &s->disks, err);
 }
 
-int disks_verify(
+int disks_await(
 	struct standby *s, uint64_t epoch, const struct wire_commit *c, struct mc_error *err)
 {
 	struct disk_epoch_sum want = {c->disk_writes, c->disk_bytes, c->disk_digest};
@@ -111,7 +94,7 @@ int disks_verify(
 			s->disks, epoch, &want, slice < deadline ? slice : deadline, -1, err);
 		if (r != -ETIMEDOUT)
 			return r < 0 ? r : replica_harden(s->disks, epoch, err);
-		if (mc_now() >= deadline || keepalive_suspected(s->vm->d->keepalive, s->primary))
+		if (mc_now() >= deadline || env_suspected(s->vm->env, s->primary))
 			return mc_error_set(err, -ECONNRESET, MC_ECLASS_UNREACHABLE,
 				"%s fell silent before all disk writes of epoch %llu were here",
 				s->primary, (unsigned long long)epoch);

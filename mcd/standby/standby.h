@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The standby's half of a protected VM. Everything belongs to the VM's thread. */
+/* One protection of a VM, on its standby.  Belongs to the VM's thread. */
 #pragma once
 #include "diskmirror/replica.h"
 #include "failover/timing.h"
 #include "mcd/guest/roms.h"
-#include "mcd/wire/slab.h"
+#include "mcd/vm/published.h"
 #include "mcd/vm/vm.h"
+#include "mcd/wire/slab.h"
 #include "mcd/wire/transport.h"
 
 struct standby {
@@ -15,20 +16,23 @@ struct standby {
 	uint64_t link_down_at, last_received;
 	struct timing timing;
 	struct wire_hello hello;
-	uint64_t generation;    /* of the record that names us standby */
+	uint64_t generation; /* of the record that names us standby */
 	uint8_t *replica[RAMBLOCKS_MAX]; /* our mappings of the memfds QEMU maps as guest RAM */
 	uint64_t sizes[RAMBLOCKS_MAX];
+	struct slab_pool *pool;
 	struct replica *disks; /* NULL: the VM has none */
-	struct roms roms; /* for every QEMU that is to wait here */
+	struct roms roms;      /* for every QEMU that is to wait here */
+	bool has_roms;         /* the one that waits was given them */
 
-	/* slot one: the last committed epoch. Its RAM is in the replica. */
-	uint64_t committed; /* 0 = none yet */
+	/* slot one: the last committed epoch.  Its RAM is in the replica, once it is applied. */
+	uint64_t committed, applied; /* 0 = none yet; applied <= committed */
 	uint8_t *devices;
 	size_t devices_len;
 	enum wire_guest guest_state;
+	uint64_t kept; /* the generation whose takeover_keep was done, 0 = none */
+
 	/* slot two: the epoch that is being received */
 	uint64_t receiving;
-	struct slab_pool *pool;
 	struct slab *staged, **staged_tail;
 	uint8_t *staged_devices;
 	size_t staged_devices_len;
@@ -36,29 +40,32 @@ struct standby {
 	struct wire_commit counted;
 	struct wire_verify_range *verify; /* to be compared when that epoch is applied, or NULL */
 	size_t verify_n;
-	uint64_t kept;     /* the generation whose takeover_keep was done, 0 = none */
-	bool has_roms;     /* the waiting QEMU was given them */
-	bool operator;     /* `mcctl takeover`: the operator wants it, failover = manual or not */
-	bool discard;      /* the primary ended the protection in order */
-	bool superseded;   /* it offers another one before this was decided */
+
+	bool operator;   /* `mcctl takeover`: the operator wants it, failover = manual or not */
+	bool discard;    /* the primary ended the protection in order */
+	bool superseded; /* it offers another one before this was decided */
 };
 
 /* Serves a primary that offers to protect the VM on this host, until the protection ends: the VM runs
  * here then (took over), or this host's copy is gone.  Takes over fd. */
 void standby_run(struct vm *vm, int fd, const struct link_peer *peer);
 
-/* Tells the other side why not, and closes. */
-void standby_refuse(int fd, const struct link_peer *peer, const struct mc_error *why);
+/* greet.c: takes over fd; receives HELLO, checks everything, makes replica and QEMU, answers HELLO_OK. */
+int standby_greet(struct standby *s, int fd, const struct link_peer *peer, struct mc_error *err);
+void standby_free(struct standby *s); /* the memory and the link; not the VM */
 
-/* (Re)starts the waiting QEMU. */
-int standby_launch(struct standby *s, struct mc_error *err);
+/* receive.c: one message of the primary. -ECANCELED: it ended the protection, or hands the VM over;
+ * -EINTR, -ETIMEDOUT: nothing came, and the facts are to be looked at; others: the stream is over. */
+int standby_receive(struct standby *s, struct mc_error *err);
+/* A payload; gives up (-ECONNRESET) when the primary is suspected meanwhile. */
+int standby_payload(struct standby *s, void *buf, uint64_t deadline, struct mc_error *err);
+/* An answer without a payload.  digest: of the epoch, for an ACK; the others carry none. */
+int standby_answer(struct standby *s, uint16_t type, uint64_t epoch, uint64_t digest, struct mc_error *err);
+/* Tells the primary why it ends, if that can still be told. */
+void standby_send_error(struct standby *s, const struct mc_error *why);
+/* The record of this session, or a later one, is what we act under: the primary said PROTECTED. */
+bool standby_named(const struct standby *s);
 
-/* takeover.c: loads the device state into the waiting QEMU, with which the guest goes on from where it
- * was: running, or stopped for the same reason. */
-int takeover_activate(struct vm *vm, const uint8_t *devices, size_t len, enum wire_guest state,
-	uint64_t *ret_loaded, struct mc_error *err);
-
-/* Puts the committed device state where a later mcd can finish the takeover by that generation. */
-void takeover_keep(struct standby *s, uint64_t generation);
-/* takeover.c: after {self, none} was won. 0: the VM runs here. */
-int takeover_run(struct standby *s, struct mc_error *err);
+/* listen.c: serves what waits on the VM's bell: verbs, QEMU's end (restarted).  True: look at the facts
+ * of failover again (suspicion, or a newer record). */
+bool standby_listen(struct standby *s);

@@ -3,35 +3,38 @@
  * Takeover: from a won vote to a running guest.
  *
  *   WON       this host is sole owner; nobody else can ever show this VM's generation
- *   FINISH    what is committed is applied (standby.c never returns before), what is not is dropped
+ *   FINISH    what is committed is applied (epoch.c never returns before), what is not is dropped
  *   OPEN      the network passes and learns where the VM's addresses are now
  *   ACTIVATE  QEMU loads the device state of the committed epoch and runs
  */
+#include "mcd/standby/takeover.h"
+
 #include "common/clock.h"
 #include "common/log.h"
-#include "mcd/daemon.h"
-#include "mcd/vm/disks.h"
 #include "mcd/failpoint.h"
-#include "mcd/standby/standby.h"
+#include "mcd/standby/waiting.h"
+#include "mcd/vm/guest-clock.h"
+#include "mcd/vm/kept.h"
+#include "mcd/vm/machine.h"
 #include "mcd/vm/takeover-file.h"
-#include "mcd/vm/life.h"
 
 #include <assert.h>
-#include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #define ACTIVATE_WAIT (10 * MC_SEC)
 
 static int won(struct standby *s, struct mc_error *err)
 {
-	assert(!strcmp(s->vm->rec.owner, s->vm->d->cfg.name) && !s->vm->rec.standby[0]);
+	/* failover/README.md 13: only {self, none}, and no ACK can follow (12). */
+	assert(!strcmp(s->vm->rec.owner, vm_self(s->vm)) && !s->vm->rec.standby[0] && !s->link);
 	return 0;
 }
 
 static int finish(struct standby *s, struct mc_error *err)
 {
-	assert(!s->staged && s->committed &&
-		s->devices); /* nothing half applied, something to go on from */
+	/* Invariant 3: nothing half applied, and something to go on from. */
+	assert(!s->staged && s->committed && s->applied == s->committed && s->devices);
 	takeover_keep(s, s->vm->rec.generation);
 	if (!s->disks)
 		return 0;
@@ -94,7 +97,7 @@ static int activate_once(struct standby *s, struct mc_error *err)
 	struct vm *vm = s->vm;
 	uint64_t loaded = 0;
 	if (!vm->guest || !guest_alive(vm->guest)) {
-		int r = standby_launch(s, err);
+		int r = waiting_launch(s, err);
 		if (r < 0)
 			return r;
 	}
@@ -114,10 +117,7 @@ static int activate(struct standby *s, struct mc_error *err)
 		/* QEMU died before the guest ran: the image is untouched, a fresh QEMU may do
 		 * better. */
 		log_error("%s: %s; trying once more", vm->name, err->msg);
-		vm_watch_guest(vm, false);
-		guest_kill(vm->guest);
-		guest_free(vm->guest);
-		vm->guest = NULL;
+		vm_end_guest(vm);
 		r = activate_once(s, err);
 	}
 	return r;
@@ -149,9 +149,9 @@ int takeover_run(struct standby *s, struct mc_error *err)
 	vm_emit(vm, "RUNNING",
 		json_pack("{s:I, s:I}", "epoch", (json_int_t)s->committed, "generation",
 			(json_int_t)vm->rec.generation));
-	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "took over from %s at epoch %llu",
-		s->primary, (unsigned long long)s->committed);
+	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "took over from %s at epoch %" PRIu64, s->primary,
+		s->committed);
 	if (s->guest_state == WIRE_GUEST_RUNS)
-		vm_time_set(vm);
+		vm_clock_set(vm);
 	return 0;
 }

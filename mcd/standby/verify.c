@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The standby's side of `mcctl verify`. */
-#include "mcd/verify.h"
+#include "mcd/standby/verify.h"
 
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "mcd/vm/range-digest.h"
-#include "mcd/standby/setup.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +29,7 @@ int verify_take(struct standby *s, const struct wire_header *h, struct mc_error 
 	if (!buf || !v)
 		return mc_error_set(
 			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory to compare what is asked for");
-	int r = setup_recv_payload(s, buf, mc_now() + 5 * MC_SEC, err);
+	int r = standby_payload(s, buf, mc_now() + 5 * MC_SEC, err);
 	if (r == 0)
 		r = wire_get_verify(buf, h->length, v, &n, err);
 	if (r == 0 && (s->verify || h->epoch != s->committed + 1))

@@ -2,7 +2,7 @@
 /* The part of `mcctl check` about holding the VMs' output. */
 #include "mcd/verbs/check.h"
 #include "mcd/daemon.h"
-#include "mcd/vm/vm.h"
+#include "mcd/vm/published.h"
 #include "netbuf/netbuf.h"
 
 #include <string.h>
@@ -26,14 +26,8 @@ void check_network(struct daemon *d, json_t *checks)
 
 static bool runs_here(struct daemon *d, const char *name)
 {
-	bool runs = false;
-	for (size_t i = 0; i < d->n_vms && !runs; i++) {
-		struct vm *vm = d->vms[i];
-		pthread_mutex_lock(&vm->lock);
-		runs = !strcmp(vm->name, name) && vm->shown_nb;
-		pthread_mutex_unlock(&vm->lock);
-	}
-	return runs;
+	struct vm *vm = table_known(d->vms, name);
+	return vm && vm_has_network(vm);
 }
 
 void check_leftovers(struct daemon *d, json_t *checks)

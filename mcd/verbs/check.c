@@ -4,21 +4,15 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "mcd/daemon.h"
-#include "mcd/verbs/check.h"
-#include "mcd/vm/disks.h"
 #include "mcd/guest/dirty/dirty.h"
 #include "mcd/guest/dirty/trace.h"
-#include "mcd/vm/vm.h"
+#include "mcd/verbs/check.h"
+#include "mcd/verbs/verbs.h"
+#include "mcd/vm/disks.h"
 #include "mcd/wire/transport.h"
 
 #include <errno.h>
 #include <string.h>
-
-void check_add(json_t *checks, const char *name, bool ok, const char *detail, const char *hint)
-{
-	json_array_append_new(checks, json_pack("{s:s, s:b, s:s, s:s}", "name", name, "ok", ok,
-					      "detail", detail, "hint", hint));
-}
 
 static void check_dirty(struct daemon *d, json_t *checks)
 {
@@ -169,9 +163,22 @@ static void check_disks(struct daemon *d, struct vm *vm, json_t *checks)
 	config_vm_free(cfg);
 }
 
+struct ask {
+	struct daemon *d;
+	json_t *checks;
+};
+
+static void check_one(void *ctx, struct vm *vm)
+{
+	struct ask *a = ctx;
+	check_vm(a->d, vm, a->checks);
+	check_disks(a->d, vm, a->checks);
+}
+
 json_t *daemon_check(struct daemon *d, struct vm *vm)
 {
 	json_t *checks = json_array();
+	struct ask a = {d, checks};
 	check_dirty(d, checks);
 	check_tracing(checks);
 	check_network(d, checks);
@@ -179,13 +186,10 @@ json_t *daemon_check(struct daemon *d, struct vm *vm)
 	check_voters(d, checks);
 	check_hosts(d, checks);
 	check_timing(d, checks);
-	pthread_mutex_lock(&d->lock);
 	check_leftovers(d, checks);
-	for (size_t i = 0; i < d->n_vms; i++)
-		if (!vm || d->vms[i] == vm) {
-			check_vm(d, d->vms[i], checks);
-			check_disks(d, d->vms[i], checks);
-		}
-	pthread_mutex_unlock(&d->lock);
+	if (vm)
+		check_one(&a, vm);
+	else
+		table_each(d->vms, check_one, &a);
 	return json_pack("{s:o}", "checks", checks);
 }

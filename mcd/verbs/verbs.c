@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The verbs of the control socket. They run on the control loop and never block: what takes time
  * goes to the VM's thread as a vm_call, which answers. */
+#include "mcd/verbs/verbs.h"
+
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/parse.h"
-#include "mcd/hosts/membership.h"
+#include "mcd/hosts/hosts.h"
+#include "mcd/vm/mailbox.h"
+#include "mcd/vm/published.h"
+#include "mcd/vm/status.h"
 #include "mcd/vm/vm.h"
 
 #include <errno.h>
@@ -26,7 +31,7 @@ static struct vm *find(struct daemon *d, struct control_request *req, const json
 {
 	struct mc_error err = MC_ERROR_INIT;
 	struct vm *vm;
-	if (daemon_find_vm(d, text(args, "vm"), &vm, &err) == 0)
+	if (table_find(d->vms, text(args, "vm"), &vm, &err) == 0)
 		return vm;
 	control_fail(req, &err);
 	return NULL;
@@ -183,23 +188,27 @@ static json_t *hosts_json(struct daemon *d)
 	return hosts;
 }
 
+static void add_status(void *vms, struct vm *vm)
+{
+	json_array_append_new(vms, vm_status_json(vm));
+}
+
 static void verb_status(void *ctx, struct control_request *req, const json_t *args)
 {
 	struct daemon *d = ctx;
 	struct vm *one = NULL;
 	const char *name = text(args, "vm");
 	/* A VM that has no file here may run on other hosts, and they have told us of it. */
-	bool elsewhere = name && !daemon_known_vm(d, name) && membership_knows(d, name);
+	bool elsewhere = name && !table_known(d->vms, name) && membership_knows(d, name);
 	if (name && !elsewhere && !(one = find(d, req, args)))
 		return;
 	size_t connected, total;
 	voter_reachable(d->voter, &connected, &total);
 	json_t *vms = json_array();
-	pthread_mutex_lock(&d->lock);
-	for (size_t i = 0; i < d->n_vms; i++)
-		if (!name || d->vms[i] == one)
-			json_array_append_new(vms, vm_status_json(d->vms[i]));
-	pthread_mutex_unlock(&d->lock);
+	if (one)
+		json_array_append_new(vms, vm_status_json(one));
+	else if (!name)
+		table_each(d->vms, add_status, vms);
 	json_t *status = json_pack("{s:s, s:s, s:o, s:{s:i, s:i}, s:s, s:s, s:O}", "host",
 		d->cfg.name, "version", MCD_VERSION, "hosts", hosts_json(d), "voters", "connected",
 		(int)connected, "total", (int)total, "netbuf", d->netbuf_name, "dirty",

@@ -13,8 +13,6 @@
 #include "common/cleanup.h"
 #include "diskmirror/replica-state.h"
 #include "diskmirror/replica.h"
-#include "mcd/daemon.h"
-#include "mcd/vm/disks-private.h"
 
 #include <errno.h>
 #include <string.h>
@@ -24,7 +22,7 @@
 int disks_paths(const struct vm *vm, struct disks_paths *ret, struct mc_error *err)
 {
 	char dir[300];
-	snprintf(dir, sizeof dir, "%s/disks", vm->d->cfg.state_dir);
+	snprintf(dir, sizeof dir, "%s/disks", vm->env->cfg->state_dir);
 	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
 			"cannot make the directory %s: %s", dir, strerror(errno));
@@ -97,7 +95,7 @@ int disks_may_start(struct vm *vm, bool known, bool force, struct mc_error *err)
 			"from %s that did "
 			"not end: start it there, or put back a backup and remove "
 			"%s/disks/%s.state",
-			vm->name, st.primary, vm->d->cfg.state_dir, vm->name);
+			vm->name, st.primary, vm->env->cfg->state_dir, vm->name);
 	if (st.trust == REPLICA_WHOLE && !known && !force)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
 			"the disks of %s here are a standby's copy, and %s may have gone on since: "

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A VM's disks: where they are on this host (disks.c), mirrored from here (disks-primary.c), or
- * kept here for another host (disks-standby.c).  Everything belongs to the VM's thread.
+ * Where a VM's disks are on this host, and how far what is there can be trusted.  Mirroring them from
+ * here is primary/disks.h, keeping them here for another host standby/disks.h.
  */
 #pragma once
-#include "mcd/primary/epoch.h"
-#include "mcd/standby/standby.h"
-
-/* --- on this host ------------------------------------------------------------------------- */
+#include "diskmirror/replica.h"
+#include "mcd/vm/vm.h"
 
 /* Which file QEMU is to open for each of vm->cfg's disks: the replica, if this host has or had one
  * (always if `incoming`), else the configured image.  out: vm->cfg->n_disks, pointing into vm->cfg.
@@ -32,25 +30,11 @@ int disks_claim(struct vm *vm, uint64_t generation, bool applied, struct mc_erro
 bool disks_check(const struct vm *vm, const struct config_vm *cfg, size_t disk, char *text, size_t text_cap,
 	char *hint, size_t hint_cap);
 
-/* --- on the primary ----------------------------------------------------------------------- */
-
-/* The connection, between HELLO and HELLO_OK: the standby opens its replica before its QEMU does.
- */
-int disks_connect(struct epoch *e, struct mc_error *err);
-/* Has QEMU copy every disk; returns when all are mirrored (READY). */
-int disks_sync(struct epoch *e, struct vm_call *call, struct mc_error *err);
-/* The end of TICK: what the guest has written goes to this host's disk before it is stopped. */
-void disks_settle(struct epoch *e);
-/* INSPECT: what was plugged, whether the guest flushed; ends the epoch on the disk stream. */
-int disks_inspect(struct epoch *e, struct mc_error *err);
-/* The mirror ended, or was never there: nothing of it is left in QEMU if that answers.  in_order: it works, and
- * QEMU may take its leave before we close. */
-void disks_drop(struct epoch *e, bool in_order);
-
-/* --- on the standby ----------------------------------------------------------------------- */
-
-/* Waits for the primary's disk connection and opens the replica. Nothing for a VM without disks. */
-int disks_receive(struct standby *s, struct mc_error *err);
-/* VERIFY: the disk writes of the epoch that c ends are here, and as hard as the durability says. */
-int disks_verify(
-	struct standby *s, uint64_t epoch, const struct wire_commit *c, struct mc_error *err);
+/* The replica's own files of this VM: its state and its journal. */
+struct disks_paths {
+	char state[400], journal[400];
+};
+int disks_paths(const struct vm *vm, struct disks_paths *ret, struct mc_error *err); /* makes the directory */
+/* The replicas that the configuration names; returns how many. out: CONFIG_DISKS_MAX. */
+size_t disks_list(const struct config_vm *cfg, struct replica_disk *out);
+enum disk_durability disks_durability(const struct vm *vm);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What `mcctl status` shows of a VM: a copy of the published state as JSON. */
+#include "mcd/vm/status.h"
+
 #include "common/clock.h"
-#include "mcd/vm/vm.h"
+#include "mcd/vm/private.h"
 
 static const char *const step_names[STEP_MAX] = {
 	[STEP_STOP] = "stop",
@@ -32,22 +34,43 @@ static const char *const roles[] = {"none", "primary", "standby"};
 void vm_announcement(struct vm *vm, struct cluster_vm *ret)
 {
 	*ret = (struct cluster_vm){0};
-	pthread_mutex_lock(&vm->lock);
+	vm_lock(vm);
 	snprintf(ret->name, sizeof ret->name, "%s", vm->name);
-	snprintf(ret->peer, sizeof ret->peer, "%s", vm->pub.peer);
-	snprintf(ret->role, sizeof ret->role, "%s", roles[vm->pub.role]);
-	snprintf(ret->state, sizeof ret->state, "%s", vm_state_name(vm->pub.state));
-	snprintf(ret->alarm, sizeof ret->alarm, "%s", vm->pub.alarm);
-	ret->generation = vm->learned.generation;
-	pthread_mutex_unlock(&vm->lock);
+	snprintf(ret->peer, sizeof ret->peer, "%s", vm->shared->shown.peer);
+	snprintf(ret->role, sizeof ret->role, "%s", roles[vm->shared->shown.role]);
+	snprintf(ret->state, sizeof ret->state, "%s", vm_state_name(vm->shared->shown.state));
+	snprintf(ret->alarm, sizeof ret->alarm, "%s", vm->shared->shown.alarm);
+	ret->generation = vm->shared->learned.generation;
+	vm_unlock(vm);
+}
+
+static void add_disks(json_t *j, const struct vm_shown *p)
+{
+	if (p->role == VM_ROLE_PRIMARY && p->mirror.connections)
+		json_object_set_new(j, "disks",
+			json_pack("{s:I, s:I, s:I, s:I, s:I}", "written_bytes",
+				(json_int_t)p->mirror.written_bytes, "sent_bytes",
+				(json_int_t)p->mirror.sent_bytes, "skipped_bytes",
+				(json_int_t)p->mirror.skipped_bytes, "queued_bytes",
+				(json_int_t)p->mirror.queued_bytes, "queued_peak",
+				(json_int_t)p->mirror.queued_peak));
+	else if (p->role == VM_ROLE_STANDBY && p->replica.received_bytes)
+		json_object_set_new(j, "disks",
+			json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "received_bytes",
+				(json_int_t)p->replica.received_bytes, "applied_bytes",
+				(json_int_t)p->replica.applied_bytes, "held_bytes",
+				(json_int_t)p->replica.held_bytes, "held_peak",
+				(json_int_t)p->replica.held_peak, "spilled_bytes",
+				(json_int_t)p->replica.spilled_bytes, "hardened",
+				(json_int_t)p->replica.hardened));
 }
 
 json_t *vm_status_json(struct vm *vm)
 {
-	pthread_mutex_lock(&vm->lock);
-	__typeof__(vm->pub) *p = &vm->pub;
-	if (vm->shown_nb)
-		netbuf_get_stats(vm->shown_nb, &p->netbuf);
+	vm_lock(vm);
+	struct vm_shown *p = &vm->shared->shown;
+	if (vm->shared->nb)
+		netbuf_get_stats(vm->shared->nb, &p->netbuf);
 	const struct mc_histogram *pause = &p->steps[STEP_PAUSE];
 	json_t *steps = json_object();
 	for (int i = 0; i < STEP_PAUSE; i++)
@@ -56,8 +79,8 @@ json_t *vm_status_json(struct vm *vm)
 		json_object_set_new(steps, "apply", spread(&p->apply));
 	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:f, s:s, s:s, s:i}",
 		"name", vm->name, "role", roles[p->role], "state", vm_state_name(p->state), "peer",
-		p->peer, "generation", (json_int_t)vm->learned.generation, "owner",
-		vm->learned.owner, "standby", vm->learned.standby, "epoch", (json_int_t)p->epoch,
+		p->peer, "generation", (json_int_t)vm->shared->learned.generation, "owner",
+		vm->shared->learned.owner, "standby", vm->shared->learned.standby, "epoch", (json_int_t)p->epoch,
 		"delay_ms", (double)p->delay / 1e6, "alarm", p->alarm, "reason", p->reason,
 		"qemu_pid", (int)p->qemu);
 	json_object_set_new(j, "transport", json_string(p->peer[0] ? p->transport : ""));
@@ -83,23 +106,7 @@ json_t *vm_status_json(struct vm *vm)
 	json_object_set_new(j, "buffer",
 		json_pack("{s:I, s:I, s:I}", "budget", (json_int_t)p->buffer_budget, "in_use",
 			(json_int_t)p->buffer_in_use, "peak", (json_int_t)p->buffer_peak));
-	if (p->role == VM_ROLE_PRIMARY && p->mirror.connections)
-		json_object_set_new(j, "disks",
-			json_pack("{s:I, s:I, s:I, s:I, s:I}", "written_bytes",
-				(json_int_t)p->mirror.written_bytes, "sent_bytes",
-				(json_int_t)p->mirror.sent_bytes, "skipped_bytes",
-				(json_int_t)p->mirror.skipped_bytes, "queued_bytes",
-				(json_int_t)p->mirror.queued_bytes, "queued_peak",
-				(json_int_t)p->mirror.queued_peak));
-	else if (p->role == VM_ROLE_STANDBY && p->replica.received_bytes)
-		json_object_set_new(j, "disks",
-			json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "received_bytes",
-				(json_int_t)p->replica.received_bytes, "applied_bytes",
-				(json_int_t)p->replica.applied_bytes, "held_bytes",
-				(json_int_t)p->replica.held_bytes, "held_peak",
-				(json_int_t)p->replica.held_peak, "spilled_bytes",
-				(json_int_t)p->replica.spilled_bytes, "hardened",
-				(json_int_t)p->replica.hardened));
-	pthread_mutex_unlock(&vm->lock);
+	add_disks(j, p);
+	vm_unlock(vm);
 	return j;
 }

@@ -1,8 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Between the daemon and the cluster around it (failover/cluster.h). */
+/* Between the daemon and the other hosts. */
 #pragma once
 #include "mcd/daemon.h"
 
+/* env.c: fills in d->env of what d has, and will have (the voter and so on may come later). */
+void env_of_daemon(struct daemon *d);
+
+/* listener.c: accepts connections of the other hosts and hands them to whom they are for. */
+int listener_new(struct daemon *d, struct listener **ret, struct mc_error *err);
+void listener_free(struct listener *l);
+
+/* membership.c: the cluster around us (failover/cluster.h). */
 /* Opens d->cluster; afterwards d->cfg holds the final hosts and our name, and d->self is set.
  * Leaves nothing open on failure. */
 int membership_open(struct daemon *d, struct mc_error *err);

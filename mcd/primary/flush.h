@@ -11,11 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct settle;
+struct flusher;
 
 /* NULL: no memory, or no thread. */
-struct settle *settle_new(const char *const *paths, size_t n);
+struct flusher *flusher_new(const char *const *paths, size_t n);
 /* Does not wait for a disk that does not answer. NULL is fine. */
-void settle_free(struct settle *s);
+void flusher_free(struct flusher *s);
 /* Returns when what was written to the images before is on the disk, or after timeout_ns. */
-void settle_run(struct settle *s, uint64_t timeout_ns);
+void flusher_run(struct flusher *s, uint64_t timeout_ns);

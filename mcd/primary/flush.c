@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "mcd/primary/settle.h"
+#include "mcd/primary/flush.h"
 
 #include "common/clock.h"
 #include "mcd/config/config.h"
@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-struct settle {
+struct flusher {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	uint64_t wanted, done; /* numbers of rounds */
@@ -20,7 +20,7 @@ struct settle {
 	int fds[CONFIG_DISKS_MAX];
 };
 
-static void destroy(struct settle *s)
+static void destroy(struct flusher *s)
 {
 	for (size_t i = 0; i < s->n; i++)
 		if (s->fds[i] >= 0)
@@ -32,7 +32,7 @@ static void destroy(struct settle *s)
 
 static void *work(void *arg)
 {
-	struct settle *s = arg;
+	struct flusher *s = arg;
 	pthread_mutex_lock(&s->lock);
 	while (!s->dropped) {
 		if (s->done == s->wanted) {
@@ -54,9 +54,9 @@ static void *work(void *arg)
 	return NULL;
 }
 
-struct settle *settle_new(const char *const *paths, size_t n)
+struct flusher *flusher_new(const char *const *paths, size_t n)
 {
-	struct settle *s = calloc(1, sizeof *s);
+	struct flusher *s = calloc(1, sizeof *s);
 	pthread_condattr_t clock;
 	pthread_attr_t detached;
 	pthread_t thread;
@@ -79,7 +79,7 @@ struct settle *settle_new(const char *const *paths, size_t n)
 	return NULL;
 }
 
-void settle_free(struct settle *s)
+void flusher_free(struct flusher *s)
 {
 	if (!s)
 		return;
@@ -89,7 +89,7 @@ void settle_free(struct settle *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
-void settle_run(struct settle *s, uint64_t timeout_ns)
+void flusher_run(struct flusher *s, uint64_t timeout_ns)
 {
 	uint64_t end = mc_now() + timeout_ns;
 	struct timespec until = {(time_t)(end / MC_SEC), (long)(end % MC_SEC)};

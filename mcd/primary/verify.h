@@ -12,19 +12,16 @@
  * Everything belongs to the VM's thread.
  */
 #pragma once
-#include "mcd/primary/epoch.h"
-#include "mcd/standby/standby.h"
+#include "mcd/primary/session.h"
+
+struct vm_call;
 
 /* Serves the verb: answers call at the end of the comparison, or of the protection. */
-void verify_begin(struct epoch *e, struct vm_call *call);
-void verify_end(struct epoch *e, const char *why); /* nothing if there is none */
+void verify_begin(struct session *s, struct vm_call *call);
+void verify_end(struct session *s, const char *why); /* nothing if there is none */
 
-void verify_look(struct epoch *e);   /* TICK: digests what is next */
-void verify_settle(struct epoch *e); /* SCAN was: what still holds */
-int verify_send(struct epoch *e, struct mc_error *err);
+void verify_look(struct session *s); /* TICK: digests what is next */
+void verify_keep(struct session *s); /* SCAN was: what still holds */
+int verify_send(struct session *s, struct mc_error *err);
 /* WIRE_VERIFIED came. */
-int verify_answer(struct epoch *e, const struct wire_header *h, struct mc_error *err);
-
-/* On the standby: keeps what is to be compared at that epoch; compares, and answers. */
-int verify_take(struct standby *s, const struct wire_header *h, struct mc_error *err);
-int verify_compare(struct standby *s, struct mc_error *err);
+int verify_answer(struct session *s, const struct wire_header *h, struct mc_error *err);
