@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/thread.h"
 
 #include <errno.h>
 #include <string.h>
@@ -125,7 +126,7 @@ static size_t next_batch(struct mirror *m, struct iovec v[2 * BATCH], size_t *re
 	m->sender_waits = MIRROR_WAITS_FOR_ANY;
 	while (!m->broken && !m->closing && (!m->head || m->head->waits))
 		pthread_cond_wait(&m->work, &m->lock);
-	struct timespec until = mirror_timespec(mc_now() + LINGER);
+	struct timespec until = mc_timespec(mc_now() + LINGER);
 	m->sender_waits = MIRROR_WAITS_FOR_MORE;
 	while (!m->broken && !m->closing && m->out_total >= m->hurry_to &&
 		m->in_total - m->out_total < MIRROR_SEND_PIECE)

@@ -12,6 +12,7 @@
 
 #include "common/clock.h"
 #include "common/cleanup.h"
+#include "common/thread.h"
 
 #include <errno.h>
 #include <string.h>
@@ -283,7 +284,7 @@ static int do_zero(void *ctx, unsigned export, uint64_t offset, uint32_t length,
 /* Under the lock, which is dropped meanwhile.  True: answered. */
 static bool wait_read(struct mirror *m, struct mirror_read *q)
 {
-	struct timespec until = mirror_timespec(mc_now() + m->stall_after);
+	struct timespec until = mc_timespec(mc_now() + m->stall_after);
 	bool late = false;
 	while (q->state != MIRROR_READ_DONE && !over(m) && !late)
 		late = pthread_cond_timedwait(&m->done, &m->lock, &until) == ETIMEDOUT;

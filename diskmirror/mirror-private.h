@@ -99,8 +99,6 @@ uint64_t mirror_queue_add(struct mirror *m, struct mirror_item *i);
 bool mirror_queue_presses(struct mirror *m);
 /* Until what was added by then fits into the budget.  -ESHUTDOWN: the mirror broke. Without the lock. */
 int mirror_queue_wait(struct mirror *m, uint64_t position);
-/* An absolute time for pthread_cond_timedwait on `done`. */
-struct timespec mirror_timespec(uint64_t at);
 
 /* mirror-touched.c, under the lock */
 void mirror_extents_add(struct mirror_extents *x, const struct disk_header *h);

@@ -9,6 +9,7 @@
 #include "diskmirror/mirror-private.h"
 
 #include "common/clock.h"
+#include "common/thread.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -82,11 +83,6 @@ bool mirror_queue_presses(struct mirror *m)
 	return true;
 }
 
-struct timespec mirror_timespec(uint64_t at)
-{
-	return (struct timespec){(time_t)(at / MC_SEC), (long)(at % MC_SEC)};
-}
-
 int mirror_queue_wait(struct mirror *m, uint64_t position)
 {
 	bool late = false;
@@ -95,7 +91,7 @@ int mirror_queue_wait(struct mirror *m, uint64_t position)
 	pthread_mutex_lock(&m->lock);
 	while (!m->broken && !m->closing && !late && position > m->out_total + m->budget) {
 		if (!until.tv_sec)
-			until = mirror_timespec(mc_now() + m->stall_after);
+			until = mc_timespec(mc_now() + m->stall_after);
 		late = pthread_cond_timedwait(&m->done, &m->lock, &until) == ETIMEDOUT;
 	}
 	late = late && position > m->out_total + m->budget;

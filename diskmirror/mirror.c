@@ -4,6 +4,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/thread.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -36,13 +37,9 @@ void mirror_fail(struct mirror *m, int code, const char *cls, const char *fmt, .
 
 static int init(struct mirror *m, const struct mirror_config *c, struct mc_error *err)
 {
-	pthread_condattr_t a;
-	pthread_condattr_init(&a);
-	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
 	pthread_mutex_init(&m->lock, NULL);
-	pthread_cond_init(&m->work, &a);
-	pthread_cond_init(&m->done, &a);
-	pthread_condattr_destroy(&a);
+	mc_cond_init(&m->work);
+	mc_cond_init(&m->done);
 
 	m->hello = *c->hello;
 	m->budget = c->budget;
@@ -67,15 +64,15 @@ static int init(struct mirror *m, const struct mirror_config *c, struct mc_error
 
 static int start_threads(struct mirror *m, struct mc_error *err)
 {
-	int r = pthread_create(&m->sender, NULL, mirror_send_thread, m);
+	int r = mc_thread_start(&m->sender, "mirror-send", mirror_send_thread, m);
 	m->sender_runs = r == 0;
 	if (r == 0) {
-		r = pthread_create(&m->receiver, NULL, mirror_receive_thread, m);
+		r = mc_thread_start(&m->receiver, "mirror-receive", mirror_receive_thread, m);
 		m->receiver_runs = r == 0;
 	}
-	if (r)
-		return mc_error_set(err, -r, MC_ECLASS_FAILED,
-			"Cannot start a thread to mirror the VM's disks: %s", strerror(r));
+	if (r < 0)
+		return mc_error_set(err, r, MC_ECLASS_FAILED,
+			"Cannot start a thread to mirror the VM's disks: %s", strerror(-r));
 	return nbd_server_start(m->server, err);
 }
 

@@ -9,6 +9,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/thread.h"
 #include "diskmirror/nbd-private.h"
 
 #include <errno.h>
@@ -81,10 +82,10 @@ static void add_connection(struct nbd_server *s, int fd)
 	struct connection *c = s->shut ? NULL : free_place(s);
 	if (c) {
 		*c = (struct connection){.server = s, .fd = fd, .used = true};
-		int r = pthread_create(&c->thread, NULL, serve_connection, c);
-		if (r) {
+		int r = mc_thread_start(&c->thread, "nbd-serve", serve_connection, c);
+		if (r < 0) {
 			log_warn("No thread for another NBD connection to %s (%s), closing it",
-				s->path, strerror(r));
+				s->path, strerror(-r));
 			c->used = false;
 			close(fd);
 		}
@@ -178,10 +179,10 @@ int nbd_server_new(const char *path, const struct nbd_export *exports, size_t n_
 
 int nbd_server_start(struct nbd_server *s, struct mc_error *err)
 {
-	int r = pthread_create(&s->acceptor, NULL, accept_all, s);
-	if (r)
-		return mc_error_set(err, -r, MC_ECLASS_FAILED,
-			"Cannot start a thread for QEMU's disk writes: %s", strerror(r));
+	int r = mc_thread_start(&s->acceptor, "nbd-accept", accept_all, s);
+	if (r < 0)
+		return mc_error_set(err, r, MC_ECLASS_FAILED,
+			"Cannot start a thread for QEMU's disk writes: %s", strerror(-r));
 	s->started = true;
 	return 0;
 }

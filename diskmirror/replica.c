@@ -6,6 +6,7 @@
 #include "diskmirror/replica-private.h"
 
 #include "common/cleanup.h"
+#include "common/thread.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -47,11 +48,7 @@ static struct replica *replica_new(const struct replica_config *c, struct diskli
 	r->answers_tail = &r->answers;
 	for (size_t i = 0; i < DISKS_MAX; i++)
 		r->files_[i].fd = -1;
-	pthread_condattr_t attr;
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&r->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	mc_cond_init(&r->changed);
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_mutex_init(&r->files, NULL);
 	r->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -64,9 +61,9 @@ static struct replica *replica_new(const struct replica_config *c, struct diskli
 
 static int start(struct replica *r, struct mc_error *err)
 {
-	int n = pthread_create(&r->sender, NULL, replica_sender, r);
+	int n = mc_thread_start(&r->sender, "replica-send", replica_sender, r);
 	if (n == 0) {
-		n = pthread_create(&r->receiver, NULL, replica_receiver, r);
+		n = mc_thread_start(&r->receiver, "replica-receive", replica_receiver, r);
 		r->started = n == 0;
 		if (n) {
 			pthread_mutex_lock(&r->lock);
@@ -77,8 +74,8 @@ static int start(struct replica *r, struct mc_error *err)
 		}
 	}
 	return n == 0 ? 0
-		      : mc_error_set(err, -n, MC_ECLASS_FAILED,
-				"Cannot start a thread for a VM's disks: %s", strerror(n));
+		      : mc_error_set(err, n, MC_ECLASS_FAILED,
+				"Cannot start a thread for a VM's disks: %s", strerror(-n));
 }
 
 static void tell_why(struct disklink *link, const struct mc_error *why)

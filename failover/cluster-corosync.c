@@ -13,6 +13,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/thread.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -163,8 +164,7 @@ static void *run(void *arg)
 /* False: it did not come by the deadline. */
 static bool wait_flag(struct corosync *s, const bool *flag, uint64_t deadline)
 {
-	struct timespec ts = {
-		.tv_sec = (time_t)(deadline / MC_SEC), .tv_nsec = (long)(deadline % MC_SEC)};
+	struct timespec ts = mc_timespec(deadline);
 	pthread_mutex_lock(&s->c->lock);
 	while (!*flag && mc_now() < deadline)
 		pthread_cond_timedwait(&s->cond, &s->c->lock, &ts);
@@ -208,18 +208,10 @@ static int corosync_open(struct cluster *c, struct mc_error *err)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "out of memory");
 	s->c = c;
 	s->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	pthread_condattr_t attr;
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->cond, &attr);
-	pthread_condattr_destroy(&attr);
+	mc_cond_init(&s->cond);
 	c->backend = s;
 	c->view = (struct cluster_view){.managed = true};
-	sigset_t all, old;
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &old);
-	int r = s->bell < 0 ? -errno : -pthread_create(&s->thread, NULL, run, s);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	int r = s->bell < 0 ? -errno : mc_thread_start(&s->thread, "corosync", run, s);
 	if (r < 0) {
 		mc_error_set(err, r, MC_ECLASS_FAILED, "cannot start the thread for corosync: %s",
 			strerror(-r));

@@ -2,6 +2,7 @@
 #include "failover/mesh.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/thread.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -38,23 +39,6 @@ struct mesh {
 	struct mesh_call *calls;
 	struct peer peers[VOTERS_MAX + 1]; /* by node; [self] unused */
 };
-
-void mesh_cond_init(pthread_cond_t *c)
-{
-	pthread_condattr_t a;
-	pthread_condattr_init(&a);
-	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-	pthread_cond_init(c, &a);
-	pthread_condattr_destroy(&a);
-}
-
-struct timespec mesh_timespec(uint64_t t)
-{
-	/* A far deadline ("for ever") must stay within time_t. */
-	uint64_t sec = t / MC_SEC;
-	return (struct timespec){
-		.tv_sec = sec > INT32_MAX ? INT32_MAX : (time_t)sec, .tv_nsec = (long)(t % MC_SEC)};
-}
 
 void mesh_watch_socket(int fd)
 {
@@ -138,7 +122,7 @@ static void set_connected(struct peer *p, int fd)
 
 static bool back_off(struct mesh *m, uint64_t time)
 {
-	struct timespec ts = mesh_timespec(mc_now() + time);
+	struct timespec ts = mc_timespec(mc_now() + time);
 	pthread_mutex_lock(&m->lock);
 	while (!m->closing && pthread_cond_timedwait(&m->closing_cond, &m->lock, &ts) != ETIMEDOUT)
 		;
@@ -210,7 +194,7 @@ int mesh_open(const struct mesh_config *cfg, struct mesh **ret, struct mc_error 
 		snprintf(m->local, sizeof m->local, "%s", cfg->local_address);
 	m->last_id = cfg->instance;
 	pthread_mutex_init(&m->lock, NULL);
-	mesh_cond_init(&m->closing_cond);
+	mc_cond_init(&m->closing_cond);
 	for (unsigned i = 0; i <= VOTERS_MAX; i++)
 		m->peers[i] = (struct peer){.mesh = m, .node = i, .fd = -1};
 
@@ -222,22 +206,19 @@ int mesh_open(const struct mesh_config *cfg, struct mesh **ret, struct mc_error 
 
 int mesh_start(struct mesh *m, struct mc_error *err)
 {
-	/* Signals belong to the main thread. */
-	sigset_t all, old;
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &old);
 	int r = 0;
 	for (unsigned i = 1; i <= m->cfg.group->n && r == 0; i++) {
 		struct peer *p = &m->peers[i];
 		if (i == m->cfg.self)
 			continue;
-		r = pthread_create(&p->thread, NULL, peer_thread, p);
+		char name[sizeof "vote-" + LINK_NAME_MAX];
+		snprintf(name, sizeof name, "vote-%s", p->voter.name);
+		r = mc_thread_start(&p->thread, name, peer_thread, p);
 		p->started = r == 0;
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r)
+	if (r < 0)
 		return mc_error_set(
-			err, -r, MC_ECLASS_FAILED, "cannot start a thread: %s", strerror(r));
+			err, r, MC_ECLASS_FAILED, "cannot start a thread: %s", strerror(-r));
 	return 0;
 }
 
@@ -294,7 +275,7 @@ void mesh_call_begin(struct mesh *m, struct mesh_call *c)
 {
 	memset(c, 0, sizeof *c);
 	c->mesh = m;
-	mesh_cond_init(&c->cond);
+	mc_cond_init(&c->cond);
 	pthread_mutex_lock(&m->lock);
 	c->next = m->calls;
 	m->calls = c;
@@ -329,7 +310,7 @@ void mesh_call_send(struct mesh_call *c, const struct vote_msg *request, uint32_
 
 static int wait_locked(struct mesh_call *c, uint64_t deadline, bool for_answer)
 {
-	struct timespec ts = mesh_timespec(deadline);
+	struct timespec ts = mc_timespec(deadline);
 	for (;;) {
 		if (c->mesh->closing)
 			return -ESHUTDOWN;

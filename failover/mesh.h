@@ -68,9 +68,5 @@ bool mesh_call_complete(struct mesh_call *c);
 /* Wakes all calls with -EINTR: something they may wait for has become known otherwise. */
 void mesh_poke(struct mesh *m);
 
-/* A condition variable that waits by our clock, and a deadline for it. */
-void mesh_cond_init(pthread_cond_t *c);
-struct timespec mesh_timespec(uint64_t deadline);
-
 /* Has a dead peer of an idle connection noticed in seconds (for accepted connections too). */
 void mesh_watch_socket(int fd);

@@ -8,6 +8,7 @@
  * round lost to somebody else's higher ballot.
  */
 #include "common/clock.h"
+#include "common/thread.h"
 #include "failover/vote-private.h"
 
 #include <errno.h>
@@ -73,7 +74,7 @@ static bool wait_for_gate(struct voter *v, struct vm *vm, uint64_t generation, u
 		if (known.generation >= generation || vote_may_grant(v))
 			return true;
 		uint64_t now = mc_now(), until = now + GATE_LOOK < deadline ? now + GATE_LOOK : deadline;
-		struct timespec ts = mesh_timespec(until);
+		struct timespec ts = mc_timespec(until);
 		pthread_mutex_lock(&v->lock);
 		bool closing = v->closing;
 		if (!closing)
@@ -87,7 +88,7 @@ static bool wait_for_gate(struct voter *v, struct vm *vm, uint64_t generation, u
 /* Our turn to propose for this VM; false when the deadline came first. */
 static bool take_turn(struct voter *v, struct vm *vm, uint64_t deadline)
 {
-	struct timespec ts = mesh_timespec(deadline);
+	struct timespec ts = mc_timespec(deadline);
 	pthread_mutex_lock(&v->lock);
 	while (vm->proposing && !v->closing && mc_now() < deadline)
 		pthread_cond_timedwait(&v->cond, &v->lock, &ts);

@@ -14,11 +14,11 @@
 #include "common/clock.h"
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/thread.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -374,7 +374,7 @@ int voter_open(const struct voter_config *cfg, struct voter **ret, struct mc_err
 	v->group_id = vote_group_id(&v->group);
 	v->random = cfg->instance ^ v->group_id * v->self;
 	pthread_mutex_init(&v->lock, NULL);
-	mesh_cond_init(&v->cond);
+	mc_cond_init(&v->cond);
 	r = v->dir = open_dir(cfg->state_dir, err);
 	if (r >= 0)
 		r = load_all(v, err);
@@ -398,11 +398,7 @@ int voter_open(const struct voter_config *cfg, struct voter **ret, struct mc_err
 		r = mesh_start(v->mesh, err);
 	if (r < 0)
 		goto fail;
-	sigset_t all, old;
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &old);
-	r = -pthread_create(&v->sync_thread, NULL, sync_thread, v);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = mc_thread_start(&v->sync_thread, "vote-disk", sync_thread, v);
 	if (r < 0) {
 		mc_error_set(err, r, MC_ECLASS_FAILED, "cannot start a thread: %s", strerror(-r));
 		goto fail;

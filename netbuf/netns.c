@@ -2,12 +2,12 @@
 #include "netbuf/netns.h"
 
 #include "common/cleanup.h"
+#include "common/thread.h"
 
 #include <errno.h>
 #include <linux/if_tun.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -39,15 +39,11 @@ static void *ns_main(void *p)
 int netns_run(int ns, int (*fn)(void *, struct mc_error *), void *arg, struct mc_error *err)
 {
 	struct ns_job job = {ns, fn, arg, err, 0};
-	sigset_t all, old;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
 	pthread_t t;
-	int r = pthread_create(&t, NULL, ns_main, &job);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r)
+	int r = mc_thread_start(&t, "netbuf-netns", ns_main, &job);
+	if (r < 0)
 		return mc_error_set(
-			err, -r, MC_ECLASS_MEMORY, "cannot start a thread: %s", strerror(r));
+			err, r, MC_ECLASS_MEMORY, "cannot start a thread: %s", strerror(-r));
 	pthread_join(t, NULL);
 	return job.r;
 }

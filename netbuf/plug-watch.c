@@ -8,6 +8,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/thread.h"
 #include "netbuf/iface.h"
 
 #include <errno.h>
@@ -20,7 +21,6 @@
 #include <net/if.h>
 #include <netlink/msg.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -294,16 +294,11 @@ int plug_watch_start(struct plug *p, struct mc_error *err)
 		nl_socket_add_memberships(p->events, RTNLGRP_LINK, RTNLGRP_TC, 0) < 0)
 		return mc_error_set(
 			err, -EIO, MC_ECLASS_KERNEL, "cannot watch the interfaces of VM %s", p->vm);
-	sigset_t all, old;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&p->thread, NULL, watch_main, p);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r)
-		return mc_error_set(err, -r, MC_ECLASS_MEMORY, "cannot start the plug's thread: %s",
-			strerror(r));
+	r = mc_thread_start(&p->thread, "netbuf-plug", watch_main, p);
+	if (r < 0)
+		return mc_error_set(err, r, MC_ECLASS_MEMORY, "cannot start the plug's thread: %s",
+			strerror(-r));
 	p->started = true;
-	pthread_setname_np(p->thread, "netbuf-plug");
 	return 0;
 }
 

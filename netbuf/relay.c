@@ -10,11 +10,11 @@
 #include "netbuf/relay-internal.h"
 
 #include "common/cleanup.h"
+#include "common/thread.h"
 #include "netbuf/tap.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -242,22 +242,15 @@ static int open_nic(struct relay *r, size_t i, const struct netbuf_config *cfg, 
 
 static int start_threads(struct relay *r, struct mc_error *err)
 {
-	/* Signals are for the daemon's main thread. */
-	sigset_t all, old;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int ret = pthread_create(&r->out_thread, NULL, relay_out_main, r);
-	r->out_started = !ret;
-	if (!ret) {
-		ret = pthread_create(&r->in_thread, NULL, relay_in_main, r);
-		r->in_started = !ret;
+	int ret = mc_thread_start(&r->out_thread, "netbuf-out", relay_out_main, r);
+	r->out_started = ret == 0;
+	if (ret == 0) {
+		ret = mc_thread_start(&r->in_thread, "netbuf-in", relay_in_main, r);
+		r->in_started = ret == 0;
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (ret)
-		return mc_error_set(err, -ret, MC_ECLASS_MEMORY,
-			"cannot start the relay's threads: %s", strerror(ret));
-	pthread_setname_np(r->out_thread, "netbuf-out");
-	pthread_setname_np(r->in_thread, "netbuf-in");
+	if (ret < 0)
+		return mc_error_set(err, ret, MC_ECLASS_MEMORY,
+			"cannot start the relay's threads: %s", strerror(-ret));
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include "common/clock.h"
 #include "common/link.h"
+#include "common/thread.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -216,11 +217,8 @@ static void *run(void *arg)
 struct fake_standby *fake_start(int fd)
 {
 	struct fake_standby *f = calloc(1, sizeof *f);
-	pthread_condattr_t a;
-	pthread_condattr_init(&a);
-	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
 	pthread_mutex_init(&f->lock, NULL);
-	pthread_cond_init(&f->changed, &a);
+	mc_cond_init(&f->changed);
 	f->fd = fd;
 	f->log = malloc(FAKE_LOG_MAX * sizeof *f->log);
 	pthread_create(&f->thread, NULL, run, f);
