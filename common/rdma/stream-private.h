@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A stream inside: stream.c (what both directions share), stream-send.c, stream-recv.c, memory.c.
+ * A stream inside: stream.c (its life), stream-send.c and stream-recv.c (the two directions); below
+ * them stream-complete.c (what both directions stand on) and memory.c.
  *
  * Everything is guarded by `lock`.  The counters run from the beginning of the connection and never
  * go back; those of messages are modulo 2^32, as on the wire.
@@ -72,15 +73,26 @@ static inline uint8_t *bounce(struct rd_stream *s)
 	return s->c->fixed + 2 * RD_SLOTS * RD_SLOT_SIZE;
 }
 
+/* stream-complete.c */
+
 /* Collects completions; true if there was any. */
 bool stream_progress(struct rd_stream *s);
 /* Waits, unlocked, until there may be something to collect (0), -ETIMEDOUT, -EINTR. */
 int stream_sleep(struct rd_stream *s, int who, uint64_t deadline, int wake_fd);
-/* A SEND was received: takes it into the stream. */
-void stream_take(struct rd_stream *s, uint32_t slot, uint32_t size);
+/* Wakes whoever sleeps: there is something to look at. */
+void stream_poke(struct rd_stream *s);
+/* Whether there is a place for one more SEND here and a receive for it there. */
+bool stream_may_send(const struct rd_stream *s, bool data);
+/* chain: `writes` requests that go before it. */
+int stream_post_message(
+	struct rd_stream *s, struct rd_control m, struct ibv_send_wr *chain, unsigned writes);
 /* Tells the peer what was given back, if that is enough to matter and there is a way. */
 void stream_credit(struct rd_stream *s);
+/* The slot was read: the peer may send into it again. */
 void stream_repost(struct rd_stream *s, uint32_t slot);
+
+/* memory.c */
+
 /* The registration that covers all of it, NULL: copy it. */
 struct ibv_mr *memory_find(struct rd_stream *s, const void *mem, size_t len);
 void memory_forget_all(struct rd_stream *s);

@@ -4,62 +4,9 @@
 
 #include "common/clock.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-
-void stream_repost(struct rd_stream *s, uint32_t slot)
-{
-	if (s->c->id->qp && !s->c->broken.code && rd_conn_post_recv(s->c, slot) == 0)
-		s->posted++;
-}
-
-static void add(struct rd_stream *s, const struct rd_control *m, uint32_t slot)
-{
-	bool placed = m->type == RD_PLACED;
-	struct item *last = &s->items[(s->first + s->n_items - 1) % ITEMS];
-	if (placed && s->n_items && last->placed) {
-		last->length += m->length;
-		return;
-	}
-	assert(s->n_items < ITEMS);
-	s->items[(s->first + s->n_items++) % ITEMS] =
-		(struct item){.placed = placed, .slot = slot, .length = m->length};
-}
-
-/* Nothing that the peer counts can be right by itself only: it must fit what we did. */
-static bool fits(const struct rd_stream *s, const struct rd_control *m)
-{
-	if (m->freed < s->peer_freed || m->freed > s->written)
-		return false;
-	if (m->posted - s->allowed > s->c->peer.slots || m->posted - s->sent > s->c->peer.slots)
-		return false;
-	return m->type != RD_PLACED || m->length <= s->c->region_size - (s->landed - s->freed);
-}
-
-void stream_take(struct rd_stream *s, uint32_t slot, uint32_t size)
-{
-	struct mc_error err = MC_ERROR_INIT;
-	struct rd_control m;
-	int r = rd_get_control(recv_slot(s, slot), size, &m, &err);
-	if (r == 0 && !fits(s, &m))
-		r = mc_error_set(&err, -EPROTO, MC_ECLASS_PROTOCOL,
-			"The peer counts what cannot be in its RDMA messages; the connection is "
-			"closed");
-	if (r < 0) {
-		rd_conn_lose(s->c, r, err.cls, "%s", err.msg);
-		return;
-	}
-	s->peer_freed = m.freed;
-	s->allowed = m.posted;
-	if (m.type != RD_CREDIT)
-		add(s, &m, slot);
-	if (m.type == RD_PLACED)
-		s->landed += m.length;
-	if (m.type != RD_INLINE) /* nobody has to read it */
-		stream_repost(s, slot);
-}
 
 /* Copies from the first item, unlocked: only this thread takes items away. */
 static size_t copy(struct rd_stream *s, uint8_t *buf, size_t len)

@@ -39,55 +39,6 @@ static void advance(struct source *f, size_t n)
 	}
 }
 
-/* Whether there is a place for one more SEND here and a receive for it there. */
-static bool may_send(const struct rd_stream *s, bool data)
-{
-	uint32_t keep = data ? RESERVE : 0;
-	return s->sent - s->done < RD_SLOTS - keep && s->allowed - s->sent > keep;
-}
-
-/* chain: `writes` requests that go before it. */
-static int post_message(
-	struct rd_stream *s, struct rd_control m, struct ibv_send_wr *chain, unsigned writes)
-{
-	uint32_t slot = s->sent % RD_SLOTS;
-	m.freed = s->freed;
-	m.posted = s->posted;
-	rd_put_control(send_slot(s, slot), &m);
-	struct ibv_sge sge = {
-		.addr = (uintptr_t)send_slot(s, slot),
-		.length = RD_CONTROL_SIZE + (m.type == RD_INLINE ? m.length : 0),
-		.lkey = s->c->fixed_mr->lkey,
-	};
-	struct ibv_send_wr send = {
-		.wr_id = RD_WR(RD_WR_SEND, s->sent),
-		.sg_list = &sge,
-		.num_sge = 1,
-		.opcode = IBV_WR_SEND,
-		.send_flags = IBV_SEND_SIGNALED,
-	};
-	struct ibv_send_wr *bad;
-	if (writes)
-		chain[writes - 1].next = &send;
-	int r = ibv_post_send(s->c->id->qp, writes ? chain : &send, &bad);
-	if (r)
-		return rd_conn_lose(s->c, -r, MC_ECLASS_FAILED,
-			"An RDMA message cannot be posted: %s", strerror(r));
-	s->slot_bounce[slot] = s->bounce_used;
-	s->sent++;
-	s->told_freed = s->freed;
-	s->told_posted = s->posted;
-	return 0;
-}
-
-void stream_credit(struct rd_stream *s)
-{
-	bool due = s->freed - s->told_freed >= s->c->region_size / 4 ||
-		   s->posted - s->told_posted >= RD_SLOTS / 2;
-	if (due && !s->c->broken.code && s->c->id->qp && may_send(s, false))
-		post_message(s, (struct rd_control){.type = RD_CREDIT}, NULL, 0);
-}
-
 /* Small pieces, as many as fit one SEND. */
 static ssize_t post_small(struct rd_stream *s, struct source *f)
 {
@@ -97,7 +48,7 @@ static ssize_t post_small(struct rd_stream *s, struct source *f)
 		memcpy(to + n, first_bytes(f), len);
 		advance(f, len);
 	}
-	int r = post_message(
+	int r = stream_post_message(
 		s, (struct rd_control){.length = (uint32_t)n, .type = RD_INLINE}, NULL, 0);
 	return r < 0 ? r : (ssize_t)n;
 }
@@ -157,7 +108,7 @@ static ssize_t post_large(struct rd_stream *s, struct source *f)
 	}
 	if (!m.repeat)
 		return 0;
-	int r = post_message(s, m, wr, m.repeat);
+	int r = stream_post_message(s, m, wr, m.repeat);
 	if (r < 0)
 		return r;
 	if (mr)
@@ -170,7 +121,7 @@ static ssize_t post_some(struct rd_stream *s, struct source *f)
 {
 	if (s->c->broken.code)
 		return s->c->broken.code;
-	if (!may_send(s, true))
+	if (!stream_may_send(s, true))
 		return 0;
 	return first_length(f) <= INLINE_MAX ? post_small(s, f) : post_large(s, f);
 }
