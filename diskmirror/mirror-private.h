@@ -2,7 +2,7 @@
 /*
  * Shared by the files of the mirror: mirror.c (life), mirror-queue.c (what waits to be sent),
  * mirror-nbd.c (what QEMU's requests do), mirror-table.c (what the standby has already),
- * mirror-link.c (the two threads of the link).
+ * mirror-link.c (the two threads of the link), mirror-fail.c (how it breaks).
  *
  * One lock covers everything that changes.  Never held while anything is hashed, copied, sent or
  * received, nor while the owner is called: a barrier must not wait for those.
@@ -84,7 +84,7 @@ struct mirror {
 	struct mirror_extents *running, *closed;
 };
 
-/* mirror.c: the first call's reason stays; shuts link and server, rings.  Without the lock. */
+/* mirror-fail.c: the first call's reason stays; shuts link and server, rings.  Without the lock. */
 void mirror_fail(struct mirror *m, int code, const char *cls, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 

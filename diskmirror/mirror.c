@@ -11,30 +11,6 @@
 #include <string.h>
 #include <xxhash.h>
 
-void mirror_fail(struct mirror *m, int code, const char *cls, const char *fmt, ...)
-{
-	va_list ap;
-	pthread_mutex_lock(&m->lock);
-	bool first = !m->broken && !m->closing;
-	if (first) {
-		m->broken = true;
-		m->error = (struct mc_error){.code = code, .cls = cls};
-		va_start(ap, fmt);
-		vsnprintf(m->error.msg, sizeof m->error.msg, fmt, ap);
-		va_end(ap);
-		pthread_cond_broadcast(&m->work);
-		pthread_cond_broadcast(&m->done);
-	}
-	pthread_mutex_unlock(&m->lock);
-	if (!first)
-		return;
-	/* QEMU first: its job ends, and the guest goes on. */
-	nbd_server_shut(m->server);
-	m->link->ops->shutdown(m->link);
-	if (m->broken_fn)
-		m->broken_fn(m->ctx);
-}
-
 static int init(struct mirror *m, const struct mirror_config *c, struct mc_error *err)
 {
 	pthread_mutex_init(&m->lock, NULL);
@@ -222,14 +198,6 @@ int mirror_end(struct mirror *m, uint64_t n, bool flushed, struct mc_error *err)
 	}
 	pthread_mutex_unlock(&m->lock);
 	return mirror_error(m, err);
-}
-
-int mirror_error(struct mirror *m, struct mc_error *err)
-{
-	pthread_mutex_lock(&m->lock);
-	int r = m->broken ? mc_error_set(err, m->error.code, m->error.cls, "%s", m->error.msg) : 0;
-	pthread_mutex_unlock(&m->lock);
-	return r;
 }
 
 void mirror_get_stats(struct mirror *m, struct mirror_stats *ret)
