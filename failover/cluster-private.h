@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Shared by cluster.c and the backends. */
+/* Shared by cluster.c (life), the backends, and cluster-state.c, on which the backends stand. */
 #pragma once
 #include "failover/cluster-view.h"
 #include "failover/cluster.h"
@@ -50,6 +50,8 @@ struct cluster {
 /* Makes a cluster with these ops; cluster_open without the choice, for tests too. */
 int cluster_open_ops(const struct cluster_config *cfg, const struct cluster_ops *ops,
 	struct cluster **ret, struct mc_error *err);
+
+/* cluster-state.c */
 
 /* The verdict now: also closed while the backend's thread has not been seen for too long, because a
  * host that wakes up asks before that thread has noticed that it slept.  Under lock. */

@@ -8,7 +8,6 @@
  * round lost to somebody else's higher ballot.
  */
 #include "common/clock.h"
-#include "common/thread.h"
 #include "failover/vote-private.h"
 
 #include <errno.h>
@@ -20,99 +19,6 @@
  * come from a ballot that nobody pursues any more. */
 #define BACK_OFF_MIN (1 * MC_MSEC)
 #define BACK_OFF_MAX (64 * MC_MSEC)
-#define GATE_LOOK    (5 * MC_MSEC)
-
-const char *vote_refusal_text(enum paxos_refusal r)
-{
-	switch (r) {
-	case PAXOS_NOT_ELIGIBLE:
-		return "this host is not named in the newest ownership record";
-	case PAXOS_CONFLICT:
-		return "it knows another decided ownership record of the same generation; this "
-		       "must never "
-		       "happen, report it";
-	case PAXOS_MALFORMED:
-		return "it did not understand the request; install the same version of mcd "
-		       "everywhere";
-	case PAXOS_OTHER_VOTERS:
-		return "its mcd.conf names other hosts; make the [host] sections the same "
-		       "everywhere";
-	case PAXOS_NOT_QUORATE:
-		return "corosync has told it that it is outside the quorate part of the cluster";
-	case PAXOS_DISK:
-		return "it cannot write its votes; check the file system of its state directory";
-	}
-	return "unknown reason";
-}
-
-void vm_request(
-	struct voter *v, const struct vm *vm, const struct paxos_msg *req, struct vote_msg *ret)
-{
-	*ret = (struct vote_msg){.group = v->group_id, .paxos = *req};
-	memcpy(ret->subject, vm->name, sizeof ret->subject);
-}
-
-static void enter(struct voter *v)
-{
-	pthread_mutex_lock(&v->lock);
-	v->callers++;
-	pthread_mutex_unlock(&v->lock);
-}
-
-bool vote_may_grant(struct voter *v)
-{
-	return !v->cfg.may_grant || v->cfg.may_grant(v->cfg.ctx);
-}
-
-/* Waits until we may ask, or need not any more because that generation is known, or the deadline.
- * The gate is looked at again and again, because nobody announces that a standstill is over. */
-static bool wait_for_gate(struct voter *v, struct vm *vm, uint64_t generation, uint64_t deadline)
-{
-	for (;;) {
-		struct own_record known;
-		vm_known(v, vm, &known);
-		if (known.generation >= generation || vote_may_grant(v))
-			return true;
-		uint64_t now = mc_now(), until = now + GATE_LOOK < deadline ? now + GATE_LOOK : deadline;
-		struct timespec ts = mc_timespec(until);
-		pthread_mutex_lock(&v->lock);
-		bool closing = v->closing;
-		if (!closing)
-			pthread_cond_timedwait(&v->cond, &v->lock, &ts);
-		pthread_mutex_unlock(&v->lock);
-		if (closing || mc_now() >= deadline)
-			return false;
-	}
-}
-
-/* Our turn to propose for this VM; false when the deadline came first. */
-static bool take_turn(struct voter *v, struct vm *vm, uint64_t deadline)
-{
-	struct timespec ts = mc_timespec(deadline);
-	pthread_mutex_lock(&v->lock);
-	while (vm->proposing && !v->closing && mc_now() < deadline)
-		pthread_cond_timedwait(&v->cond, &v->lock, &ts);
-	bool ours = !vm->proposing;
-	vm->proposing = true;
-	pthread_mutex_unlock(&v->lock);
-	return ours;
-}
-
-static void end_turn(struct voter *v, struct vm *vm)
-{
-	pthread_mutex_lock(&v->lock);
-	vm->proposing = false;
-	pthread_cond_broadcast(&v->cond);
-	pthread_mutex_unlock(&v->lock);
-}
-
-static void leave(struct voter *v)
-{
-	pthread_mutex_lock(&v->lock);
-	v->callers--;
-	pthread_cond_broadcast(&v->cond);
-	pthread_mutex_unlock(&v->lock);
-}
 
 static uint64_t next_random(struct voter *v)
 {
@@ -122,26 +28,6 @@ static uint64_t next_random(struct voter *v)
 	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
 	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
 	return z ^ z >> 31;
-}
-
-static int no_majority(struct voter *v, const char *vm, struct mc_error *err)
-{
-	uint32_t connected = mesh_connected(v->mesh);
-	char missing[200] = "";
-	size_t n = 1;
-	for (unsigned i = 1; i <= v->group.n; i++) {
-		size_t len = strlen(missing);
-		if (i == v->self || connected & 1u << i)
-			n += i != v->self;
-		else
-			snprintf(missing + len, sizeof missing - len, "%s%s", len ? ", " : "",
-				v->group.names[i - 1]);
-	}
-	return mc_error_set(err, -ENOLINK, MC_ECLASS_NO_MAJORITY,
-		"VM '%s': no majority of the %zu voters agreed in time (%zu connected%s%s); check "
-		"that mcd "
-		"runs on the hosts and that they reach each other",
-		vm, v->group.n, n, missing[0] ? ", no connection to " : "", missing);
 }
 
 static int bad_vm(const char *vm, struct mc_error *err)
@@ -158,19 +44,19 @@ void voter_reachable(struct voter *v, size_t *ret_connected, size_t *ret_total)
 
 void voter_known(struct voter *v, const char *name, struct own_record *ret)
 {
-	struct vm *vm = vm_get(v, name, false);
+	struct voter_vm *vm = voter_vm_get(v, name, false);
 	if (vm)
-		vm_known(v, vm, ret);
+		voter_vm_known(v, vm, ret);
 	else
 		*ret = (struct own_record){0};
 }
 
 /* 1 = that generation is open as far as we know; else what voter_propose is to return. */
-static int settled(struct voter *v, struct vm *vm, const struct own_record *next,
+static int settled(struct voter *v, struct voter_vm *vm, const struct own_record *next,
 	struct own_record *ret_decided, struct mc_error *err)
 {
 	struct own_record known;
-	vm_known(v, vm, &known);
+	voter_vm_known(v, vm, &known);
 	if (known.generation < next->generation)
 		return 1;
 	*ret_decided = known;
@@ -183,11 +69,11 @@ static int settled(struct voter *v, struct vm *vm, const struct own_record *next
 }
 
 /* Our own acceptor, called directly.  -EIO: it can no longer promise anything. */
-static int ask_self(struct voter *v, struct vm *vm, struct paxos_proposer *p,
+static int ask_self(struct voter *v, struct voter_vm *vm, struct paxos_proposer *p,
 	const struct paxos_msg *req, enum paxos_step *ret_step, struct mc_error *err)
 {
 	struct paxos_msg own;
-	vm_answer(v, vm, v->self_name, req, &own);
+	voter_vm_answer(v, vm, v->self_name, req, &own);
 	if (own.type == PAXOS_REFUSED && own.refusal == PAXOS_DISK)
 		return mc_error_set(err, -EIO, MC_ECLASS_FAILED,
 			"VM '%s': this host cannot write its own votes, so it proposes nothing; "
@@ -202,7 +88,7 @@ static int ask_self(struct voter *v, struct vm *vm, struct paxos_proposer *p,
 	return 0;
 }
 
-static uint64_t own_round(struct vm *vm)
+static uint64_t own_round(struct voter_vm *vm)
 {
 	pthread_mutex_lock(&vm->lock);
 	uint64_t round = vm->state.promised.round;
@@ -211,14 +97,14 @@ static uint64_t own_round(struct vm *vm)
 }
 
 /* Poked: did we learn the outcome from somebody else meanwhile? */
-static bool overtaken(struct voter *v, struct vm *vm, const struct paxos_proposer *p)
+static bool overtaken(struct voter *v, struct voter_vm *vm, const struct paxos_proposer *p)
 {
 	struct own_record known;
-	vm_known(v, vm, &known);
+	voter_vm_known(v, vm, &known);
 	return known.generation > p->before.generation;
 }
 
-static int back_off(struct voter *v, struct vm *vm, const struct paxos_proposer *p,
+static int back_off(struct voter *v, struct voter_vm *vm, const struct paxos_proposer *p,
 	struct mesh_call *call, uint64_t most, uint64_t deadline, struct mc_error *err)
 {
 	uint64_t until = mc_now() + (most ? next_random(v) % most : 0);
@@ -227,18 +113,18 @@ static int back_off(struct voter *v, struct vm *vm, const struct paxos_proposer 
 		r = mesh_call_pause(call, until < deadline ? until : deadline);
 	while (r == -EINTR && !overtaken(v, vm, p));
 	if (r == -ESHUTDOWN || mc_now() >= deadline)
-		return no_majority(v, vm->name, err);
+		return voter_no_majority(v, vm->name, err);
 	return 0;
 }
 
 /* Sends the running phase's request to all, and takes what answers until the phase is over. */
-static int run_phase(struct voter *v, struct vm *vm, struct paxos_proposer *p,
+static int run_phase(struct voter *v, struct voter_vm *vm, struct paxos_proposer *p,
 	struct mesh_call *call, uint64_t deadline, enum paxos_step *ret_step, struct mc_error *err)
 {
 	struct paxos_msg req;
 	struct vote_msg m;
 	paxos_request(p, &req);
-	vm_request(v, vm, &req, &m);
+	voter_vm_request(v, vm, &req, &m);
 	mesh_call_send(call, &m, MESH_ALL);
 	enum paxos_step step = PAXOS_WAIT;
 	int r = ask_self(v, vm, p, &req, &step, err);
@@ -248,7 +134,7 @@ static int run_phase(struct voter *v, struct vm *vm, struct paxos_proposer *p,
 		unsigned node;
 		r = mesh_call_wait(call, deadline, &node, &m);
 		if (r == 0 || r == -ESHUTDOWN)
-			return no_majority(v, vm->name, err);
+			return voter_no_majority(v, vm->name, err);
 		if (r == 1)
 			step = paxos_on_answer(p, node, &m.paxos);
 		else if (overtaken(v, vm, p))
@@ -259,16 +145,16 @@ static int run_phase(struct voter *v, struct vm *vm, struct paxos_proposer *p,
 }
 
 /* Tells everybody; nothing depends on their hearing it. */
-static void announce(struct voter *v, struct vm *vm, const struct own_record *decided)
+static void announce(struct voter *v, struct voter_vm *vm, const struct own_record *decided)
 {
 	struct paxos_msg msg = {.type = PAXOS_DECIDED, .value = *decided};
 	struct vote_msg m;
-	vm_request(v, vm, &msg, &m);
+	voter_vm_request(v, vm, &msg, &m);
 	mesh_post(v->mesh, &m, MESH_ALL);
-	vm_learn(v, vm, decided);
+	voter_vm_learn(v, vm, decided);
 }
 
-static int propose(struct voter *v, struct vm *vm, const struct own_record *before,
+static int propose(struct voter *v, struct voter_vm *vm, const struct own_record *before,
 	const struct own_record *next, uint64_t deadline, struct mesh_call *call,
 	struct own_record *ret_decided, struct mc_error *err)
 {
@@ -283,7 +169,7 @@ static int propose(struct voter *v, struct vm *vm, const struct own_record *befo
 		if (step == PAXOS_CHOSEN)
 			announce(v, vm, &p.value);
 		if (step == PAXOS_OVERTAKEN)
-			vm_learn(v, vm, &p.newer);
+			voter_vm_learn(v, vm, &p.newer);
 		r = settled(v, vm, next, ret_decided, err);
 		if (r <= 0)
 			return r;
@@ -302,27 +188,27 @@ static int propose(struct voter *v, struct vm *vm, const struct own_record *befo
 int voter_propose(struct voter *v, const char *name, const struct own_record *next,
 	uint64_t deadline, struct own_record *ret_decided, struct mc_error *err)
 {
-	struct vm *vm = vm_get(v, name, true);
+	struct voter_vm *vm = voter_vm_get(v, name, true);
 	if (!vm)
 		return bad_vm(name, err);
 	if (!own_record_valid(next))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
 			"VM '%s': malformed ownership record", name);
-	enter(v);
-	if (!take_turn(v, vm, deadline)) {
-		leave(v);
-		return no_majority(v, name, err);
+	voter_enter(v);
+	if (!voter_take_turn(v, vm, deadline)) {
+		voter_leave(v);
+		return voter_no_majority(v, name, err);
 	}
-	if (!wait_for_gate(v, vm, next->generation, deadline)) {
-		end_turn(v, vm);
-		leave(v);
+	if (!voter_wait_for_gate(v, vm, next->generation, deadline)) {
+		voter_end_turn(v, vm);
+		voter_leave(v);
 		return mc_error_set(err, -ENOLINK, MC_ECLASS_NO_MAJORITY,
 			"VM '%s': this host is outside the quorate part of the cluster and asks for no "
 			"votes; check its network and 'mcctl status'",
 			name);
 	}
 	struct own_record known;
-	vm_known(v, vm, &known);
+	voter_vm_known(v, vm, &known);
 	int r = settled(v, vm, next, ret_decided, err);
 	if (r == 1 && next->generation != known.generation + 1)
 		r = mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
@@ -341,17 +227,17 @@ int voter_propose(struct voter *v, const char *name, const struct own_record *ne
 		r = propose(v, vm, &known, next, deadline, &call, ret_decided, err);
 		mesh_call_end(&call);
 	}
-	end_turn(v, vm);
-	leave(v);
+	voter_end_turn(v, vm);
+	voter_leave(v);
 	return r;
 }
 
 /* 0: nothing that we accepted stands against it. */
-static int check_force(struct voter *v, struct vm *vm, const struct own_record *next,
+static int check_force(struct voter *v, struct voter_vm *vm, const struct own_record *next,
 	struct mc_error *err)
 {
 	struct own_record known;
-	vm_known(v, vm, &known);
+	voter_vm_known(v, vm, &known);
 	if (next->generation != known.generation + 1 ||
 		!paxos_allowed(&v->group, &known, v->self_name, next))
 		return mc_error_set(err, -EPERM, MC_ECLASS_NOT_OWNER,
@@ -376,13 +262,13 @@ static int check_force(struct voter *v, struct vm *vm, const struct own_record *
 int voter_force(struct voter *v, const char *name, const struct own_record *next,
 	struct own_record *ret_decided, struct mc_error *err)
 {
-	struct vm *vm = vm_get(v, name, true);
+	struct voter_vm *vm = voter_vm_get(v, name, true);
 	if (!vm)
 		return bad_vm(name, err);
-	enter(v);
-	if (!take_turn(v, vm, mc_now() + 5 * MC_SEC)) {
-		leave(v);
-		return no_majority(v, name, err);
+	voter_enter(v);
+	if (!voter_take_turn(v, vm, mc_now() + 5 * MC_SEC)) {
+		voter_leave(v);
+		return voter_no_majority(v, name, err);
 	}
 	struct own_record decided = *next;
 	int r = settled(v, vm, next, &decided, err);
@@ -390,7 +276,7 @@ int voter_force(struct voter *v, const char *name, const struct own_record *next
 		r = check_force(v, vm, next, err);
 	if (r == 0) {
 		struct paxos_msg word = {.type = PAXOS_DECIDED, .value = *next}, answer;
-		vm_answer(v, vm, v->self_name, &word, &answer);
+		voter_vm_answer(v, vm, v->self_name, &word, &answer);
 		if (answer.type == PAXOS_REFUSED)
 			r = mc_error_set(err, -EIO, MC_ECLASS_FAILED,
 				"VM '%s': this host cannot write its votes; check the file system of the "
@@ -401,20 +287,20 @@ int voter_force(struct voter *v, const char *name, const struct own_record *next
 		announce(v, vm, next);
 	if (r == 0 || r == -ESTALE)
 		*ret_decided = decided;
-	end_turn(v, vm);
-	leave(v);
+	voter_end_turn(v, vm);
+	voter_leave(v);
 	return r;
 }
 
-static int query(struct voter *v, struct vm *vm, struct mesh_call *call, uint64_t deadline,
+static int query(struct voter *v, struct voter_vm *vm, struct mesh_call *call, uint64_t deadline,
 	struct own_record *ret)
 {
 	struct paxos_msg answers[VOTERS_MAX + 1], query = {.type = PAXOS_QUERY};
 	struct vote_msg m;
 	size_t n = 0;
-	vm_request(v, vm, &query, &m);
+	voter_vm_request(v, vm, &query, &m);
 	mesh_call_send(call, &m, MESH_ALL);
-	vm_answer(v, vm, v->self_name, &query, &answers[0]);
+	voter_vm_answer(v, vm, v->self_name, &query, &answers[0]);
 	n += answers[0].type == PAXOS_CURRENT;
 	while (n < paxos_majority(&v->group)) {
 		unsigned node;
@@ -431,22 +317,22 @@ static int query(struct voter *v, struct vm *vm, struct mesh_call *call, uint64_
 int voter_current(struct voter *v, const char *name, uint64_t deadline, struct own_record *ret,
 	struct mc_error *err)
 {
-	struct vm *vm = vm_get(v, name, true);
+	struct voter_vm *vm = voter_vm_get(v, name, true);
 	if (!vm)
 		return bad_vm(name, err);
-	enter(v);
+	voter_enter(v);
 	struct own_record decided;
 	struct mesh_call call;
 	mesh_call_begin(v->mesh, &call);
 	int r = query(v, vm, &call, deadline, &decided);
 	mesh_call_end(&call);
 	if (r == 0) {
-		vm_learn(v, vm, &decided);
-		vm_known(v, vm, ret);
+		voter_vm_learn(v, vm, &decided);
+		voter_vm_known(v, vm, ret);
 	} else {
-		no_majority(v, name, err);
+		voter_no_majority(v, name, err);
 	}
-	leave(v);
+	voter_leave(v);
 	return r;
 }
 
@@ -457,7 +343,7 @@ uint64_t voter_ask_heard(struct voter *v, const char *host, uint64_t deadline)
 	if (!vote_name_valid(host))
 		return best;
 	strcpy(m.subject, host);
-	enter(v);
+	voter_enter(v);
 	/* Not the host itself: if it is dead, its answer is the one that would use up the deadline.
 	 */
 	unsigned node = paxos_group_node(&v->group, host);
@@ -473,6 +359,6 @@ uint64_t voter_ask_heard(struct voter *v, const char *host, uint64_t deadline)
 			best = answer.number;
 	}
 	mesh_call_end(&call);
-	leave(v);
+	voter_leave(v);
 	return best;
 }

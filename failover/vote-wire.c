@@ -167,3 +167,26 @@ bool vote_decode(struct vote_msg *ret, const uint8_t p[VOTE_MSG_SIZE])
 	*ret = m;
 	return true;
 }
+
+const char *vote_refusal_text(enum paxos_refusal r)
+{
+	switch (r) {
+	case PAXOS_NOT_ELIGIBLE:
+		return "this host is not named in the newest ownership record";
+	case PAXOS_CONFLICT:
+		return "it knows another decided ownership record of the same generation; this "
+		       "must never "
+		       "happen, report it";
+	case PAXOS_MALFORMED:
+		return "it did not understand the request; install the same version of mcd "
+		       "everywhere";
+	case PAXOS_OTHER_VOTERS:
+		return "its mcd.conf names other hosts; make the [host] sections the same "
+		       "everywhere";
+	case PAXOS_NOT_QUORATE:
+		return "corosync has told it that it is outside the quorate part of the cluster";
+	case PAXOS_DISK:
+		return "it cannot write its votes; check the file system of its state directory";
+	}
+	return "unknown reason";
+}

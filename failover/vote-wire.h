@@ -25,6 +25,9 @@ bool vote_get_ballot(struct ballot *ret, const uint8_t p[VOTE_BALLOT_SIZE]);
 void vote_put_name(uint8_t p[LINK_NAME_MAX + 1], const char *name);
 bool vote_get_name(char ret[LINK_NAME_MAX + 1], const uint8_t p[LINK_NAME_MAX + 1]);
 
+/* Why a voter refuses, as a sentence about it. */
+const char *vote_refusal_text(enum paxos_refusal r);
+
 /* A name that may become a file name: printable, no '/', not empty, no '.' in front. */
 bool vote_name_valid(const char *name);
 

@@ -1,14 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The voter: our own acceptor with its disk, answers to other hosts, and the calls of this host's
- * VMs that drive a generation to a decision.
- *
- * Two memories of what is decided: vm->state, on disk, which answers follow from; and vm->known,
- * in memory, which may be ahead of it.  Knowledge may be forgotten by a crash without harm (a
- * decided record is on the disks of a majority as accepted), a promise may not.
- *
- * Locks, in this order: vm->lock (held across disk writes), voter->lock (never held
- * across anything slow), the mesh's own.
+ * The voter: its life, our own acceptor with its disk, and the answers to other hosts.
  */
 #include "failover/vote-private.h"
 #include "common/clock.h"
@@ -26,7 +18,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#define VMS_MAX     1024         /* a broken peer must not fill our memory and directory */
 #define ANSWER_TIME (2 * MC_SEC) /* for the rest of a begun request, and to send an answer */
 
 /* A connection that voter_serve is in, on its stack. */
@@ -35,88 +26,19 @@ struct serving {
 	int fd;
 };
 
-/* Opens (reads) the VM's file; damage costs our vote on this VM, not the others. */
-static struct vm *vm_load(struct voter *v, const char *name)
-{
-	struct vm *vm = calloc(1, sizeof *vm);
-	if (!vm)
-		return NULL;
-	snprintf(vm->name, sizeof vm->name, "%s", name);
-	pthread_mutex_init(&vm->lock, NULL);
-	struct mc_error err = MC_ERROR_INIT;
-	vm->file.fd = -1;
-	if (record_open(v->dir, v->self_name, name, &vm->file, &vm->state, &err) < 0) {
-		log_error("%s", err.msg);
-		vm->broken = true;
-	}
-	vm->known = vm->state.decided;
-	return vm;
-}
-
-struct vm *vm_get(struct voter *v, const char *name, bool create)
-{
-	if (!vote_name_valid(name))
-		return NULL;
-	pthread_mutex_lock(&v->lock);
-	struct vm *vm = v->vms;
-	while (vm && strcmp(vm->name, name))
-		vm = vm->next;
-	/* All files were read by voter_open: a name not listed has none, so this is quick. */
-	if (!vm && create && v->n_vms < VMS_MAX && (vm = vm_load(v, name))) {
-		vm->next = v->vms;
-		v->vms = vm;
-		v->n_vms++;
-	}
-	pthread_mutex_unlock(&v->lock);
-	return vm;
-}
-
-void vm_known(struct voter *v, struct vm *vm, struct own_record *ret)
-{
-	pthread_mutex_lock(&v->lock);
-	*ret = vm->known;
-	pthread_mutex_unlock(&v->lock);
-}
-
-void vm_learn(struct voter *v, struct vm *vm, const struct own_record *rec)
-{
-	if (rec->generation == 0)
-		return;
-	pthread_mutex_lock(&v->lock);
-	struct own_record known = vm->known;
-	bool newer = rec->generation > known.generation;
-	if (newer) {
-		vm->known = *rec;
-		vm->unsynced = true;
-		pthread_cond_broadcast(&v->cond);
-	}
-	pthread_mutex_unlock(&v->lock);
-	if (rec->generation == known.generation && !own_record_equal(rec, &known))
-		log_error(
-			"VM '%s': generation %llu is decided as owner '%s' here and as owner '%s' "
-			"elsewhere; this must never happen: stop the VM on one of them and report "
-			"it",
-			vm->name, (unsigned long long)rec->generation, known.owner, rec->owner);
-	if (!newer)
-		return;
-	mesh_poke(v->mesh);
-	if (v->cfg.learned)
-		v->cfg.learned(v->cfg.ctx, vm->name, rec);
-}
-
-void vm_answer(struct voter *v, struct vm *vm, const char *from, const struct paxos_msg *req,
-	struct paxos_msg *ret)
+void voter_vm_answer(struct voter *v, struct voter_vm *vm, const char *from,
+	const struct paxos_msg *req, struct paxos_msg *ret)
 {
 	struct own_record known;
 	/* Before anything is touched: such an answer must never be taken for a promise. */
-	if ((req->type == PAXOS_PREPARE || req->type == PAXOS_ACCEPT) && !vote_may_grant(v)) {
+	if ((req->type == PAXOS_PREPARE || req->type == PAXOS_ACCEPT) && !voter_may_grant(v)) {
 		*ret = (struct paxos_msg){.type = PAXOS_REFUSED,
 			.refusal = PAXOS_NOT_QUORATE,
 			.ballot = req->ballot};
 		return;
 	}
 	pthread_mutex_lock(&vm->lock);
-	vm_known(v, vm, &known);
+	voter_vm_known(v, vm, &known);
 	struct paxos_acceptor state = vm->state;
 	bool changed = paxos_learn(&state, &known);
 	changed |= paxos_answer(&state, &v->group, from, req, ret);
@@ -134,7 +56,7 @@ void vm_answer(struct voter *v, struct vm *vm, const char *from, const struct pa
 		vm->state = state;
 	pthread_mutex_unlock(&vm->lock);
 	/* Also from a broken voter: it is still true. */
-	vm_learn(v, vm, &state.decided);
+	voter_vm_learn(v, vm, &state.decided);
 	if (ret->type == PAXOS_REFUSED && ret->refusal != PAXOS_DISK)
 		log_warn("VM '%s': refused a vote to host '%s' (reason %d)", vm->name, from,
 			ret->refusal);
@@ -147,14 +69,14 @@ static void *sync_thread(void *arg)
 	static const struct paxos_msg nothing = {.type = PAXOS_QUERY};
 	pthread_mutex_lock(&v->lock);
 	for (;;) {
-		struct vm *vm = v->vms;
+		struct voter_vm *vm = v->vms;
 		while (vm && !vm->unsynced)
 			vm = vm->next;
 		if (vm) {
 			vm->unsynced = false;
 			pthread_mutex_unlock(&v->lock);
 			struct paxos_msg answer;
-			vm_answer(v, vm, v->self_name, &nothing, &answer);
+			voter_vm_answer(v, vm, v->self_name, &nothing, &answer);
 			pthread_mutex_lock(&v->lock);
 		} else if (v->closing) {
 			break;
@@ -171,15 +93,15 @@ static void on_connected(void *ctx, unsigned node)
 {
 	struct voter *v = ctx;
 	pthread_mutex_lock(&v->lock);
-	struct vm *vm = v->vms; /* the list only grows, at its head */
+	struct voter_vm *vm = v->vms; /* the list only grows, at its head */
 	pthread_mutex_unlock(&v->lock);
 	for (; vm; vm = vm->next) {
 		struct vote_msg m;
 		struct paxos_msg decided = {.type = PAXOS_DECIDED};
-		vm_known(v, vm, &decided.value);
+		voter_vm_known(v, vm, &decided.value);
 		if (!decided.value.generation)
 			continue;
-		vm_request(v, vm, &decided, &m);
+		voter_vm_request(v, vm, &decided, &m);
 		mesh_post(v->mesh, &m, 1u << node);
 	}
 }
@@ -199,9 +121,9 @@ static void on_answered(void *ctx, unsigned node, const struct vote_msg *m)
 	}
 	if (!paxos || !m->paxos.decided.generation)
 		return;
-	struct vm *vm = vm_get(v, m->subject, true);
+	struct voter_vm *vm = voter_vm_get(v, m->subject, true);
 	if (vm)
-		vm_learn(v, vm, &m->paxos.decided);
+		voter_vm_learn(v, vm, &m->paxos.decided);
 }
 
 /* Returns false if the request is not one. */
@@ -227,9 +149,9 @@ static bool answer_request(
 	 * A decided record stays a fact. */
 	if (req->group != v->group_id && req->paxos.type != PAXOS_DECIDED)
 		return true;
-	struct vm *vm = vm_get(v, req->subject, req->paxos.type != PAXOS_QUERY);
+	struct voter_vm *vm = voter_vm_get(v, req->subject, req->paxos.type != PAXOS_QUERY);
 	if (vm)
-		vm_answer(v, vm, from, &req->paxos, &ret->paxos);
+		voter_vm_answer(v, vm, from, &req->paxos, &ret->paxos);
 	else if (req->paxos.type == PAXOS_QUERY)
 		ret->paxos = (struct paxos_msg){.type = PAXOS_CURRENT};
 	else
@@ -326,7 +248,7 @@ static int load_all(struct voter *v, struct mc_error *err)
 	struct dirent *e;
 	while ((e = readdir(d)))
 		if (vote_name_valid(e->d_name))
-			vm_get(v, e->d_name, true);
+			voter_vm_get(v, e->d_name, true);
 	closedir(d);
 	return 0;
 }
@@ -436,7 +358,7 @@ void voter_close(struct voter *v)
 	if (v->sync_started)
 		pthread_join(v->sync_thread, NULL);
 	mesh_close(v->mesh);
-	for (struct vm *vm = v->vms, *next; vm; vm = next) {
+	for (struct voter_vm *vm = v->vms, *next; vm; vm = next) {
 		next = vm->next;
 		record_close(&vm->file);
 		pthread_mutex_destroy(&vm->lock);
