@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Between the dispatch (netbuf.c) and the backends (relay.c, plug.c, fake.c).
+ * Between the dispatch (netbuf.c) and the backends (relay.c, plug.c).
  *
  * The dispatch owns the state and the epoch numbers and refuses calls that make no sense, so that
  * every backend refuses the same ones in the same words.  A backend gets valid calls only.
@@ -40,4 +40,6 @@ struct netbuf {
 
 extern const struct netbuf_ops netbuf_plug_ops;
 extern const struct netbuf_ops netbuf_relay_ops;
-extern const struct netbuf_ops netbuf_fake_ops;
+
+/* For tests: one more backend, to be opened by its name (tests/fakes/netbuf-fake.c).  Not for auto. */
+void netbuf_add_backend(const struct netbuf_ops *ops);

@@ -33,8 +33,7 @@ struct netbuf_nic {
 
 struct netbuf_config {
 	const char *vm; /* name, for interface names and messages */
-	const char
-		*backend; /* "auto" (plug if it works here, else relay), "plug", "relay", "fake" */
+	const char *backend; /* "auto" (plug if it works here, else relay), "plug", "relay" */
 	const struct netbuf_nic *nics;
 	size_t n_nics;
 	uint64_t limit; /* bytes of held output at most */
@@ -61,7 +60,7 @@ int netbuf_probe(const char *backend, const char **ret_name, struct mc_error *er
 
 int netbuf_open(const struct netbuf_config *cfg, struct netbuf **ret, struct mc_error *err);
 /* The tap descriptor of NIC i for QEMU to inherit (-netdev tap,fd=N).  Owned by the netbuf and
- * close-on-exec: clear that in the child.  -1 from the fake. */
+ * close-on-exec: clear that in the child. */
 int netbuf_guest_fd(const struct netbuf *nb, size_t i);
 /* Takes over the taps of a QEMU that a former mcd started (fds: one per NIC, duplicated here), with
  * the backend that they are made for.  Nothing leaves from here on.  What a plug held stays held:

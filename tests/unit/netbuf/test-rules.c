@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The rules that all backends share, on the fake one, and the fake itself. */
-#include "netbuf/fake.h"
+#include "tests/fakes/netbuf-fake.h"
 
 #include <errno.h>
 #include <setjmp.h>

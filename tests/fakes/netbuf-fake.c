@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "netbuf/fake.h"
+#include "tests/fakes/netbuf-fake.h"
 
 #include "netbuf/netbuf-internal.h"
 #include "netbuf/queue.h"
@@ -234,7 +234,7 @@ static void fake_close(struct netbuf *nb)
 	free(f);
 }
 
-const struct netbuf_ops netbuf_fake_ops = {
+static const struct netbuf_ops fake_ops = {
 	.name = "fake",
 	.probe = fake_probe,
 	.open = fake_open,
@@ -249,6 +249,11 @@ const struct netbuf_ops netbuf_fake_ops = {
 	.get_stats = fake_get_stats,
 	.close = fake_close,
 };
+
+__attribute__((constructor)) static void make_known(void)
+{
+	netbuf_add_backend(&fake_ops);
+}
 
 /* ---- for tests ---- */
 

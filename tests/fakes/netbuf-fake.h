@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The fake backend (backend = "fake"): the same rules and queues as the relay, in memory.  For
- * tests of other modules, on both sides of the VM.  All functions are thread-safe.
+ * A network backend for tests of other modules, on both sides of the VM: the same rules and queues
+ * as the relay's, in memory.  A test that links it opens it with backend = "fake"; no other program
+ * knows that name.  All functions are thread-safe.
  */
 #pragma once
 #include "netbuf/netbuf.h"
