@@ -45,7 +45,7 @@
  */
 #include "common/link.h"
 #include "common/link-tcp.h"
-#include "common/bytes.h"
+#include "common/be.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 
@@ -87,7 +87,7 @@ struct hello {
 static void put_prefix(uint8_t *p, uint8_t type, uint8_t code)
 {
 	memcpy(p, magic, sizeof magic);
-	mc_put16(p + 8, LINK_VERSION);
+	put_be16(p + 8, LINK_VERSION);
 	p[10] = type;
 	p[11] = code;
 	memset(p + 12, 0, 4);
@@ -99,7 +99,7 @@ static int put_hello(uint8_t p[HELLO_SIZE], const struct hello *h, struct mc_err
 	put_prefix(p, TYPE_HELLO, 0);
 	p[16] = h->role;
 	p[17] = h->purpose | (h->offers_rdma ? LINK_OFFERS_RDMA : 0);
-	mc_put64(p + 24, h->instance);
+	put_be64(p + 24, h->instance);
 	int r = gnutls_rnd(GNUTLS_RND_NONCE, p + 32, 32);
 	if (r < 0)
 		return mc_error_set(err, -EIO, MC_ECLASS_FAILED, "cannot get random bytes: %s",
@@ -131,7 +131,7 @@ static bool get_hello(struct hello *ret, const uint8_t p[HELLO_SIZE], uint8_t ro
 		.role = p[16],
 		.purpose = p[17] & (uint8_t)~LINK_OFFERS_RDMA,
 		.offers_rdma = p[17] & LINK_OFFERS_RDMA,
-		.instance = mc_get64(p + 24),
+		.instance = get_be64(p + 24),
 	};
 	static const uint8_t zero[6];
 	if (h.role != role || memcmp(p + 18, zero, 6) || p[11] || memcmp(p + 12, zero, 4))
@@ -219,7 +219,7 @@ static int read_prefix(int fd, uint8_t type, uint8_t p[PREFIX_SIZE], const char 
 		return mc_error_set(err, -EPROTO, MC_ECLASS_PROTOCOL,
 			"what connects or listens there is not an mcd (wrong magic); check address "
 			"and port");
-	unsigned version = mc_get16(p + 8);
+	unsigned version = get_be16(p + 8);
 	if (version != LINK_VERSION)
 		return wrong_version(err, version);
 	if (p[10] == TYPE_REFUSED)

@@ -34,7 +34,7 @@
 #include "diskmirror/journal-private.h"
 
 #include "common/cleanup.h"
-#include "diskmirror/le.h"
+#include "common/le.h"
 #include "diskmirror/seam.h"
 #include "diskmirror/stream.h"
 

@@ -2,7 +2,7 @@
 /* The negotiation of one NBD connection. */
 #include "diskmirror/nbd-private.h"
 
-#include "common/bytes.h"
+#include "common/be.h"
 #include "diskmirror/nbd.h"
 
 #include <errno.h>
@@ -40,7 +40,7 @@ static int do_list(int fd, const struct nbd_export *exports, size_t n, size_t le
 	for (size_t i = 0; i < n; i++) {
 		uint8_t buf[4 + 256];
 		size_t name_len = strnlen(exports[i].name, 256);
-		mc_put32(buf, (uint32_t)name_len);
+		put_be32(buf, (uint32_t)name_len);
 		memcpy(buf + 4, exports[i].name, name_len);
 		int r = reply(fd, NBD_OPT_LIST, NBD_REP_SERVER, buf, 4 + name_len);
 		if (r < 0)

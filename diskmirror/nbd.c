@@ -48,7 +48,7 @@
  */
 #include "diskmirror/nbd.h"
 
-#include "common/bytes.h"
+#include "common/be.h"
 
 #include <errno.h>
 #include <string.h>
@@ -75,15 +75,15 @@
 
 void nbd_put_greeting(uint8_t buf[NBD_GREETING_SIZE])
 {
-	mc_put64(buf, MAGIC_NBD);
-	mc_put64(buf + 8, MAGIC_OPTION);
-	mc_put16(buf + 16, FIXED_NEWSTYLE | NO_ZEROES);
+	put_be64(buf, MAGIC_NBD);
+	put_be64(buf + 8, MAGIC_OPTION);
+	put_be16(buf + 16, FIXED_NEWSTYLE | NO_ZEROES);
 }
 
 int nbd_get_client_flags(
 	const uint8_t buf[NBD_CLIENT_FLAGS_SIZE], bool *ret_no_zeroes, struct mc_error *err)
 {
-	uint32_t flags = mc_get32(buf);
+	uint32_t flags = get_be32(buf);
 	if (flags & ~(FIXED_NEWSTYLE | NO_ZEROES))
 		return refuse(err, -EBADMSG, "greeted with the unknown flags %#x", flags);
 	*ret_no_zeroes = flags & NO_ZEROES;
@@ -92,12 +92,12 @@ int nbd_get_client_flags(
 
 int nbd_get_option(const uint8_t buf[NBD_OPTION_SIZE], struct nbd_option *ret, struct mc_error *err)
 {
-	if (mc_get64(buf) != MAGIC_OPTION)
+	if (get_be64(buf) != MAGIC_OPTION)
 		return refuse(err, -EBADMSG, "sent what is not an option");
-	uint32_t length = mc_get32(buf + 12);
+	uint32_t length = get_be32(buf + 12);
 	if (length > NBD_MAX_OPTION)
 		return refuse(err, -EBADMSG, "sent an option of %u bytes", length);
-	*ret = (struct nbd_option){.type = mc_get32(buf + 8), .length = length};
+	*ret = (struct nbd_option){.type = get_be32(buf + 8), .length = length};
 	return 0;
 }
 
@@ -105,18 +105,18 @@ int nbd_get_query(const uint8_t *payload, size_t len, struct nbd_query *ret, str
 {
 	if (len < 6)
 		return refuse(err, -EINVAL, "asked for an export with %zu bytes", len);
-	uint32_t name_len = mc_get32(payload);
+	uint32_t name_len = get_be32(payload);
 	if (name_len > NBD_MAX_NAME || name_len > len - 6)
 		return refuse(
 			err, -EINVAL, "asked for an export with a name of %u bytes", name_len);
 	const uint8_t *infos = payload + 4 + name_len;
-	size_t n = mc_get16(infos);
+	size_t n = get_be16(infos);
 	if (len != 6 + (size_t)name_len + 2 * n)
 		return refuse(
 			err, -EINVAL, "asked for %zu infos in an option of %zu bytes", n, len);
 	struct nbd_query q = {.name = (const char *)payload + 4, .name_len = name_len};
 	for (size_t i = 0; i < n; i++)
-		if (mc_get16(infos + 2 + 2 * i) == NBD_INFO_BLOCK_SIZE)
+		if (get_be16(infos + 2 + 2 * i) == NBD_INFO_BLOCK_SIZE)
 			q.block_size = true;
 	*ret = q;
 	return 0;
@@ -124,46 +124,46 @@ int nbd_get_query(const uint8_t *payload, size_t len, struct nbd_query *ret, str
 
 void nbd_put_reply(uint8_t buf[NBD_REPLY_SIZE], uint32_t option, uint32_t type, uint32_t length)
 {
-	mc_put64(buf, MAGIC_REPLY);
-	mc_put32(buf + 8, option);
-	mc_put32(buf + 12, type);
-	mc_put32(buf + 16, length);
+	put_be64(buf, MAGIC_REPLY);
+	put_be32(buf + 8, option);
+	put_be32(buf + 12, type);
+	put_be32(buf + 16, length);
 }
 
 size_t nbd_put_export(uint8_t buf[NBD_EXPORT_SIZE], uint64_t size, bool no_zeroes)
 {
 	memset(buf, 0, NBD_EXPORT_SIZE);
-	mc_put64(buf, size);
-	mc_put16(buf + 8, EXPORT_FLAGS);
+	put_be64(buf, size);
+	put_be16(buf + 8, EXPORT_FLAGS);
 	return no_zeroes ? 10 : NBD_EXPORT_SIZE;
 }
 
 void nbd_put_info_export(uint8_t buf[NBD_INFO_EXPORT_SIZE], uint64_t size)
 {
-	mc_put16(buf, NBD_INFO_EXPORT);
-	mc_put64(buf + 2, size);
-	mc_put16(buf + 10, EXPORT_FLAGS);
+	put_be16(buf, NBD_INFO_EXPORT);
+	put_be64(buf + 2, size);
+	put_be16(buf + 10, EXPORT_FLAGS);
 }
 
 void nbd_put_info_blocks(uint8_t buf[NBD_INFO_BLOCKS_SIZE])
 {
-	mc_put16(buf, NBD_INFO_BLOCK_SIZE);
-	mc_put32(buf + 2, BLOCK_MIN);
-	mc_put32(buf + 6, BLOCK_PREFERRED);
-	mc_put32(buf + 10, NBD_MAX_REQUEST);
+	put_be16(buf, NBD_INFO_BLOCK_SIZE);
+	put_be32(buf + 2, BLOCK_MIN);
+	put_be32(buf + 6, BLOCK_PREFERRED);
+	put_be32(buf + 10, NBD_MAX_REQUEST);
 }
 
 int nbd_get_request(
 	const uint8_t buf[NBD_REQUEST_SIZE], struct nbd_request *ret, struct mc_error *err)
 {
-	if (mc_get32(buf) != MAGIC_REQUEST)
+	if (get_be32(buf) != MAGIC_REQUEST)
 		return refuse(err, -EBADMSG, "sent what is not a request");
 	struct nbd_request r = {
-		.flags = mc_get16(buf + 4),
-		.type = mc_get16(buf + 6),
-		.cookie = mc_get64(buf + 8),
-		.offset = mc_get64(buf + 16),
-		.length = mc_get32(buf + 24),
+		.flags = get_be16(buf + 4),
+		.type = get_be16(buf + 6),
+		.cookie = get_be64(buf + 8),
+		.offset = get_be64(buf + 16),
+		.length = get_be32(buf + 24),
 	};
 	if (r.type == NBD_CMD_WRITE && r.length > NBD_MAX_REQUEST)
 		return refuse(err, -EBADMSG, "wants to write %u bytes at once", r.length);
@@ -173,12 +173,12 @@ int nbd_get_request(
 
 void nbd_put_request(uint8_t buf[NBD_REQUEST_SIZE], const struct nbd_request *r)
 {
-	mc_put32(buf, MAGIC_REQUEST);
-	mc_put16(buf + 4, r->flags);
-	mc_put16(buf + 6, r->type);
-	mc_put64(buf + 8, r->cookie);
-	mc_put64(buf + 16, r->offset);
-	mc_put32(buf + 24, r->length);
+	put_be32(buf, MAGIC_REQUEST);
+	put_be16(buf + 4, r->flags);
+	put_be16(buf + 6, r->type);
+	put_be64(buf + 8, r->cookie);
+	put_be64(buf + 16, r->offset);
+	put_be32(buf + 24, r->length);
 }
 
 enum nbd_errno nbd_check_request(const struct nbd_request *r, uint64_t size)
@@ -207,7 +207,7 @@ enum nbd_errno nbd_check_request(const struct nbd_request *r, uint64_t size)
 
 void nbd_put_answer(uint8_t buf[NBD_ANSWER_SIZE], enum nbd_errno error, uint64_t cookie)
 {
-	mc_put32(buf, MAGIC_ANSWER);
-	mc_put32(buf + 4, error);
-	mc_put64(buf + 8, cookie);
+	put_be32(buf, MAGIC_ANSWER);
+	put_be32(buf + 4, error);
+	put_be64(buf + 8, cookie);
 }

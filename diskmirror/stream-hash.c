@@ -14,7 +14,7 @@
 #include "diskmirror/stream.h"
 
 #include "common/cleanup.h"
-#include "diskmirror/le.h"
+#include "common/le.h"
 
 #include <assert.h>
 #include <errno.h>

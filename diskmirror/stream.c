@@ -64,7 +64,7 @@
  */
 #include "diskmirror/stream.h"
 
-#include "diskmirror/le.h"
+#include "common/le.h"
 
 #include <assert.h>
 #include <errno.h>

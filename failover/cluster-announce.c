@@ -20,7 +20,7 @@
  * Text is printable ASCII, NUL-padded, at least one NUL; names as in vote-wire.c.  A message that
  * is anything else is dropped as a whole.
  */
-#include "common/bytes.h"
+#include "common/be.h"
 #include "failover/cluster-private.h"
 #include "failover/vote-wire.h"
 
@@ -59,8 +59,8 @@ size_t cluster_announce_encode(
 {
 	memset(p, 0, HEADER);
 	memcpy(p, magic, sizeof magic);
-	mc_put16(p + 4, VERSION);
-	mc_put16(p + 6, (uint16_t)n);
+	put_be16(p + 4, VERSION);
+	put_be16(p + 6, (uint16_t)n);
 	vote_put_name(p + 16, host);
 	for (size_t i = 0; i < n; i++) {
 		const struct cluster_vm *vm = &vms[i];
@@ -69,7 +69,7 @@ size_t cluster_announce_encode(
 		vote_put_name(e + 64, vm->peer);
 		put_text(e + 128, sizeof vm->role, vm->role);
 		put_text(e + 144, sizeof vm->state, vm->state);
-		mc_put64(e + 168, vm->generation);
+		put_be64(e + 168, vm->generation);
 		put_text(e + 176, sizeof vm->alarm, vm->alarm);
 	}
 	return HEADER + n * ENTRY;
@@ -77,7 +77,7 @@ size_t cluster_announce_encode(
 
 static bool get_vm(struct cluster_vm *vm, const uint8_t *e)
 {
-	vm->generation = mc_get64(e + 168);
+	vm->generation = get_be64(e + 168);
 	return vote_get_name(vm->name, e) && vote_name_valid(vm->name) &&
 	       vote_get_name(vm->peer, e + 64) && get_text(vm->role, sizeof vm->role, e + 128) &&
 	       get_text(vm->state, sizeof vm->state, e + 144) &&
@@ -89,10 +89,10 @@ int cluster_announce_decode(const void *msg, size_t len, const char *host, struc
 	static const uint8_t zero[8];
 	const uint8_t *p = msg;
 	char from[LINK_NAME_MAX + 1];
-	if (len < HEADER || memcmp(p, magic, sizeof magic) || mc_get16(p + 4) != VERSION ||
+	if (len < HEADER || memcmp(p, magic, sizeof magic) || get_be16(p + 4) != VERSION ||
 		memcmp(p + 8, zero, sizeof zero))
 		return -EBADMSG;
-	size_t n = mc_get16(p + 6);
+	size_t n = get_be16(p + 6);
 	if (n > CLUSTER_VMS_MAX || len != HEADER + n * ENTRY || !vote_get_name(from, p + 16) ||
 		strcmp(from, host))
 		return -EBADMSG;

@@ -28,7 +28,7 @@
  * an answer that changes nothing is sent without a write.
  */
 #include "failover/record.h"
-#include "common/bytes.h"
+#include "common/be.h"
 #include "common/cleanup.h"
 #include "failover/vote-wire.h"
 
@@ -61,8 +61,8 @@ static int encode(uint8_t p[USED], const struct record_file *f, uint64_t sequenc
 {
 	memset(p, 0, USED);
 	memcpy(p, magic, sizeof magic);
-	mc_put16(p + 8, FORMAT);
-	mc_put64(p + 16, sequence);
+	put_be16(p + 8, FORMAT);
+	put_be64(p + 16, sequence);
 	vote_put_name(p + 24, f->host);
 	vote_put_name(p + 88, f->vm);
 	vote_put_record(p + 152, &s->decided);
@@ -78,9 +78,9 @@ static int decode(struct slot *ret, const uint8_t p[USED])
 	uint8_t sum[32];
 	if (memcmp(p, magic, sizeof magic) || digest(p, sum) < 0 || memcmp(sum, p + DIGEST_AT, 32))
 		return 0;
-	if (mc_get16(p + 8) != FORMAT)
+	if (get_be16(p + 8) != FORMAT)
 		return -EPROTONOSUPPORT;
-	struct slot s = {.sequence = mc_get64(p + 16)};
+	struct slot s = {.sequence = get_be64(p + 16)};
 	if (!vote_get_name(s.host, p + 24) || !vote_get_name(s.vm, p + 88) ||
 		!vote_get_record(&s.state.decided, p + 152) ||
 		!vote_get_ballot(&s.state.promised, p + 288) ||

@@ -25,7 +25,7 @@
  * A message with any other content is not answered: the connection is closed.
  */
 #include "failover/vote-wire.h"
-#include "common/bytes.h"
+#include "common/be.h"
 
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
@@ -74,14 +74,14 @@ bool vote_name_valid(const char *name)
 
 void vote_put_record(uint8_t p[VOTE_RECORD_SIZE], const struct own_record *r)
 {
-	mc_put64(p, r->generation);
+	put_be64(p, r->generation);
 	vote_put_name(p + 8, r->owner);
 	vote_put_name(p + 72, r->standby);
 }
 
 bool vote_get_record(struct own_record *ret, const uint8_t p[VOTE_RECORD_SIZE])
 {
-	struct own_record r = {.generation = mc_get64(p)};
+	struct own_record r = {.generation = get_be64(p)};
 	if (!vote_get_name(r.owner, p + 8) || !vote_get_name(r.standby, p + 72) ||
 		!own_record_valid(&r))
 		return false;
@@ -92,13 +92,13 @@ bool vote_get_record(struct own_record *ret, const uint8_t p[VOTE_RECORD_SIZE])
 void vote_put_ballot(uint8_t p[VOTE_BALLOT_SIZE], const struct ballot *b)
 {
 	memset(p, 0, VOTE_BALLOT_SIZE);
-	mc_put64(p, b->round);
+	put_be64(p, b->round);
 	p[8] = b->node;
 }
 
 bool vote_get_ballot(struct ballot *ret, const uint8_t p[VOTE_BALLOT_SIZE])
 {
-	struct ballot b = {.round = mc_get64(p), .node = p[8]};
+	struct ballot b = {.round = get_be64(p), .node = p[8]};
 	if (b.node > VOTERS_MAX || (!b.node && b.round) || !all_zero(p + 9, 7))
 		return false;
 	*ret = b;
@@ -111,19 +111,19 @@ uint64_t vote_group_id(const struct paxos_group *g)
 	for (size_t i = 0; i < g->n; i++)
 		vote_put_name(text + i * NAME_SIZE, g->names[i]);
 	gnutls_hash_fast(GNUTLS_DIG_SHA256, text, g->n * NAME_SIZE, digest);
-	return mc_get64(digest);
+	return get_be64(digest);
 }
 
 void vote_encode(uint8_t p[VOTE_MSG_SIZE], const struct vote_msg *m)
 {
 	memset(p, 0, VOTE_MSG_SIZE);
 	memcpy(p, magic, sizeof magic);
-	mc_put16(p + 4, VERSION);
+	put_be16(p + 4, VERSION);
 	p[6] = (uint8_t)m->paxos.type;
 	p[7] = (uint8_t)m->paxos.refusal;
-	mc_put64(p + 8, m->id);
-	mc_put64(p + 16, m->group);
-	mc_put64(p + 24, m->number);
+	put_be64(p + 8, m->id);
+	put_be64(p + 16, m->group);
+	put_be64(p + 24, m->number);
 	vote_put_name(p + 32, m->subject);
 	vote_put_ballot(p + 96, &m->paxos.ballot);
 	vote_put_ballot(p + 112, &m->paxos.promised);
@@ -141,8 +141,8 @@ static bool valid_type(uint8_t type)
 bool vote_decode(struct vote_msg *ret, const uint8_t p[VOTE_MSG_SIZE])
 {
 	struct vote_msg m = {
-		.id = mc_get64(p + 8), .group = mc_get64(p + 16), .number = mc_get64(p + 24)};
-	if (memcmp(p, magic, sizeof magic) || mc_get16(p + 4) != VERSION || !valid_type(p[6]))
+		.id = get_be64(p + 8), .group = get_be64(p + 16), .number = get_be64(p + 24)};
+	if (memcmp(p, magic, sizeof magic) || get_be16(p + 4) != VERSION || !valid_type(p[6]))
 		return false;
 	if (p[6] == PAXOS_REFUSED ? p[7] < PAXOS_NOT_ELIGIBLE || p[7] > PAXOS_NOT_QUORATE : p[7] != 0)
 		return false;

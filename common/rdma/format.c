@@ -54,7 +54,7 @@
  */
 #include "common/rdma/format.h"
 
-#include "common/bytes.h"
+#include "common/be.h"
 #include "common/rdma/rdma.h"
 
 #include <errno.h>
@@ -71,21 +71,21 @@ static int refuse(struct mc_error *err, const char *what)
 
 static void put_prefix(uint8_t *p)
 {
-	mc_put32(p, MAGIC);
-	mc_put16(p + 4, RD_VERSION);
+	put_be32(p, MAGIC);
+	put_be16(p + 4, RD_VERSION);
 }
 
 static int get_prefix(const uint8_t *p, struct mc_error *err)
 {
-	if (mc_get32(p) != MAGIC)
+	if (get_be32(p) != MAGIC)
 		return refuse(err, "What arrived has nothing to do with RDMA connections of mcd");
-	if (mc_get16(p + 4) == RD_VERSION)
+	if (get_be16(p + 4) == RD_VERSION)
 		return 0;
 	return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
 		"the peer speaks version %u of RDMA connections, this mcd version %d; install the "
 		"same "
 		"release of mcd on both hosts",
-		mc_get16(p + 4), RD_VERSION);
+		get_be16(p + 4), RD_VERSION);
 }
 
 static bool all_zero(const uint8_t *p, size_t n)
@@ -122,11 +122,11 @@ void rd_put_agree(uint8_t buf[RD_AGREE_SIZE], const struct rd_agree *a)
 	put_prefix(buf);
 	buf[6] = (uint8_t)a->type;
 	buf[7] = a->no;
-	mc_put16(buf + 8, a->caps);
+	put_be16(buf + 8, a->caps);
 	if (a->no) {
 		put_reason(buf + 48, RD_REASON_SIZE, a->reason);
 	} else if (a->type == RD_ANSWER) {
-		mc_put16(buf + 10, a->port);
+		put_be16(buf + 10, a->port);
 		memcpy(buf + 16, &a->address, 16);
 		memcpy(buf + 32, a->token, RD_TOKEN_SIZE);
 	}
@@ -138,7 +138,7 @@ int rd_get_agree(const uint8_t buf[RD_AGREE_SIZE], enum rd_agree_type type, stru
 	int r = get_prefix(buf, err);
 	if (r < 0)
 		return r;
-	struct rd_agree a = {.type = type, .no = buf[7], .caps = mc_get16(buf + 8) & RD_CAPS};
+	struct rd_agree a = {.type = type, .no = buf[7], .caps = get_be16(buf + 8) & RD_CAPS};
 	if (buf[6] != (uint8_t)type || buf[7] > 1)
 		return refuse(err, "A message about RDMA came out of order");
 	bool place = type == RD_ANSWER && !a.no;
@@ -146,7 +146,7 @@ int rd_get_agree(const uint8_t buf[RD_AGREE_SIZE], enum rd_agree_type type, stru
 		return refuse(err, "A message about RDMA has an address where none belongs");
 	if (!get_reason(buf + 48, RD_REASON_SIZE, a.reason) || (a.reason[0] && !a.no) || !all_zero(buf + 12, 4))
 		return refuse(err, "A message about RDMA is malformed");
-	a.port = mc_get16(buf + 10);
+	a.port = get_be16(buf + 10);
 	memcpy(&a.address, buf + 16, 16);
 	memcpy(a.token, buf + 32, RD_TOKEN_SIZE);
 	if (place && (!a.port || IN6_IS_ADDR_UNSPECIFIED(&a.address) ||
@@ -159,12 +159,12 @@ int rd_get_agree(const uint8_t buf[RD_AGREE_SIZE], enum rd_agree_type type, stru
 void rd_put_hello(uint8_t buf[RD_HELLO_SIZE], const struct rd_hello *h)
 {
 	put_prefix(buf);
-	mc_put16(buf + 6, h->caps);
+	put_be16(buf + 6, h->caps);
 	memcpy(buf + 8, h->token, RD_TOKEN_SIZE);
-	mc_put32(buf + 24, h->slots);
-	mc_put32(buf + 28, h->rkey);
-	mc_put64(buf + 32, h->addr);
-	mc_put64(buf + 40, h->size);
+	put_be32(buf + 24, h->slots);
+	put_be32(buf + 28, h->rkey);
+	put_be64(buf + 32, h->addr);
+	put_be64(buf + 40, h->size);
 }
 
 int rd_get_hello(const uint8_t *buf, size_t len, struct rd_hello *ret, struct mc_error *err)
@@ -177,11 +177,11 @@ int rd_get_hello(const uint8_t *buf, size_t len, struct rd_hello *ret, struct mc
 	if (len < RD_HELLO_SIZE)
 		return refuse(err, "An RDMA connection says too little about itself");
 	struct rd_hello h = {
-		.caps = mc_get16(buf + 6) & RD_CAPS,
-		.slots = mc_get32(buf + 24),
-		.rkey = mc_get32(buf + 28),
-		.addr = mc_get64(buf + 32),
-		.size = mc_get64(buf + 40),
+		.caps = get_be16(buf + 6) & RD_CAPS,
+		.slots = get_be32(buf + 24),
+		.rkey = get_be32(buf + 28),
+		.addr = get_be64(buf + 32),
+		.size = get_be64(buf + 40),
 	};
 	memcpy(h.token, buf + 8, RD_TOKEN_SIZE);
 	bool stream = h.caps & RD_CAP_STREAM;
@@ -203,18 +203,18 @@ void rd_put_reject(uint8_t buf[RD_REJECT_SIZE], const char *reason)
 
 void rd_get_reject(const uint8_t *buf, size_t len, char ret_reason[RD_REASON_SIZE])
 {
-	if (len < RD_REJECT_SIZE || mc_get32(buf) != MAGIC || !get_reason(buf + 24, RD_REJECT_SIZE - 24, ret_reason))
+	if (len < RD_REJECT_SIZE || get_be32(buf) != MAGIC || !get_reason(buf + 24, RD_REJECT_SIZE - 24, ret_reason))
 		ret_reason[0] = '\0';
 }
 
 void rd_put_control(uint8_t buf[RD_CONTROL_SIZE], const struct rd_control *c)
 {
-	mc_put32(buf, c->length);
-	mc_put16(buf + 4, c->type);
-	mc_put16(buf + 6, c->repeat);
-	mc_put64(buf + 8, c->freed);
-	mc_put32(buf + 16, c->posted);
-	mc_put32(buf + 20, 0);
+	put_be32(buf, c->length);
+	put_be16(buf + 4, c->type);
+	put_be16(buf + 6, c->repeat);
+	put_be64(buf + 8, c->freed);
+	put_be32(buf + 16, c->posted);
+	put_be32(buf + 20, 0);
 }
 
 int rd_get_control(const uint8_t *buf, size_t size, struct rd_control *ret, struct mc_error *err)
@@ -222,14 +222,14 @@ int rd_get_control(const uint8_t *buf, size_t size, struct rd_control *ret, stru
 	if (size < RD_CONTROL_SIZE || size > RD_SLOT_SIZE)
 		return refuse(err, "An RDMA message has an impossible size");
 	struct rd_control c = {
-		.length = mc_get32(buf),
-		.type = mc_get16(buf + 4),
-		.repeat = mc_get16(buf + 6),
-		.freed = mc_get64(buf + 8),
-		.posted = mc_get32(buf + 16),
+		.length = get_be32(buf),
+		.type = get_be16(buf + 4),
+		.repeat = get_be16(buf + 6),
+		.freed = get_be64(buf + 8),
+		.posted = get_be32(buf + 16),
 	};
 	size_t follows = size - RD_CONTROL_SIZE;
-	bool ok = !mc_get32(buf + 20);
+	bool ok = !get_be32(buf + 20);
 	switch (c.type) {
 	case RD_INLINE:
 		ok = ok && c.length && c.length == follows && !c.repeat;

@@ -16,7 +16,7 @@
 #include "mcd/vm/takeover-file.h"
 
 #include "common/cleanup.h"
-#include "mcd/wire/le.h"
+#include "common/le.h"
 #include "mcd/wire/protocol.h"
 
 #include <errno.h>

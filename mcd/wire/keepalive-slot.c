@@ -18,7 +18,7 @@
  */
 #include "mcd/wire/keepalive-slot.h"
 
-#include "mcd/wire/le.h"
+#include "common/le.h"
 
 #include <errno.h>
 #include <xxhash.h>

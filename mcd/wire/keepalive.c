@@ -16,7 +16,7 @@
 #include "mcd/wire/keepalive-private.h"
 
 #include "common/log.h"
-#include "mcd/wire/le.h"
+#include "common/le.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -73,7 +73,7 @@
 #include "mcd/wire/protocol.h"
 
 #include "mcd/wire/slab.h"
-#include "mcd/wire/le.h"
+#include "common/le.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -8,7 +8,7 @@
 #include "mcd/wire/slab.h"
 
 #include "common/cleanup.h"
-#include "mcd/wire/le.h"
+#include "common/le.h"
 #include "mcd/wire/protocol.h"
 
 #include <assert.h>

@@ -7,7 +7,7 @@
 #include "tests/fuzz/fuzz.h"
 
 #include "diskmirror/journal.h"
-#include "diskmirror/le.h"
+#include "common/le.h"
 #include "diskmirror/replica-state.h"
 #include "diskmirror/stream.h"
 

@@ -3,7 +3,7 @@
  * proof without the key, so this covers what is read before it.) */
 #include "tests/fuzz/fuzz.h"
 
-#include "common/bytes.h"
+#include "common/be.h"
 #include "common/clock.h"
 #include "common/link.h"
 
@@ -37,11 +37,11 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 		return 0;
 	memset(buf, 0, 304);
 	memcpy(buf, "mcd-link", 8);
-	mc_put16(buf + 8, 1);
+	put_be16(buf + 8, 1);
 	buf[10] = 1; /* HELLO */
 	buf[16] = 1; /* connector */
 	buf[17] = LINK_DATA;
-	mc_put64(buf + 24, 9);
+	put_be64(buf + 24, 9);
 	memset(buf + 32, 0x5a, 32);
 	strcpy((char *)buf + 64, "hostB");
 	strcpy((char *)buf + 128, "vm1");
@@ -49,7 +49,7 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 	if (i == 0)
 		return 256;
 	memcpy(buf + 256, "mcd-link", 8);
-	mc_put16(buf + 256 + 8, 1);
+	put_be16(buf + 256 + 8, 1);
 	buf[256 + 10] = 2; /* PROOF */
 	return 304;
 }

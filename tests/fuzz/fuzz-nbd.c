@@ -3,7 +3,7 @@
  * disk. */
 #include "tests/fuzz/fuzz.h"
 
-#include "common/bytes.h"
+#include "common/be.h"
 #include "diskmirror/nbd-private.h"
 #include "diskmirror/nbd.h"
 
@@ -89,8 +89,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 static uint8_t *put_option(uint8_t *p, uint32_t type, const void *payload, uint32_t len)
 {
 	memcpy(p, "IHAVEOPT", 8);
-	mc_put32(p + 8, type);
-	mc_put32(p + 12, len);
+	put_be32(p + 8, type);
+	put_be32(p + 12, len);
 	if (len)
 		memcpy(p + 16, payload, len);
 	return p + 16 + len;
@@ -115,7 +115,7 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 	uint8_t go[13] = { 0, 0, 0, 3, 'v', 'd', 'b', 0, 1, 0, 3 }, *p = buf;
 	if (i > 3)
 		return 0;
-	mc_put32(p, i == 1 ? 1 : 3);
+	put_be32(p, i == 1 ? 1 : 3);
 	p += 4;
 	if (i == 2) {
 		p = put_option(p, 8, NULL, 0); /* structured replies */

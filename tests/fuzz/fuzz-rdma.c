@@ -6,7 +6,7 @@
  */
 #include "tests/fuzz/fuzz.h"
 
-#include "common/bytes.h"
+#include "common/be.h"
 #include "common/rdma/format.h"
 
 #include <errno.h>
@@ -40,7 +40,7 @@ static void fuzz_agree(enum rd_agree_type type, const uint8_t *data, size_t size
 	}
 	check_text(a.reason);
 	rd_put_agree(again, &a);
-	mc_put16(buf + 8, mc_get16(buf + 8) & RD_CAPS);
+	put_be16(buf + 8, get_be16(buf + 8) & RD_CAPS);
 	FUZZ_CHECK(!memcmp(buf, again, sizeof buf));
 }
 
@@ -56,7 +56,7 @@ static void fuzz_hello(const uint8_t *data, size_t size)
 	}
 	memcpy(buf, data, sizeof buf);
 	rd_put_hello(again, &h);
-	mc_put16(buf + 6, mc_get16(buf + 6) & RD_CAPS);
+	put_be16(buf + 6, get_be16(buf + 6) & RD_CAPS);
 	FUZZ_CHECK(!memcmp(buf, again, sizeof buf));
 }
 

@@ -4,7 +4,7 @@
 #include "tests/fuzz/fuzz.h"
 
 #include "mcd/wire/slab.h"
-#include "mcd/wire/le.h"
+#include "common/le.h"
 #include "mcd/wire/protocol.h"
 
 #include <errno.h>

@@ -8,7 +8,7 @@
 
 #include "mcd/wire/slab.h"
 #include "mcd/wire/keepalive-private.h"
-#include "mcd/wire/le.h"
+#include "common/le.h"
 #include "mcd/wire/protocol.h"
 
 #include <errno.h>

@@ -6,7 +6,7 @@
 #include "common/log.h"
 #include "mcd/config/config.h"
 #include "mcd/wire/slab.h"
-#include "mcd/wire/le.h"
+#include "common/le.h"
 #include "mcd/wire/protocol.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The handshake between two mcds.  The raw_* helpers speak it from the layout in link.c's head, so
  * they also check that the description is right. */
-#include "common/bytes.h"
+#include "common/be.h"
 #include "common/clock.h"
 #include "common/link.h"
 #include "tests/unit/own-netns.h"
@@ -97,7 +97,7 @@ static void raw_prefix(uint8_t *p, unsigned type)
 {
 	memset(p, 0, 16);
 	memcpy(p, "mcd-link", 8);
-	mc_put16(p + 8, 1);
+	put_be16(p + 8, 1);
 	p[10] = (uint8_t)type;
 }
 
@@ -107,7 +107,7 @@ static void raw_hello(uint8_t p[HELLO], int role)
 	raw_prefix(p, 1);
 	p[16] = (uint8_t)role;
 	p[17] = LINK_DATA;
-	mc_put64(p + 24, 4711);
+	put_be64(p + 24, 4711);
 	for (int i = 0; i < 32; i++)
 		p[32 + i] = (uint8_t)rand();
 	strcpy((char *)p + 64, role == 1 ? "hostB" : "hostA");
@@ -228,11 +228,11 @@ static void test_an_acceptor_refuses_another_version_and_says_its_own(void **sta
 	int fd = acceptor_pair(&a, &right, 2000);
 	uint8_t hello[HELLO], answer[16];
 	raw_hello(hello, 1);
-	mc_put16(hello + 8, 29);
+	put_be16(hello + 8, 29);
 	assert_int_equal(link_write(fd, hello, sizeof hello, in_ms(1000)), 0);
 	assert_int_equal(link_read(fd, answer, 16, in_ms(1000), -1), 0);
 	shutdown(fd, SHUT_WR);
-	assert_int_equal(mc_get16(answer + 8), 1);
+	assert_int_equal(get_be16(answer + 8), 1);
 	assert_int_equal(answer[10], 4);
 	assert_int_equal(answer[11], 1);
 	assert_int_equal(acceptor_join(&a), -EPROTONOSUPPORT);
@@ -297,7 +297,7 @@ static void test_a_connector_names_both_versions(void **state)
 {
 	struct server s = {.how = SEND_FIXED, .cut = 16};
 	raw_prefix(s.bytes, 4);
-	mc_put16(s.bytes + 8, 29);
+	put_be16(s.bytes + 8, 29);
 	s.bytes[11] = 1;
 	struct mc_error err = MC_ERROR_INIT;
 	assert_int_equal(connect_to(&s, &err), -EPROTONOSUPPORT);

@@ -3,7 +3,7 @@
 #include "diskmirror/nbd-server.h"
 #include "diskmirror/nbd.h"
 
-#include "common/bytes.h"
+#include "common/be.h"
 #include "common/clock.h"
 #include "common/link.h"
 
@@ -313,14 +313,14 @@ static int raw_go(struct fixture *f)
 {
 	uint8_t buf[200] = { 0 };
 	int fd = raw_connect(f);
-	mc_put32(buf, 3);
+	put_be32(buf, 3);
 	memcpy(buf + 4, "IHAVEOPT", 8);
-	mc_put32(buf + 12, NBD_OPT_EXPORT_NAME);
-	mc_put32(buf + 16, 6);
+	put_be32(buf + 12, NBD_OPT_EXPORT_NAME);
+	put_be32(buf + 16, 6);
 	memcpy(buf + 20, "disk-a", 6);
 	assert_int_equal(link_write(fd, buf, 26, mc_now() + MC_SEC), 0);
 	assert_int_equal(link_read(fd, buf, 18 + 10, mc_now() + 10 * MC_SEC, -1), 0);
-	assert_int_equal(mc_get64(buf + 18), SIZE_A);
+	assert_int_equal(get_be64(buf + 18), SIZE_A);
 	return fd;
 }
 
@@ -336,10 +336,10 @@ static void test_garbage_in_the_negotiation_closes(void **state)
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		int fd = raw_connect(f);
-		mc_put32(buf, bad[i].flags);
+		put_be32(buf, bad[i].flags);
 		memcpy(buf + 4, bad[i].magic, 8);
-		mc_put32(buf + 12, 99);
-		mc_put32(buf + 16, bad[i].length);
+		put_be32(buf + 12, 99);
+		put_be32(buf + 16, bad[i].length);
 		link_write(fd, buf, 20, mc_now() + MC_SEC);
 		assert_true(closed(fd));
 	}
@@ -460,16 +460,16 @@ static void test_queries_with_lengths_that_do_not_fit_are_refused(void **state)
 {
 	uint8_t p[32] = { 0 };
 	struct nbd_query q;
-	mc_put32(p, 6);
+	put_be32(p, 6);
 	memcpy(p + 4, "disk-a", 6);
-	mc_put16(p + 10, 1);
-	mc_put16(p + 12, NBD_INFO_BLOCK_SIZE);
+	put_be16(p + 10, 1);
+	put_be16(p + 12, NBD_INFO_BLOCK_SIZE);
 	assert_int_equal(nbd_get_query(p, 14, &q, NULL), 0);
 	assert_true(q.block_size && q.name_len == 6);
 	for (size_t len = 0; len < sizeof p; len++)
 		if (len != 14)
 			assert_int_equal(nbd_get_query(p, len, &q, NULL), -EINVAL);
-	mc_put32(p, UINT32_MAX);
+	put_be32(p, UINT32_MAX);
 	assert_int_equal(nbd_get_query(p, 14, &q, NULL), -EINVAL);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "diskmirror/stream.h"
 
-#include "diskmirror/le.h"
+#include "common/le.h"
 
 #include <errno.h>
 #include <setjmp.h>

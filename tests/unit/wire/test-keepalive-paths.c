@@ -3,7 +3,7 @@
  * beats that it notes as the serving thread would, and times that it makes up. */
 #include "common/clock.h"
 #include "mcd/wire/keepalive-private.h"
-#include "mcd/wire/le.h"
+#include "common/le.h"
 
 #include <errno.h>
 #include <setjmp.h>

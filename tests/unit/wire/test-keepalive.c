@@ -3,7 +3,7 @@
  * up, who fell silent and when, who is back; and a hand-made peer for what a broken one would send. */
 #include "common/clock.h"
 #include "mcd/wire/keepalive-private.h"
-#include "mcd/wire/le.h"
+#include "common/le.h"
 #include "tests/unit/own-netns.h"
 
 #include <arpa/inet.h>

@@ -2,7 +2,7 @@
 /* Every message survives its encoder and decoder; every field out of order is refused, and the
  * caller's result is untouched then. */
 #include "mcd/wire/slab.h"
-#include "mcd/wire/le.h"
+#include "common/le.h"
 #include "mcd/wire/protocol.h"
 
 #include <errno.h>

@@ -3,7 +3,7 @@
  * refuses every payload that does not fit the VM's memory. */
 #include "common/clock.h"
 #include "mcd/wire/slab.h"
-#include "mcd/wire/le.h"
+#include "common/le.h"
 #include "mcd/wire/protocol.h"
 
 #include <errno.h>
