@@ -330,15 +330,15 @@ static int handshake_connect(int fd, const struct link_key *key, const struct he
 	return 0;
 }
 
-int link_accept(int fd, const struct link_key *key, const char *self_name, uint64_t instance,
-	uint64_t deadline, struct link_peer *ret_peer, struct mc_error *err)
+int link_accept(int fd, const struct link_self *self, uint64_t deadline, struct link_peer *ret_peer,
+	struct mc_error *err)
 {
 	uint8_t mine[HELLO_SIZE], theirs[HELLO_SIZE], msg[PROOF_SIZE], mac[MAC_SIZE];
 	struct mc_error dummy = MC_ERROR_INIT;
 	if (!err)
 		err = &dummy;
-	struct hello self = {.role = ROLE_ACCEPTOR, .instance = instance};
-	int r = set_name(self.name, self_name, "own host name", err);
+	struct hello hello = {.role = ROLE_ACCEPTOR, .instance = self->instance};
+	int r = set_name(hello.name, self->name, "own host name", err);
 	if (r < 0)
 		return r;
 	/* Bulk data goes in large writes, votes and ACKs in small ones that must not wait. */
@@ -355,9 +355,9 @@ int link_accept(int fd, const struct link_key *key, const char *self_name, uint6
 	if (r < 0)
 		return io_error(err, r, "waiting for its first message");
 	/* Repeated as an opaque byte: still nothing of theirs is interpreted. */
-	self.purpose = theirs[17] & (uint8_t)~LINK_OFFERS_RDMA;
-	self.offers_rdma = theirs[17] & LINK_OFFERS_RDMA;
-	r = put_hello(mine, &self, err);
+	hello.purpose = theirs[17] & (uint8_t)~LINK_OFFERS_RDMA;
+	hello.offers_rdma = theirs[17] & LINK_OFFERS_RDMA;
+	r = put_hello(mine, &hello, err);
 	if (r < 0)
 		return r;
 	r = link_write(fd, mine, sizeof mine, deadline);
@@ -371,7 +371,7 @@ int link_accept(int fd, const struct link_key *key, const char *self_name, uint6
 	r = link_read(fd, msg + PREFIX_SIZE, MAC_SIZE, deadline, -1);
 	if (r < 0)
 		return io_error(err, r, "waiting for its proof of the cluster key");
-	if (compute_mac(key, ROLE_CONNECTOR, theirs, mine, msg, mac) < 0 ||
+	if (compute_mac(self->key, ROLE_CONNECTOR, theirs, mine, msg, mac) < 0 ||
 		!same_mac(mac, msg + PREFIX_SIZE)) {
 		wrong_key(err);
 		refuse(fd, REFUSE_KEY, deadline);
@@ -384,16 +384,16 @@ int link_accept(int fd, const struct link_key *key, const char *self_name, uint6
 		code = REFUSE_BAD;
 		r = mc_error_set(
 			err, -EPROTO, MC_ECLASS_PROTOCOL, "the peer's first message is malformed");
-	} else if (peer.expect[0] && strcmp(peer.expect, self.name)) {
+	} else if (peer.expect[0] && strcmp(peer.expect, hello.name)) {
 		code = REFUSE_NAME;
 		r = mc_error_set(err, -EHOSTUNREACH, MC_ECLASS_UNREACHABLE,
 			"host '%s' wants to talk to '%s', but this host is '%s'; check the "
 			"addresses of "
 			"[host ...] in its mcd.conf",
-			peer.name, peer.expect, self.name);
+			peer.name, peer.expect, hello.name);
 	}
 	put_prefix(msg, TYPE_WELCOME, code);
-	if (compute_mac(key, ROLE_ACCEPTOR, theirs, mine, msg, msg + PREFIX_SIZE) < 0)
+	if (compute_mac(self->key, ROLE_ACCEPTOR, theirs, mine, msg, msg + PREFIX_SIZE) < 0)
 		return mc_error_set(
 			err, -EIO, MC_ECLASS_FAILED, "cannot compute HMAC-SHA256 by GnuTLS");
 	int w = link_write(fd, msg, sizeof msg, deadline);
@@ -405,31 +405,30 @@ int link_accept(int fd, const struct link_key *key, const char *self_name, uint6
 	return 0;
 }
 
-int link_connect(const char *local, const char *address, uint16_t port, const struct link_key *key,
-	const char *self_name, uint64_t instance, unsigned purpose, const char *subject,
-	const char *expect_name, uint64_t deadline, struct link_peer *ret_peer,
-	struct mc_error *err)
+int link_connect(const struct link_self *self, const struct link_target *to, uint64_t deadline,
+	struct link_peer *ret_peer, struct mc_error *err)
 {
-	struct hello self = {
+	struct hello hello = {
 		.role = ROLE_CONNECTOR,
-		.purpose = (uint8_t)(purpose & ~LINK_OFFERS_RDMA),
-		.offers_rdma = purpose & LINK_OFFERS_RDMA,
-		.instance = instance,
+		.purpose = (uint8_t)(to->purpose & ~LINK_OFFERS_RDMA),
+		.offers_rdma = to->purpose & LINK_OFFERS_RDMA,
+		.instance = self->instance,
 	};
-	int r = set_name(self.name, self_name, "own host name", err);
+	int r = set_name(hello.name, self->name, "own host name", err);
 	if (r == 0)
-		r = set_name(self.subject, subject, "VM name", err);
+		r = set_name(hello.subject, to->subject, "VM name", err);
 	if (r == 0)
-		r = set_name(self.expect, expect_name, "peer's host name", err);
+		r = set_name(hello.expect, to->name, "peer's host name", err);
 	if (r < 0)
 		return r;
-	_cleanup_close_ int fd = link_tcp_connect(local, address, port, deadline, err);
+	_cleanup_close_ int fd =
+		link_tcp_connect(self->address, to->address, to->port, deadline, err);
 	if (fd < 0)
 		return fd;
 	struct link_peer peer;
-	r = handshake_connect(fd, key, &self, deadline, &peer, err);
+	r = handshake_connect(fd, self->key, &hello, deadline, &peer, err);
 	if (r < 0) {
-		mc_error_wrap(err, "%s port %u", address, port);
+		mc_error_wrap(err, "%s port %u", to->address, to->port);
 		return r;
 	}
 	int flags = fcntl(fd, F_GETFL);

@@ -24,13 +24,30 @@ enum link_purpose {
 	LINK_DISK = 4,      /* its disk writes, beside that stream; subject = its name */
 };
 
-/* Or'ed to the purpose of link_connect: an offer to go on by RDMA comes first (common/rdma/).  A peer
+/* Or'ed to the purpose of a link_target: an offer to go on by RDMA comes first (common/rdma/).  A peer
  * that does not know it answers -EOPNOTSUPP; without it, it would be connected. */
 #define LINK_OFFERS_RDMA 0x80u
 
 struct link_key {
 	size_t len;
 	uint8_t bytes[LINK_KEY_MAX];
+};
+
+/* Who we are, in every handshake of this process. */
+struct link_self {
+	const char *name; /* of this host */
+	const struct link_key *key;
+	uint64_t instance;   /* random: tells this process from the one before it */
+	const char *address; /* numeric, to connect from; NULL = any */
+};
+
+/* Whom to connect to, and what for. */
+struct link_target {
+	const char *name; /* it must call itself so; NULL = whatever it is called */
+	const char *address;
+	uint16_t port;
+	unsigned purpose;    /* enum link_purpose, perhaps with LINK_OFFERS_RDMA */
+	const char *subject; /* VM name for LINK_DATA and LINK_DISK, else NULL */
 };
 
 /* What the other side proved or claimed in the handshake. */
@@ -52,16 +69,14 @@ int link_key_create(const char *path, struct mc_error *err);
  * close-on-exec, SO_REUSEADDR). */
 int link_listen(const char *address, uint16_t port, struct mc_error *err);
 
-/* Connects from `local` (numeric address, or NULL for any) and authenticates.  Returns the
- * connected descriptor, blocking, with TCP_NODELAY.  expect_name: the peer must call itself so. */
-int link_connect(const char *local, const char *address, uint16_t port, const struct link_key *key,
-	const char *self, uint64_t instance, unsigned purpose, const char *subject,
-	const char *expect_name, uint64_t deadline, struct link_peer *ret_peer,
-	struct mc_error *err);
+/* Connects and authenticates.  Returns the connected descriptor, blocking, with TCP_NODELAY.
+ * ret_peer may be NULL. */
+int link_connect(const struct link_self *self, const struct link_target *to, uint64_t deadline,
+	struct link_peer *ret_peer, struct mc_error *err);
 
 /* The acceptor's half, on an accepted descriptor (which stays the caller's, also on failure). */
-int link_accept(int fd, const struct link_key *key, const char *self, uint64_t instance,
-	uint64_t deadline, struct link_peer *ret_peer, struct mc_error *err);
+int link_accept(int fd, const struct link_self *self, uint64_t deadline, struct link_peer *ret_peer,
+	struct mc_error *err);
 
 /* Whole-buffer I/O on a blocking or non-blocking stream socket, bounded by the deadline.
  * -ETIMEDOUT, -ECONNRESET (also for end of stream in the middle), -ENODATA (end of stream before

@@ -32,6 +32,7 @@ struct mesh {
 	struct mesh_config cfg;
 	struct link_key key;
 	char local[64];
+	struct link_self self; /* points to the two above */
 	pthread_mutex_t lock;
 	pthread_cond_t closing_cond;
 	bool closing;
@@ -155,13 +156,15 @@ static void *peer_thread(void *arg)
 	uint64_t pause = RECONNECT_MIN;
 	const char *told =
 		NULL; /* class of the last failure logged: not the same line twice a second */
+	const struct link_target to = {
+		.name = p->voter.name,
+		.address = p->voter.address,
+		.port = p->voter.port,
+		.purpose = LINK_VOTE,
+	};
 	do {
 		struct mc_error err = MC_ERROR_INIT;
-		struct link_peer peer;
-		int fd = link_connect(m->local[0] ? m->local : NULL, p->voter.address,
-			p->voter.port, &m->key, m->cfg.group->names[m->cfg.self - 1],
-			m->cfg.instance, LINK_VOTE, NULL, p->voter.name, mc_now() + CONNECT_TIME,
-			&peer, &err);
+		int fd = link_connect(&m->self, &to, mc_now() + CONNECT_TIME, NULL, &err);
 		if (fd < 0 && told != err.cls) {
 			log_warn("voter %s: %s", p->voter.name, err.msg);
 			told = err.cls;
@@ -189,10 +192,16 @@ int mesh_open(const struct mesh_config *cfg, struct mesh **ret, struct mc_error 
 	if (!m)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "out of memory");
 	m->cfg = *cfg;
-	m->key = *cfg->key;
-	if (cfg->local_address)
-		snprintf(m->local, sizeof m->local, "%s", cfg->local_address);
-	m->last_id = cfg->instance;
+	m->key = *cfg->link.key;
+	if (cfg->link.address)
+		snprintf(m->local, sizeof m->local, "%s", cfg->link.address);
+	m->self = (struct link_self){
+		.name = cfg->group->names[cfg->self - 1],
+		.key = &m->key,
+		.instance = cfg->link.instance,
+		.address = m->local[0] ? m->local : NULL,
+	};
+	m->last_id = cfg->link.instance;
 	pthread_mutex_init(&m->lock, NULL);
 	mc_cond_init(&m->closing_cond);
 	for (unsigned i = 0; i <= VOTERS_MAX; i++)

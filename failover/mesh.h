@@ -20,9 +20,7 @@ struct mesh_config {
 	unsigned self;
 	const struct voter_peer *voters; /* any order; copied by mesh_open */
 	size_t n_voters;
-	const struct link_key *key; /* copied */
-	uint64_t instance;
-	const char *local_address; /* copied; NULL = any */
+	struct link_self link; /* copied, with what it points to */
 	/* From the peer's thread: it is connected now / it answered (after the waiting call got
 	 * it). */
 	void (*connected)(void *ctx, unsigned node);

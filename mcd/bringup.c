@@ -83,7 +83,7 @@ static int open_voter(struct daemon *d, struct mc_error *err)
 		.n_voters = d->cfg.n_hosts,
 		.state_dir = d->cfg.state_dir,
 		.key = &d->key,
-		.instance = d->instance,
+		.instance = d->link.instance,
 		.local_address = d->self->address,
 		.heard_age = on_heard_age,
 		.learned = on_learned,
@@ -109,7 +109,7 @@ static int open_keepalive(struct daemon *d, struct mc_error *err)
 		.self = d->cfg.name,
 		.local_address = config_keepalive_address(d->self),
 		.key = &d->key,
-		.instance = d->instance,
+		.instance = d->link.instance,
 		.interval = d->cfg.keepalive_interval,
 		.misses = d->cfg.keepalive_misses,
 		.mode = rd_mode_parse(d->cfg.transport),
@@ -145,6 +145,9 @@ int bring_up(struct daemon *d, struct mc_error *err)
 		return r;
 	if ((r = membership_open(d, err)) < 0) /* who we are, and who votes */
 		return r;
+	d->link.name = d->cfg.name;
+	d->link.key = &d->key;
+	d->link.address = d->self->address;
 	vm_timing(&d->cfg, d->cfg.delay, &d->timing);
 	probe(d);
 	env_of_daemon(d);

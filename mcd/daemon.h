@@ -16,7 +16,7 @@ struct listener;
 struct daemon {
 	struct config cfg;
 	struct link_key key;
-	uint64_t instance; /* random: tells this process from the one before it */
+	struct link_self link; /* with that key, and an instance that is random */
 	const struct config_host *self;
 	const char *netbuf_name, *dirty_name; /* what "auto" comes to on this host */
 	struct timing timing;

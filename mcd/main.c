@@ -124,7 +124,7 @@ static void take_signals(void)
 
 static int start(struct daemon *d, struct mc_error *err)
 {
-	if (getrandom(&d->instance, sizeof d->instance, 0) != sizeof d->instance)
+	if (getrandom(&d->link.instance, sizeof d->link.instance, 0) != sizeof d->link.instance)
 		return mc_error_set(err, -EIO, MC_ECLASS_FAILED, "no random numbers");
 	if (sd_event_default(&d->loop) < 0)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_FAILED, "cannot make the event loop");

@@ -71,7 +71,8 @@ static int serve_one(int fd, struct slab *s, struct mc_error *err)
 	struct rd_link link = {.fd = fd};
 	struct transport *t;
 	transport_rdma_wants(false, 0, &wants);
-	int r = link_accept(fd, &key, "b", 1, soon(), &peer, err);
+	struct link_self self = {"b", &key, 1, NULL};
+	int r = link_accept(fd, &self, soon(), &peer, err);
 	if (r == 0)
 		r = rd_welcome(RD_AUTO, &wants, fd, &peer, soon(), &link, err);
 	if (r < 0) {
@@ -123,12 +124,11 @@ static int send_for(char **arg, struct slab **s)
 	struct mc_error err = MC_ERROR_INIT;
 	struct rd_wants wants;
 	struct rd_link link;
-	struct link_peer peer;
 	struct transport *t;
 	transport_rdma_wants(true, EPOCH * SLAB_SIZE, &wants);
-	check(rd_dial(rd_mode_parse(arg[0]), &wants, arg[1], arg[2], (uint16_t)atoi(arg[3]), &key,
-		      "a", 2, LINK_DATA, "vm", "b", soon(), &peer, &link, &err),
-		&err);
+	struct link_self self = {"a", &key, 2, arg[1]};
+	struct link_target to = {"b", arg[2], (uint16_t)atoi(arg[3]), LINK_DATA, "vm"};
+	check(rd_dial(rd_mode_parse(arg[0]), &wants, &self, &to, soon(), &link, &err), &err);
 	check(transport_new(&link, &t, &err), &err);
 	for (int i = 0; i < EPOCH; i++)
 		check(transport_memory(t, s[i]->mem, SLAB_SIZE, false, &err), &err);

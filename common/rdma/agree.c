@@ -205,36 +205,33 @@ static void connected(int fd, struct rd_conn *c, struct rd_link *ret)
 }
 
 /* Keep-alives want RDMA or nothing, whatever is configured: they have TCP besides. */
-static int insisted(enum link_purpose purpose, struct mc_error *err)
+static int insisted(unsigned purpose, struct mc_error *err)
 {
 	return purpose == LINK_KEEPALIVE ? err->code
 					 : mc_error_wrap(err, "transport = rdma, but");
 }
 
-int rd_dial(enum rd_mode mode, const struct rd_wants *wants, const char *local, const char *address,
-	uint16_t port, const struct link_key *key, const char *self, uint64_t instance,
-	enum link_purpose purpose, const char *subject, const char *expect_name, uint64_t deadline,
-	struct link_peer *ret_peer, struct rd_link *ret, struct mc_error *err)
+int rd_dial(enum rd_mode mode, const struct rd_wants *wants, const struct link_self *self,
+	const struct link_target *to, uint64_t deadline, struct rd_link *ret, struct mc_error *err)
 {
+	struct link_target offering = *to;
 	struct mc_error why = MC_ERROR_INIT, unused = MC_ERROR_INIT;
 	struct rd_conn *c = NULL;
 	int fd = -EOPNOTSUPP;
 	if (!err)
 		err = &unused;
-	if (mode != RD_TCP && check_local(local, wants, &why) == 0)
-		fd = link_connect(local, address, port, key, self, instance,
-			(unsigned)purpose | LINK_OFFERS_RDMA, subject, expect_name, deadline,
-			ret_peer, &why);
+	offering.purpose |= LINK_OFFERS_RDMA;
+	if (mode != RD_TCP && check_local(self->address, wants, &why) == 0)
+		fd = link_connect(self, &offering, deadline, NULL, &why);
 	if (fd == -EOPNOTSUPP && mode != RD_RDMA) {
-		fd = link_connect(local, address, port, key, self, instance, purpose, subject,
-			expect_name, deadline, ret_peer, err);
+		fd = link_connect(self, to, deadline, NULL, err);
 		if (fd >= 0)
 			stay_with_tcp(fd, &why, ret);
 		return fd < 0 ? fd : 0;
 	}
 	if (fd < 0) {
 		*err = why;
-		return fd == -EOPNOTSUPP ? insisted(purpose, err) : fd;
+		return fd == -EOPNOTSUPP ? insisted(to->purpose, err) : fd;
 	}
 	int r = offer(fd, wants, &c, &why, err);
 	if (r == 0 && c) {
@@ -249,7 +246,7 @@ int rd_dial(enum rd_mode mode, const struct rd_wants *wants, const char *local, 
 	if (r < 0)
 		return r;
 	*err = why;
-	return insisted(purpose, err);
+	return insisted(to->purpose, err);
 }
 
 /* --- acceptor ----------------------------------------------------------------------------------

@@ -61,10 +61,8 @@ struct rd_link {
 
 /* link_connect, and then the agreement on RDMA unless mode is RD_TCP.  With RD_AUTO it stays with TCP if
  * either side has no RDMA for it, or does not know what RDMA is.  With RD_RDMA that is the error. */
-int rd_dial(enum rd_mode mode, const struct rd_wants *wants, const char *local, const char *address,
-	uint16_t port, const struct link_key *key, const char *self, uint64_t instance,
-	enum link_purpose purpose, const char *subject, const char *expect_name, uint64_t deadline,
-	struct link_peer *ret_peer, struct rd_link *ret, struct mc_error *err);
+int rd_dial(enum rd_mode mode, const struct rd_wants *wants, const struct link_self *self,
+	const struct link_target *to, uint64_t deadline, struct rd_link *ret, struct mc_error *err);
 
 /* The acceptor's half, after link_accept filled `peer`.  fd is taken over on success only; after a
  * failure it is good for one thing: saying why, in the protocol that the peer expects over TCP. */

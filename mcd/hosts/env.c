@@ -99,9 +99,8 @@ static int dial(struct daemon *d, enum rd_mode mode, const struct rd_wants *want
 	const char *host, enum link_purpose purpose, uint64_t wait, struct rd_link *ret, struct mc_error *err)
 {
 	const struct config_host *h = config_find_host(&d->cfg, host);
-	struct link_peer who;
-	return rd_dial(mode, wants, d->self->address, h->address, h->port, &d->key, d->cfg.name, d->instance,
-		purpose, vm, host, mc_now() + wait, &who, ret, err);
+	struct link_target to = {host, h->address, h->port, purpose, vm};
+	return rd_dial(mode, wants, &d->link, &to, mc_now() + wait, ret, err);
 }
 
 static int connect_to(void *ctx, const char *vm, const char *host, uint64_t buffer, struct vm_stream *ret,

@@ -77,8 +77,7 @@ static void *serve(void *arg)
 	struct daemon *d = c.l->d;
 	struct mc_error err = MC_ERROR_INIT;
 	struct link_peer peer;
-	int r = link_accept(
-		c.fd, &d->key, d->cfg.name, d->instance, mc_now() + HANDSHAKE_WAIT, &peer, &err);
+	int r = link_accept(c.fd, &d->link, mc_now() + HANDSHAKE_WAIT, &peer, &err);
 	if (r == 0 && !config_find_host(&d->cfg, peer.name))
 		r = mc_error_set(&err, -EPERM, MC_ECLASS_UNKNOWN_PEER, "host %s is not in %s",
 			peer.name, d->cfg.path);

@@ -62,10 +62,9 @@ static void warn_of_jitter(struct ka_peer *p, uint64_t *warned)
 
 static int dial(struct ka_peer *p, struct mc_error *err)
 {
-	const struct keepalive_config *cfg = &p->k->cfg;
-	struct link_peer who;
-	return link_connect(cfg->local_address, p->cfg.address, p->cfg.port, cfg->key, cfg->self,
-		cfg->instance, LINK_KEEPALIVE, "", p->cfg.name, mc_now() + CONNECT_TIME, &who, err);
+	struct link_self self = keepalive_self(&p->k->cfg);
+	struct link_target to = keepalive_target(&p->cfg);
+	return link_connect(&self, &to, mc_now() + CONNECT_TIME, NULL, err);
 }
 
 void *keepalive_dial_thread(void *arg)

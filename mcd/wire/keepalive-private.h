@@ -117,6 +117,16 @@ void beat_encode(uint8_t buf[BEAT_SIZE], const struct beat *b);
 int beat_decode(const uint8_t buf[BEAT_SIZE], const struct beat *prev, struct beat *ret,
 	struct mc_error *err);
 
+/* Who we are and whom we dial, for a handshake. */
+static inline struct link_self keepalive_self(const struct keepalive_config *cfg)
+{
+	return (struct link_self){cfg->self, cfg->key, cfg->instance, cfg->local_address};
+}
+static inline struct link_target keepalive_target(const struct keepalive_peer *p)
+{
+	return (struct link_target){p->name, p->address, p->port, LINK_KEEPALIVE, NULL};
+}
+
 struct ka_peer *keepalive_find(struct keepalive *k, const char *name);
 /* Silence after which this peer is suspected. */
 uint64_t keepalive_limit(const struct ka_peer *p);

@@ -38,13 +38,11 @@ static void set_why(struct ka_peer *p, const char *why)
 
 static int dial(struct ka_peer *p, struct rd_conn **ret, struct mc_error *err)
 {
-	const struct keepalive_config *cfg = &p->k->cfg;
-	struct link_peer who;
 	struct rd_link link;
 	/* RD_RDMA: the beats by TCP have their own connection, this one is for RDMA or nothing. */
-	int r = rd_dial(RD_RDMA, &wants, cfg->local_address, p->cfg.address, p->cfg.port, cfg->key,
-		cfg->self, cfg->instance, LINK_KEEPALIVE, "", p->cfg.name, mc_now() + MC_SEC,
-		&who, &link, err);
+	struct link_self self = keepalive_self(&p->k->cfg);
+	struct link_target to = keepalive_target(&p->cfg);
+	int r = rd_dial(RD_RDMA, &wants, &self, &to, mc_now() + MC_SEC, &link, err);
 	if (r == 0)
 		*ret = link.rdma;
 	return r;

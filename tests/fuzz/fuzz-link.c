@@ -22,7 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ssize_t n = send(fd[0], data, size < 4096 ? size : 4096, MSG_NOSIGNAL | MSG_DONTWAIT);
 	(void)n;
 	shutdown(fd[0], SHUT_WR);
-	int r = link_accept(fd[1], &key, "self", 1, mc_now() + 5 * MC_SEC, &peer, &err);
+	static const struct link_self self = {"self", &key, 1, NULL};
+	int r = link_accept(fd[1], &self, mc_now() + 5 * MC_SEC, &peer, &err);
 	FUZZ_CHECK(r < 0 && r != -ETIMEDOUT && err.code == r && *err.msg);
 	FUZZ_CHECK(peer.instance == 77);
 	close(fd[0]);

@@ -149,8 +149,9 @@ int evil_primary(struct evil *e)
 		fprintf(stderr, "evilpeer: no such misdeed, or no such host\n");
 		return 2;
 	}
-	e->fd = link_connect(e->self->address, h->address, h->port, &e->key, e->cfg.name, 1,
-		LINK_DATA, e->vm, e->peer, mc_now() + 2 * MC_SEC, NULL, &evil_err);
+	struct link_self self = {e->cfg.name, &e->key, 1, e->self->address};
+	struct link_target to = {e->peer, h->address, h->port, LINK_DATA, e->vm};
+	e->fd = link_connect(&self, &to, mc_now() + 2 * MC_SEC, NULL, &evil_err);
 	if (e->fd < 0)
 		evil_die("connecting");
 	if (!m->before_hello)

@@ -330,7 +330,8 @@ static void *serve(void *arg)
 	struct link_peer peer;
 	uint8_t sink;
 	free(arg);
-	if (link_accept(v.fd, &v.e->key, v.e->cfg.name, 1, mc_now() + 2 * MC_SEC, &peer, NULL) < 0)
+	struct link_self self = {v.e->cfg.name, &v.e->key, 1, NULL};
+	if (link_accept(v.fd, &self, mc_now() + 2 * MC_SEC, &peer, NULL) < 0)
 		return NULL;
 	if (peer.purpose == LINK_KEEPALIVE)
 		keepalive_serve(v.k, v.fd, &peer);

@@ -54,11 +54,21 @@ static void *accept_thread(void *arg)
 		a->fd = accept(a->listener, NULL, NULL);
 	}
 	uint64_t t = mc_now();
-	a->r = link_accept(a->fd, &a->key, "hostA", 77, in_ms(a->ms), &a->peer, &a->err);
+	struct link_self self = {"hostA", &a->key, 77, NULL};
+	a->r = link_accept(a->fd, &self, in_ms(a->ms), &a->peer, &a->err);
 	a->took = mc_now() - t;
 	close(a->fd);
 	return NULL;
 }
+
+static int connect_as(const struct link_self *self, uint16_t port, const char *name, unsigned ms,
+	struct link_peer *ret, struct mc_error *err)
+{
+	struct link_target to = {name, ADDR, port, LINK_VOTE, NULL};
+	return link_connect(self, &to, in_ms(ms), ret, err);
+}
+
+static const struct link_self host_b = {"hostB", &right, 1, NULL};
 
 static void acceptor_start(
 	struct acceptor *a, int fd, int listener, const struct link_key *key, unsigned ms)
@@ -163,8 +173,9 @@ static void test_both_sides_learn_who_the_other_is(void **state)
 	acceptor_start(&a, -1, l, &right, 2000);
 	struct link_peer peer;
 	struct mc_error err = MC_ERROR_INIT;
-	int fd = link_connect("127.0.0.1", ADDR, port, &right, "hostB", 4711, LINK_DATA, "vm1",
-		"hostA", in_ms(2000), &peer, &err);
+	struct link_self self = {"hostB", &right, 4711, "127.0.0.1"};
+	struct link_target to = {"hostA", ADDR, port, LINK_DATA, "vm1"};
+	int fd = link_connect(&self, &to, in_ms(2000), &peer, &err);
 	assert_string_equal(err.msg, "");
 	assert_true(fd >= 0);
 	assert_int_equal(acceptor_join(&a), 0);
@@ -193,8 +204,8 @@ static void test_a_wrong_key_is_told_to_both_sides(void **state)
 	acceptor_start(&a, -1, l, &right, 2000);
 	struct link_peer peer;
 	struct mc_error err = MC_ERROR_INIT;
-	int fd = link_connect(NULL, ADDR, port, &wrong, "hostB", 1, LINK_VOTE, NULL, "hostA",
-		in_ms(2000), &peer, &err);
+	struct link_self self = {"hostB", &wrong, 1, NULL};
+	int fd = connect_as(&self, port, "hostA", 2000, &peer, &err);
 	assert_int_equal(fd, -EKEYREJECTED);
 	assert_string_equal(err.cls, MC_ECLASS_WRONG_KEY);
 	assert_int_equal(acceptor_join(&a), -EKEYREJECTED);
@@ -210,8 +221,7 @@ static void test_a_wrong_name_is_told_to_both_sides(void **state)
 	acceptor_start(&a, -1, l, &right, 2000);
 	struct link_peer peer;
 	struct mc_error err = MC_ERROR_INIT;
-	int fd = link_connect(NULL, ADDR, port, &right, "hostB", 1, LINK_VOTE, NULL, "hostC",
-		in_ms(2000), &peer, &err);
+	int fd = connect_as(&host_b, port, "hostC", 2000, &peer, &err);
 	assert_int_equal(fd, -EHOSTUNREACH);
 	assert_string_equal(err.cls, MC_ECLASS_UNREACHABLE);
 	assert_non_null(strstr(err.msg, "hostA"));
@@ -284,8 +294,9 @@ static int connect_to(struct server *s, struct mc_error *err)
 	fcntl(s->listener, F_SETFL, 0);
 	pthread_create(&s->thread, NULL, server_thread, s);
 	struct link_peer peer;
-	int fd = link_connect(NULL, ADDR, port, &right, "hostB", 4711, LINK_DATA, "vm1", "hostA",
-		in_ms(2000), &peer, err);
+	struct link_self self = {"hostB", &right, 4711, NULL};
+	struct link_target to = {"hostA", ADDR, port, LINK_DATA, "vm1"};
+	int fd = link_connect(&self, &to, in_ms(2000), &peer, err);
 	if (fd >= 0)
 		close(fd);
 	pthread_join(s->thread, NULL);
@@ -448,9 +459,7 @@ static void test_a_slow_peer_cannot_stretch_the_deadline(void **state)
 	struct link_peer peer;
 	struct mc_error err = MC_ERROR_INIT;
 	uint64_t t = mc_now();
-	assert_int_equal(link_connect(NULL, ADDR, port, &right, "hostB", 1, LINK_VOTE, NULL,
-				 "hostA", in_ms(150), &peer, &err),
-		-ETIMEDOUT);
+	assert_int_equal(connect_as(&host_b, port, "hostA", 150, &peer, &err), -ETIMEDOUT);
 	assert_true(mc_now() - t < 3 * MC_SEC);
 	close(l);
 }
@@ -461,17 +470,13 @@ static void test_connect_fails_with_the_address_and_the_cure(void **state)
 	close(listener(&port));
 	struct link_peer peer;
 	struct mc_error err = MC_ERROR_INIT;
-	assert_int_equal(link_connect(NULL, ADDR, port, &right, "hostB", 1, LINK_VOTE, "", "hostA",
-				 in_ms(500), &peer, &err),
-		-ECONNREFUSED);
+	assert_int_equal(connect_as(&host_b, port, "hostA", 500, &peer, &err), -ECONNREFUSED);
 	assert_string_equal(err.cls, MC_ECLASS_UNREACHABLE);
 	assert_non_null(strstr(err.msg, ADDR));
-	assert_int_equal(link_connect(NULL, "localhost", port, &right, "hostB", 1, LINK_VOTE, "",
-				 "hostA", in_ms(500), &peer, &err),
-		-EINVAL);
-	assert_int_equal(link_connect(NULL, ADDR, port, &right, "host B", 1, LINK_VOTE, "", "hostA",
-				 in_ms(500), &peer, &err),
-		-EINVAL);
+	struct link_target by_name = {"hostA", "localhost", port, LINK_VOTE, NULL};
+	assert_int_equal(link_connect(&host_b, &by_name, in_ms(500), &peer, &err), -EINVAL);
+	struct link_self spaced = {"host B", &right, 1, NULL};
+	assert_int_equal(connect_as(&spaced, port, "hostA", 500, &peer, &err), -EINVAL);
 }
 
 static void test_reading_tells_the_ends_of_a_stream_apart(void **state)

@@ -30,6 +30,12 @@
 #define LOOPBACK "127.0.0.1"
 
 static const struct link_key key = {32, "an ordinary key of exactly 32 b"};
+static const struct link_self host_b = {"b", &key, 1, NULL};
+
+static struct link_self host_a(const char *address)
+{
+	return (struct link_self){"a", &key, 2, address};
+}
 static const struct rd_wants stream = {.stream = true, .region = 256u << 10};
 static const struct rd_wants words = {.region = RD_REGION_MIN};
 
@@ -118,7 +124,7 @@ static void *acceptor_thread(void *arg)
 	struct pollfd p = {.fd = a->listening, .events = POLLIN};
 	poll(&p, 1, 5000);
 	int fd = accept4(a->listening, NULL, NULL, SOCK_CLOEXEC);
-	a->r = link_accept(fd, &key, "b", 1, in_ms(5000), &a->peer, &a->err);
+	a->r = link_accept(fd, &host_b, in_ms(5000), &a->peer, &a->err);
 	if (a->r == 0)
 		a->r = rd_welcome(a->mode, a->wants, fd, &a->peer, in_ms(5000), &a->link, &a->err);
 	if (a->r < 0)
@@ -148,16 +154,16 @@ static void acceptor_join(struct acceptor *a)
 static int dial(const char *address, struct acceptor *a, enum rd_mode mode,
 	const struct rd_wants *wants, struct rd_link *ret, struct mc_error *err)
 {
-	struct link_peer peer;
-	return rd_dial(mode, wants, address, address, a->port, &key, "a", 2, LINK_DATA, "vm1", "b",
-		in_ms(5000), &peer, ret, err);
+	struct link_self self = host_a(address);
+	struct link_target to = {"b", address, a->port, LINK_DATA, "vm1"};
+	return rd_dial(mode, wants, &self, &to, in_ms(5000), ret, err);
 }
 
 static int raw_dial(struct acceptor *a, unsigned purpose, const char *subject, struct mc_error *err)
 {
-	struct link_peer peer;
-	return link_connect(LOOPBACK, LOOPBACK, a->port, &key, "a", 2, purpose, subject, "b",
-		in_ms(5000), &peer, err);
+	struct link_self self = host_a(LOOPBACK);
+	struct link_target to = {"b", LOOPBACK, a->port, purpose, subject};
+	return link_connect(&self, &to, in_ms(5000), NULL, err);
 }
 
 static void expect_tcp(int a, int b)
@@ -324,7 +330,7 @@ static void a_connection_that_cannot_be_made_goes_on_as_tcp(void **state)
 			struct pollfd p = {.fd = l, .events = POLLIN};
 			poll(&p, 1, 5000);
 			int fd = accept(l, NULL, NULL);
-			bool ok = link_accept(fd, &key, "b", 1, in_ms(5000), &peer, NULL) == 0 &&
+			bool ok = link_accept(fd, &host_b, in_ms(5000), &peer, NULL) == 0 &&
 				  link_read(fd, buf, sizeof buf, in_ms(5000), -1) == 0 &&
 				  rd_get_agree(buf, RD_OFFER, &said, NULL) == 0;
 			rd_put_agree(buf, &yes);
@@ -336,9 +342,11 @@ static void a_connection_that_cannot_be_made_goes_on_as_tcp(void **state)
 				ok = link_read(fd, &c, 1, in_ms(5000), -1) == 0 && c == 'x';
 			_exit(!ok);
 		}
-		int r = rd_dial(auto_mode ? RD_AUTO : RD_RDMA, &stream, device_address(),
-			device_address(), ntohs(sa.sin_port), &key, "a", 2, LINK_DATA, "vm1", "b",
-			in_ms(5000), &peer, &link, &err);
+		struct link_self self = host_a(device_address());
+		struct link_target to = {
+			"b", device_address(), ntohs(sa.sin_port), LINK_DATA, "vm1"};
+		int r = rd_dial(auto_mode ? RD_AUTO : RD_RDMA, &stream, &self, &to, in_ms(5000),
+			&link, &err);
 		assert_int_equal(r, auto_mode ? 0 : err.code);
 		if (auto_mode) {
 			assert_non_null(strstr(link.why, "RDMA"));
@@ -585,14 +593,15 @@ static void a_killed_peer_is_noticed_while_nothing_is_sent(void **state)
 		struct pollfd p = {.fd = l, .events = POLLIN};
 		poll(&p, 1, 5000);
 		int fd = accept4(l, NULL, NULL, SOCK_CLOEXEC);
-		if (link_accept(fd, &key, "b", 1, in_ms(5000), &peer, NULL) == 0)
+		if (link_accept(fd, &host_b, in_ms(5000), &peer, NULL) == 0)
 			rd_welcome(RD_RDMA, &stream, fd, &peer, in_ms(5000), &mine, NULL);
 		for (;;)
 			pause();
 	}
-	int r = rd_dial(RD_RDMA, &stream, device_address(), device_address(),
-		ntohs(((struct sockaddr_in *)&ss)->sin_port), &key, "a", 2, LINK_DATA, "vm1", "b",
-		in_ms(5000), &peer, &link, &err);
+	struct link_self self = host_a(device_address());
+	struct link_target to = {"b", device_address(),
+		ntohs(((struct sockaddr_in *)&ss)->sin_port), LINK_DATA, "vm1"};
+	int r = rd_dial(RD_RDMA, &stream, &self, &to, in_ms(5000), &link, &err);
 	if (r < 0)
 		print_error("%s\n", err.msg);
 	assert_int_equal(r, 0);

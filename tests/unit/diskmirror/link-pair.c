@@ -81,7 +81,8 @@ static void *accept_one(void *arg)
 	struct pollfd p = {a->listener, POLLIN, 0};
 	assert_int_equal(poll(&p, 1, 10000), 1);
 	int fd = accept4(a->listener, NULL, NULL, SOCK_CLOEXEC);
-	if (link_accept(fd, &key, "far", 2, mc_now() + 5 * MC_SEC, &peer, &err) < 0 ||
+	struct link_self self = {"far", &key, 2, NULL};
+	if (link_accept(fd, &self, mc_now() + 5 * MC_SEC, &peer, &err) < 0 ||
 		rd_welcome(RD_RDMA, &disklink_rdma_wants, fd, &peer, mc_now() + RD_AGREE_TIME,
 			&a->link, &err) < 0)
 		fail_msg("%s", err.msg);
@@ -93,7 +94,6 @@ static struct disklink *over_rdma(const char *address, int link_fd)
 	struct accepting a = {.listener = -1};
 	struct mc_error err = MC_ERROR_INIT;
 	struct rd_link near;
-	struct link_peer who;
 	struct disklink *l;
 	pthread_t t, in, out;
 	uint16_t port = 0;
@@ -103,8 +103,10 @@ static struct disklink *over_rdma(const char *address, int link_fd)
 	if (a.listener < 0)
 		fail_msg("%s", err.msg);
 	pthread_create(&t, NULL, accept_one, &a);
-	if (rd_dial(RD_RDMA, &disklink_rdma_wants, address, address, port, &key, "near", 1,
-		    LINK_DISK, "vm1", "far", mc_now() + RD_AGREE_TIME, &who, &near, &err) < 0)
+	struct link_self self = {"near", &key, 1, address};
+	struct link_target to = {"far", address, port, LINK_DISK, "vm1"};
+	if (rd_dial(RD_RDMA, &disklink_rdma_wants, &self, &to, mc_now() + RD_AGREE_TIME, &near,
+		    &err) < 0)
 		fail_msg("%s", err.msg);
 	pthread_join(t, NULL);
 	close(a.listener);

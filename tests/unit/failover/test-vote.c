@@ -321,12 +321,12 @@ static void test_garbage_on_a_vote_connection_ends_only_that(void **state)
 	must_win(A, 1, "hostA", "");
 	struct vote_msg msg = {.id = 5, .subject = VM, .paxos.type = PAXOS_QUERY};
 	for (int i = 0; i < 60; i++) {
-		struct link_peer peer;
 		struct mc_error err = MC_ERROR_INIT;
 		/* Somebody with the key who is not a voter, or pretends to be the host itself. */
 		const char *self = i % 3 == 0 ? "hostX" : i % 3 == 1 ? "hostA" : "hostC";
-		int fd = link_connect(NULL, "127.0.0.1", peers[A].port, &key, self, 99, LINK_VOTE,
-			NULL, "hostA", in_ms(2000), &peer, &err);
+		struct link_self stranger = {self, &key, 99, NULL};
+		struct link_target to = {"hostA", "127.0.0.1", peers[A].port, LINK_VOTE, NULL};
+		int fd = link_connect(&stranger, &to, in_ms(2000), NULL, &err);
 		assert_true(fd >= 0);
 		uint8_t buf[VOTE_MSG_SIZE], answer[VOTE_MSG_SIZE];
 		vote_encode(buf, &msg);

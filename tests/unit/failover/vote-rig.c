@@ -37,7 +37,8 @@ static void *connection_thread(void *arg)
 	struct link_peer peer;
 	struct mc_error err = MC_ERROR_INIT;
 	struct host *h = c->host;
-	if (link_accept(c->fd, &key, peers[h->index].name, 7, in_ms(2000), &peer, &err) == 0) {
+	struct link_self self = {peers[h->index].name, &key, 7, NULL};
+	if (link_accept(c->fd, &self, in_ms(2000), &peer, &err) == 0) {
 		if (!h->mute)
 			voter_serve(h->voter, c->fd, &peer);
 		else

@@ -54,8 +54,8 @@ static void *serve(void *arg)
 	struct serving s = *(struct serving *)arg;
 	struct link_peer peer;
 	free(arg);
-	if (link_accept(s.fd, &key, s.h->name, 1000 + (uint64_t)s.h->index, mc_now() + MC_SEC, &peer,
-		NULL) == 0)
+	struct link_self self = { s.h->name, &key, 1000 + (uint64_t)s.h->index, NULL };
+	if (link_accept(s.fd, &self, mc_now() + MC_SEC, &peer, NULL) == 0)
 		keepalive_serve(s.h->k, s.fd, &peer);
 	shutdown(s.fd, SHUT_RDWR);
 	return NULL;
@@ -305,10 +305,10 @@ static void callbacks_come_from_a_real_time_thread(void **state)
 
 static int connect_as_host1(struct host *h, uint64_t instance)
 {
-	struct link_peer who;
 	struct mc_error err = MC_ERROR_INIT;
-	int fd = link_connect("127.0.0.2", h->address, PORT, &key, "host1", instance, LINK_KEEPALIVE,
-		"", h->name, soon(), &who, &err);
+	struct link_self self = { "host1", &key, instance, "127.0.0.2" };
+	struct link_target to = { h->name, h->address, PORT, LINK_KEEPALIVE, NULL };
+	int fd = link_connect(&self, &to, soon(), NULL, &err);
 	if (fd < 0)
 		fail_msg("%s", err.msg);
 	return fd;

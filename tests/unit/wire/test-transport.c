@@ -87,7 +87,8 @@ static void *welcome(void *arg)
 	struct pollfd p = { w->listening, POLLIN, 0 };
 	poll(&p, 1, 10000);
 	int fd = accept4(w->listening, NULL, NULL, SOCK_CLOEXEC);
-	if (link_accept(fd, &key, "b", 1, in_ms(5000), &peer, &err) != 0 ||
+	struct link_self self = { "b", &key, 1, NULL };
+	if (link_accept(fd, &self, in_ms(5000), &peer, &err) != 0 ||
 		rd_welcome(RD_RDMA, &w->wants, fd, &peer, in_ms(5000), &w->got, &err) != 0) {
 		fprintf(stderr, "welcome: %s\n", err.msg);
 		close(fd);
@@ -100,7 +101,6 @@ static void rdma_pair(struct rd_link *a, struct rd_link *b)
 	const char *address = getenv("MCD_TEST_RDMA");
 	struct welcomer w = { .got = { .fd = -1 } };
 	struct rd_wants wants;
-	struct link_peer peer;
 	struct mc_error err = MC_ERROR_INIT;
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof ss;
@@ -113,8 +113,9 @@ static void rdma_pair(struct rd_link *a, struct rd_link *b)
 	assert_int_equal(getsockname(w.listening, (struct sockaddr *)&ss, &len), 0);
 	uint16_t port = ntohs(((struct sockaddr_in *)&ss)->sin_port); /* at the same place for IPv6 */
 	pthread_create(&th, NULL, welcome, &w);
-	if (rd_dial(RD_RDMA, &wants, address, address, port, &key, "a", 2, LINK_DATA, "vm", "b",
-		in_ms(5000), &peer, a, &err) != 0)
+	struct link_self self = { "a", &key, 2, address };
+	struct link_target to = { "b", address, port, LINK_DATA, "vm" };
+	if (rd_dial(RD_RDMA, &wants, &self, &to, in_ms(5000), a, &err) != 0)
 		fail_msg("dial: %s", err.msg);
 	pthread_join(th, NULL);
 	close(w.listening);
