@@ -20,7 +20,6 @@ struct netbuf_ops {
 	int (*hold)(struct netbuf *nb, uint64_t first, struct mc_error *err);
 	int (*barrier)(struct netbuf *nb, uint64_t epoch, struct mc_error *err);
 	int (*release)(struct netbuf *nb, uint64_t epoch, struct mc_error *err);
-	int (*drop_after)(struct netbuf *nb, uint64_t epoch, struct mc_error *err);
 	int (*pass)(struct netbuf *nb, struct mc_error *err);
 	int (*shut)(struct netbuf *nb, struct mc_error *err);
 	int (*announce)(struct netbuf *nb, struct mc_error *err);

@@ -169,12 +169,6 @@ int netbuf_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 	return nb->ops->release(nb, epoch, err);
 }
 
-int netbuf_drop_after(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
-{
-	int r = need_holding(nb, "drop what follows", epoch, err);
-	return r < 0 ? r : nb->ops->drop_after(nb, epoch, err);
-}
-
 int netbuf_pass(struct netbuf *nb, struct mc_error *err)
 {
 	/* Also from OPEN: a hold that failed may have closed what it could not hold. */

@@ -50,7 +50,7 @@ struct netbuf_stats {
 	uint64_t held_bytes_max;                  /* since opened */
 	uint64_t released_frames, released_bytes; /* in all; passed-through frames count too */
 	uint64_t input_frames, input_bytes;       /* bridge -> guest */
-	uint64_t dropped_frames;                  /* by drop_after/close: meant to be dropped */
+	uint64_t dropped_frames;                  /* by shut or close: meant to be dropped */
 	uint64_t lost_frames;                     /* overruns: must stay 0; an alarm otherwise */
 };
 
@@ -79,9 +79,6 @@ int netbuf_barrier(struct netbuf *nb, uint64_t epoch, struct mc_error *err);
 /* Lets out, in order, all output of epochs <= `epoch`, each of which must be closed by a barrier.
  */
 int netbuf_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err);
-/* Drops all held output of epochs > `epoch` (the guest's history after it never happened); the plug
- * drops closed epochs <= `epoch`, too. */
-int netbuf_drop_after(struct netbuf *nb, uint64_t epoch, struct mc_error *err);
 /* -> OPEN: lets all held output out and passes everything from now on.  Only an owner that needs no
  * acknowledgement any more calls this (failover/README.md).  Idempotent: it can be tried again. */
 int netbuf_pass(struct netbuf *nb, struct mc_error *err);

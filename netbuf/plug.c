@@ -248,23 +248,6 @@ static int plug_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 	return r;
 }
 
-static int plug_drop_after(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
-{
-	struct plug *p = plug_of(nb);
-	if (epoch >= nb->running)
-		return 0;
-	pthread_mutex_lock(&p->lock);
-	/* Everything that is not released goes, also a closed epoch that could have stayed: the
-	 * kernel cannot tell them apart, and dropping is always safe. */
-	int r = wait_gone(p, MC_SEC, err);
-	if (r >= 0 || r == -EAGAIN)
-		r = plug_renew(p, p->limit, true, err);
-	if (r == 0)
-		forget_epochs(p);
-	pthread_mutex_unlock(&p->lock);
-	return r;
-}
-
 static int plug_pass(struct netbuf *nb, struct mc_error *err)
 {
 	struct plug *p = plug_of(nb);
@@ -404,7 +387,6 @@ const struct netbuf_ops netbuf_plug_ops = {
 	.hold = plug_hold,
 	.barrier = plug_barrier,
 	.release = plug_release,
-	.drop_after = plug_drop_after,
 	.pass = plug_pass,
 	.shut = plug_shut,
 	.announce = plug_start_announce,

@@ -99,53 +99,6 @@ void queue_pop(struct queue *q)
 	chunk_put(q, c);
 }
 
-/* Takes the frames of c from offset `from` on out of the books; returns how many. */
-static uint64_t forget(struct queue *q, struct queue_chunk *c, uint32_t from)
-{
-	uint64_t n = 0;
-	while (from < c->end) {
-		uint32_t cost = (uint32_t)queue_cost(frame_at(c, from)->len);
-		q->bytes -= cost;
-		q->frames--;
-		from += cost;
-		n++;
-	}
-	return n;
-}
-
-uint64_t queue_cut(struct queue *q, uint64_t epoch)
-{
-	struct queue_chunk *before = NULL, *c = q->head;
-	uint32_t off = 0;
-	for (; c; before = c, c = c->next) {
-		off = c->start;
-		while (off < c->end && frame_at(c, off)->epoch <= epoch)
-			off += (uint32_t)queue_cost(frame_at(c, off)->len);
-		if (off < c->end)
-			break;
-	}
-	if (!c)
-		return 0;
-	/* Everything from here to the tail goes, because epochs never decrease. */
-	uint64_t cut = forget(q, c, off);
-	c->end = off;
-	if (c->start < c->end)
-		before = c;
-	struct queue_chunk *rest = before == c ? c->next : c;
-	q->tail = before;
-	if (before)
-		before->next = NULL;
-	else
-		q->head = NULL;
-	while (rest) {
-		struct queue_chunk *next = rest->next;
-		cut += forget(q, rest, rest->start);
-		chunk_put(q, rest);
-		rest = next;
-	}
-	return cut;
-}
-
 uint64_t queue_clear(struct queue *q)
 {
 	uint64_t n = q->frames;

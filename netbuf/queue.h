@@ -42,8 +42,6 @@ int queue_push(struct queue *q, uint64_t epoch, size_t nic, const struct iovec *
 /* The oldest frame, NULL when empty; valid until it is popped. */
 struct queue_frame *queue_head(struct queue *q);
 void queue_pop(struct queue *q);
-/* Removes all frames of epochs > epoch; returns how many. */
-uint64_t queue_cut(struct queue *q, uint64_t epoch);
 /* Removes all frames; returns how many.  Memory beyond the spares is freed. */
 uint64_t queue_clear(struct queue *q);
 /* Gives all frames the epoch QUEUE_FREE_TO_GO. */

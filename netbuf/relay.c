@@ -96,20 +96,6 @@ static int relay_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err
 	return 0;
 }
 
-static int relay_drop_after(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
-{
-	struct relay *r = relay_of(nb);
-	relay_lock(r);
-	int ret = relay_drain(r);
-	r->dropped += queue_cut(&r->q, epoch);
-	relay_unlock(r);
-	if (ret < 0)
-		return mc_error_set(err, ret, MC_ECLASS_STATE,
-			"output of the dropped epochs may be left (%s): the guest was not stopped",
-			strerror(-ret));
-	return 0;
-}
-
 static int relay_pass(struct netbuf *nb, struct mc_error *err)
 {
 	struct relay *r = relay_of(nb);
@@ -301,7 +287,6 @@ const struct netbuf_ops netbuf_relay_ops = {
 	.hold = relay_hold,
 	.barrier = relay_barrier,
 	.release = relay_release,
-	.drop_after = relay_drop_after,
 	.pass = relay_pass,
 	.shut = relay_shut,
 	.announce = relay_start_announce,

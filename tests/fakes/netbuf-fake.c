@@ -165,17 +165,6 @@ static int fake_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 	return 0;
 }
 
-static int fake_drop_after(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
-{
-	struct fake *f = fake_of(nb);
-	int r = begin(f, NETBUF_FAKE_DROP_AFTER, err);
-	if (r < 0)
-		return r;
-	f->st.dropped_frames += queue_cut(&f->held, epoch);
-	unlock(f);
-	return 0;
-}
-
 static int fake_pass(struct netbuf *nb, struct mc_error *err)
 {
 	struct fake *f = fake_of(nb);
@@ -242,7 +231,6 @@ static const struct netbuf_ops fake_ops = {
 	.hold = fake_hold,
 	.barrier = fake_barrier,
 	.release = fake_release,
-	.drop_after = fake_drop_after,
 	.pass = fake_pass,
 	.shut = fake_shut,
 	.announce = fake_announce,

@@ -148,24 +148,6 @@ static void test_closed_lets_nothing_through_in_either_direction(void **state)
 	tn_close(t);
 }
 
-static void test_dropped_epochs_do_not_come_back(void **state)
-{
-	struct tn *t = start(1, MIB);
-	OK(netbuf_hold(t->nb, 1, &err_));
-	tn_send(t, 0, 1);
-	OK(netbuf_barrier(t->nb, 1, &err_));
-	OK(netbuf_release(t->nb, 1, &err_));
-	tn_send(t, 0, 2);
-	OK(netbuf_drop_after(t->nb, 1, &err_));
-	tn_send(t, 0, 3);
-	OK(netbuf_barrier(t->nb, 2, &err_));
-	OK(netbuf_release(t->nb, 2, &err_));
-	expect(t, 1);
-	expect(t, 3);
-	tn_expect_none(t);
-	tn_close(t);
-}
-
 static void test_the_limit_presses_then_loses_and_says_so(void **state)
 {
 	struct tn *t = start(1, MIB);
@@ -463,7 +445,6 @@ int main(void)
 		cmocka_unit_test(test_barriers_and_releases_alternate),
 		cmocka_unit_test(test_all_nics_share_one_barrier),
 		cmocka_unit_test(test_closed_lets_nothing_through_in_either_direction),
-		cmocka_unit_test(test_dropped_epochs_do_not_come_back),
 		cmocka_unit_test(test_the_limit_presses_then_loses_and_says_so),
 		cmocka_unit_test(test_large_epochs_leave_whole_and_not_early),
 		cmocka_unit_test(test_large_segments_and_tags_arrive_as_they_were_sent),

@@ -89,17 +89,6 @@ static void test_agrees_with_a_model(void **state)
 		case 14:
 			epoch++;
 			break;
-		case 15: {
-			if (random() % 20)
-				break;
-			uint64_t after = epoch - (uint64_t)random() % 5;
-			size_t keep = head;
-			while (keep < tail && model[keep].epoch <= after)
-				keep++;
-			assert_int_equal(queue_cut(&q, after), tail - keep);
-			tail = keep;
-			break;
-		}
 		case 16:
 			if (random() % 200)
 				break;

@@ -140,29 +140,6 @@ static void test_no_kind_of_frame_leaks(void **state)
 	tn_close(t);
 }
 
-static void test_drop_after_drops_the_future_only(void **state)
-{
-	struct tn *t = tn_open(2, "", 16 * MIB, NULL);
-	OK(netbuf_hold(t->nb, 1, &err_));
-	for (unsigned e = 1; e <= 4; e++) {
-		tn_send(t, e % 2, e);
-		OK(netbuf_barrier(t->nb, e, &err_));
-	}
-	tn_send(t, 0, 5);
-	OK(netbuf_drop_after(t->nb, 2, &err_));
-	assert_int_equal(tn_stats(t).dropped_frames, 3);
-	OK(netbuf_release(t->nb, 4, &err_));
-	tn_expect(t, 1, 1);
-	tn_expect(t, 0, 2);
-	tn_expect_none(t);
-	tn_send(t, 0, 6);
-	OK(netbuf_barrier(t->nb, 5, &err_));
-	tn_expect_none(t);
-	OK(netbuf_release(t->nb, 5, &err_));
-	tn_expect(t, 0, 6);
-	tn_close(t);
-}
-
 static void test_shut_drops_what_is_held(void **state)
 {
 	struct tn *t = tn_open(1, "", 16 * MIB, NULL);
@@ -330,7 +307,6 @@ int main(void)
 		cmocka_unit_test(test_pass_lets_everything_through),
 		cmocka_unit_test(test_output_waits_for_release),
 		cmocka_unit_test(test_no_kind_of_frame_leaks),
-		cmocka_unit_test(test_drop_after_drops_the_future_only),
 		cmocka_unit_test(test_shut_drops_what_is_held),
 		cmocka_unit_test(test_pass_lets_held_output_out_first),
 		cmocka_unit_test(test_input_passes_while_holding),

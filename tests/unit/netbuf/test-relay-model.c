@@ -72,13 +72,6 @@ static void send_some(struct tn *t, uint32_t *number)
 	}
 }
 
-static void drop_after(uint64_t epoch)
-{
-	for (int i = 0; i < 2; i++)
-		while (m.n[i] && m.held[i][m.n[i] - 1].epoch > epoch)
-			m.n[i]--;
-}
-
 static void step(struct tn *t, uint32_t *number)
 {
 	struct mc_error err = MC_ERROR_INIT;
@@ -106,13 +99,6 @@ static void step(struct tn *t, uint32_t *number)
 		}
 		OK(netbuf_release(t->nb, e, &err_));
 		check_out(t, e);
-		break;
-	case 10:
-		e = m.first + (uint64_t)random() % (m.running - m.first + 1);
-		if (m.state != HOLDING)
-			break;
-		OK(netbuf_drop_after(t->nb, e, &err_));
-		drop_after(e);
 		break;
 	case 11:
 		if (random() % 3)
