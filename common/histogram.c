@@ -40,19 +40,6 @@ void mc_histogram_reset(struct mc_histogram *h)
 	memset(h, 0, sizeof *h);
 }
 
-void mc_histogram_merge(struct mc_histogram *h, const struct mc_histogram *from)
-{
-	if (from->count == 0)
-		return;
-	if (h->count == 0 || from->min < h->min)
-		h->min = from->min;
-	if (from->max > h->max)
-		h->max = from->max;
-	h->count += from->count;
-	for (unsigned i = 0; i < MC_HISTOGRAM_BUCKETS; i++)
-		h->bucket[i] += from->bucket[i];
-}
-
 uint64_t mc_histogram_percentile(const struct mc_histogram *h, double p)
 {
 	if (h->count == 0)
@@ -75,20 +62,5 @@ uint64_t mc_histogram_percentile(const struct mc_histogram *h, double p)
 		uint64_t v = middle_of(i);
 		return v < h->min ? h->min : v > h->max ? h->max : v;
 	}
-	return h->max;
-}
-
-uint64_t mc_histogram_count(const struct mc_histogram *h)
-{
-	return h->count;
-}
-
-uint64_t mc_histogram_min(const struct mc_histogram *h)
-{
-	return h->min;
-}
-
-uint64_t mc_histogram_max(const struct mc_histogram *h)
-{
 	return h->max;
 }

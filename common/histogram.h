@@ -19,13 +19,7 @@ struct mc_histogram {
 
 void mc_histogram_add(struct mc_histogram *h, uint64_t value);
 void mc_histogram_reset(struct mc_histogram *h);
-/* Adds everything counted in `from` to h. */
-void mc_histogram_merge(struct mc_histogram *h, const struct mc_histogram *from);
 
 /* The value that p percent (0 .. 100) of the values do not exceed; 0 if there are none.  Never
  * outside [min, max]; 0 gives min, 100 gives max, exactly. */
 uint64_t mc_histogram_percentile(const struct mc_histogram *h, double p);
-
-uint64_t mc_histogram_count(const struct mc_histogram *h);
-uint64_t mc_histogram_min(const struct mc_histogram *h);
-uint64_t mc_histogram_max(const struct mc_histogram *h);

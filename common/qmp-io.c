@@ -75,30 +75,13 @@ int qmp_io_connect(const char *path, int gone_fd, uint64_t deadline, struct mc_e
 }
 
 int qmp_io_send(
-	struct qmp *q, const char *buf, size_t len, int fd, uint64_t deadline, struct mc_error *err)
+	struct qmp *q, const char *buf, size_t len, uint64_t deadline, struct mc_error *err)
 {
 	while (len) {
-		struct iovec iov = {.iov_base = (char *)buf, .iov_len = len};
-		struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-		union {
-			struct cmsghdr h;
-			char space[CMSG_SPACE(sizeof(int))];
-		} control;
-		if (fd >= 0) {
-			memset(&control, 0, sizeof control);
-			m.msg_control = &control;
-			m.msg_controllen = sizeof control.space;
-			struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-			c->cmsg_level = SOL_SOCKET;
-			c->cmsg_type = SCM_RIGHTS;
-			c->cmsg_len = CMSG_LEN(sizeof(int));
-			memcpy(CMSG_DATA(c), &fd, sizeof fd);
-		}
-		ssize_t n = sendmsg(q->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = send(q->fd, buf, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n >= 0) {
 			buf += n;
 			len -= (size_t)n;
-			fd = -1; /* went with the first byte; a second copy would stay in QEMU */
 			continue;
 		}
 		if (errno == EINTR)

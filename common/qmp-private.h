@@ -33,9 +33,9 @@ int qmp_break(struct qmp *q, int code, const char *cls, struct mc_error *err, co
 /* Connects, retrying until the deadline or until gone_fd (or -1) becomes readable.  Returns fd. */
 int qmp_io_connect(const char *path, int gone_fd, uint64_t deadline, struct mc_error *err);
 
-/* Sends the whole of buf; fd (or -1) travels with its first byte. */
-int qmp_io_send(struct qmp *q, const char *buf, size_t len, int fd, uint64_t deadline,
-	struct mc_error *err);
+/* Sends the whole of buf. */
+int qmp_io_send(
+	struct qmp *q, const char *buf, size_t len, uint64_t deadline, struct mc_error *err);
 
 /* The next line, without its end; valid until the next call.  1 = got one, 0 = none before the
  * deadline (0: do not wait at all), negative = broken. */

@@ -208,17 +208,12 @@ void qmp_close(struct qmp *q)
 	free(q);
 }
 
-int qmp_version(const struct qmp *q)
-{
-	return q->version;
-}
-
 int qmp_fd(const struct qmp *q)
 {
 	return q->fd;
 }
 
-static int send_command(struct qmp *q, const char *verb, const char *name, json_t *args, int fd,
+static int send_command(struct qmp *q, const char *verb, const char *name, json_t *args,
 	uint64_t deadline, struct mc_error *err)
 {
 	/* Names are our own constants, so they need no JSON quoting. */
@@ -234,10 +229,10 @@ static int send_command(struct qmp *q, const char *verb, const char *name, json_
 		return mc_error_set(
 			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for the QMP command %s", name);
 	}
-	return qmp_io_send(q, line, (size_t)n, fd, deadline, err);
+	return qmp_io_send(q, line, (size_t)n, deadline, err);
 }
 
-static int run(struct qmp *q, const char *verb, const char *name, json_t *args, int fd,
+static int run(struct qmp *q, const char *verb, const char *name, json_t *args,
 	uint64_t timeout_ns, json_t **ret_result, struct mc_error *err)
 {
 	_cleanup_json_ json_t *owned = args;
@@ -248,7 +243,7 @@ static int run(struct qmp *q, const char *verb, const char *name, json_t *args, 
 			q->why);
 
 	uint64_t deadline = mc_now() + timeout_ns;
-	int r = send_command(q, verb, name, owned, fd, deadline, err);
+	int r = send_command(q, verb, name, owned, deadline, err);
 	if (r < 0)
 		return r;
 	do
@@ -273,20 +268,14 @@ static int run(struct qmp *q, const char *verb, const char *name, json_t *args, 
 int qmp_command(struct qmp *q, const char *name, json_t *args, uint64_t timeout_ns,
 	json_t **ret_result, struct mc_error *err)
 {
-	return run(q, "execute", name, args, -1, timeout_ns, ret_result, err);
-}
-
-int qmp_command_fd(struct qmp *q, const char *name, json_t *args, int fd, uint64_t timeout_ns,
-	json_t **ret_result, struct mc_error *err)
-{
-	return run(q, "execute", name, args, fd, timeout_ns, ret_result, err);
+	return run(q, "execute", name, args, timeout_ns, ret_result, err);
 }
 
 int qmp_oob(struct qmp *q, const char *name, json_t *args, uint64_t timeout_ns, json_t **ret_result,
 	struct mc_error *err)
 {
 	assert(q->oob);
-	return run(q, "exec-oob", name, args, -1, timeout_ns, ret_result, err);
+	return run(q, "exec-oob", name, args, timeout_ns, ret_result, err);
 }
 
 int qmp_hmp(

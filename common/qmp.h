@@ -26,16 +26,11 @@ void qmp_close(struct qmp *q); /* NULL is fine */
  * failure the session is (still) broken. */
 int qmp_reopen(struct qmp *q, uint64_t deadline, struct mc_error *err);
 
-/* QEMU's version from the greeting, as major * 10000 + minor * 100 + micro. */
-int qmp_version(const struct qmp *q);
 
 /* Runs a command; args is stolen (also on failure) and may be NULL; ret_result (may be NULL)
  * receives a new reference to the "return" member.  A QMP error gives -EREMOTEIO, class QemuError,
  * with QEMU's own sentence and the command's name in the message. */
 int qmp_command(struct qmp *q, const char *name, json_t *args, uint64_t timeout_ns,
-	json_t **ret_result, struct mc_error *err);
-/* The same, sending a descriptor with it (getfd, add-fd); fd stays the caller's. */
-int qmp_command_fd(struct qmp *q, const char *name, json_t *args, int fd, uint64_t timeout_ns,
 	json_t **ret_result, struct mc_error *err);
 /* The same as an out-of-band command (exec-oob); the session must have been opened with oob. */
 int qmp_oob(struct qmp *q, const char *name, json_t *args, uint64_t timeout_ns,

@@ -109,7 +109,6 @@ extern const struct nbd_ops mirror_nbd_ops;
 /* mirror-table.c; all but new and free under the lock. */
 struct mirror_table *mirror_table_new(uint64_t size, const struct disk_hash *hash);
 void mirror_table_free(struct mirror_table *t);
-uint64_t mirror_table_blocks(const struct mirror_table *t);
 void mirror_table_store(struct mirror_table *t, uint64_t first, size_t n, const uint8_t *digests);
 /* NULL: not known, or void because something was sent to that block. */
 const uint8_t *mirror_table_get(const struct mirror_table *t, uint64_t block);

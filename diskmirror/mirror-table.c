@@ -59,11 +59,6 @@ void mirror_table_free(struct mirror_table *t)
 	free(t);
 }
 
-uint64_t mirror_table_blocks(const struct mirror_table *t)
-{
-	return t->blocks;
-}
-
 void mirror_table_store(struct mirror_table *t, uint64_t first, size_t n, const uint8_t *digests)
 {
 	memcpy(t->digests[first], digests, n * DISK_DIGEST_SIZE);

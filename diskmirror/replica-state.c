@@ -37,11 +37,6 @@ static const char *const names[] = {
 };
 #define N_NAMES (sizeof names / sizeof *names)
 
-const char *replica_trust_name(enum replica_trust t)
-{
-	return (size_t)t < N_NAMES ? names[t] : "unknown";
-}
-
 static bool is_name(const char *s)
 {
 	for (const char *p = s; *p; p++)

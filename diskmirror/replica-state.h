@@ -27,4 +27,3 @@ int replica_state_load(const char *path, struct replica_state *ret, struct mc_er
 int replica_state_save(const char *path, const struct replica_state *s, struct mc_error *err);
 /* The running kernel's boot id, for replica_state.boot. */
 int replica_state_boot(char ret[40], struct mc_error *err);
-const char *replica_trust_name(enum replica_trust t);

@@ -65,8 +65,3 @@ int rd_stream_why(struct rd_stream *s, struct mc_error *err)
 	pthread_mutex_unlock(&s->lock);
 	return r ? r : -EINVAL;
 }
-
-const char *rd_stream_device(const struct rd_stream *s)
-{
-	return rd_device_name(s->c);
-}

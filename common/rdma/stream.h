@@ -51,4 +51,3 @@ ssize_t rd_stream_recv(struct rd_stream *s, void *buf, size_t len, bool all, uin
 void rd_stream_shutdown(struct rd_stream *s); /* ends what other threads wait for: -ECONNRESET */
 /* Why the stream is over; -EINVAL and nothing filled if it is not. */
 int rd_stream_why(struct rd_stream *s, struct mc_error *err);
-const char *rd_stream_device(const struct rd_stream *s);
