@@ -200,12 +200,12 @@ static int walk(struct replay *p, journal_fn fn, void *ctx, struct mc_error *err
 }
 
 int journal_replay(const char *path, const char *const *ids, size_t n_ids, journal_fn fn, void *ctx,
-	uint64_t *ret_generation, uint64_t *ret_epoch, struct mc_error *err)
+	struct journal_mark *ret, struct mc_error *err)
 {
 	struct replay p = { .path = path };
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 && errno == ENOENT) {
-		*ret_generation = *ret_epoch = 0;
+		*ret = (struct journal_mark){0};
 		return 0;
 	}
 	struct stat st;
@@ -225,7 +225,8 @@ int journal_replay(const char *path, const char *const *ids, size_t n_ids, journ
 	free(p.buf);
 	if (r < 0)
 		return r;
-	*ret_generation = r == NONE ? 0 : p.h.generation;
-	*ret_epoch = r == NONE ? 0 : p.h.epoch;
+	*ret = (struct journal_mark){0};
+	if (r != NONE)
+		*ret = (struct journal_mark){p.h.generation, p.h.epoch};
 	return 0;
 }

@@ -30,9 +30,13 @@ int journal_seal(struct journal *j, struct mc_error *err);
 /* The epoch is applied and durable in the replica: replaying it again would undo what came later. */
 int journal_clear(struct journal *j, struct mc_error *err);
 
+struct journal_mark { /* whose writes a journal has; epoch 0: none */
+	uint64_t generation, epoch;
+};
+
 typedef int (*journal_fn)(void *ctx, const struct journal_entry *e, struct mc_error *err);
 /* Calls fn for each entry of a sealed epoch, after all of it was verified; an unfinished, empty or missing
- * one is none (*ret_epoch = 0).  Never trusts a length. -EBADMSG is for a file that is no journal at all;
+ * one is none.  Never trusts a length. -EBADMSG is for a file that is no journal at all;
  * -ENODEV, class ConfigError, for one that has writes of a disk that is not among the ids. */
 int journal_replay(const char *path, const char *const *ids, size_t n_ids, journal_fn fn, void *ctx,
-	uint64_t *ret_generation, uint64_t *ret_epoch, struct mc_error *err);
+	struct journal_mark *ret, struct mc_error *err);

@@ -48,7 +48,7 @@ int replica_recover(const char *journal_path, const struct replica_disk *disks, 
 	struct recovery v = { .disks = disks, .journal_path = journal_path };
 	const char *ids[DISKS_MAX];
 	struct journal *j;
-	uint64_t generation, epoch = 0;
+	struct journal_mark mark = {0};
 	if (!n_disks || n_disks > DISKS_MAX)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 			"A VM with mirrored disks has 1 to %d of them, not %zu", DISKS_MAX,
@@ -61,14 +61,14 @@ int replica_recover(const char *journal_path, const struct replica_disk *disks, 
 	int r = diskio_new(false, &v.io, err);
 	if (r < 0)
 		return r;
-	r = journal_replay(journal_path, ids, n_disks, apply_entry, &v, &generation, &epoch, err);
+	r = journal_replay(journal_path, ids, n_disks, apply_entry, &v, &mark, err);
 	diskio_drain(v.io, NULL);
-	if (r == 0 && epoch)
+	if (r == 0 && mark.epoch)
 		r = make_durable(&v, n_disks, err);
 	/* Once is enough: the VM may write to these files soon, and a replay would undo it. */
-	if (r == 0 && epoch)
+	if (r == 0 && mark.epoch)
 		r = journal_open(journal_path, ids, n_disks, &j, err);
-	if (r == 0 && epoch) {
+	if (r == 0 && mark.epoch) {
 		r = journal_clear(j, err);
 		journal_close(j);
 	}

@@ -154,35 +154,47 @@ static void announce(struct voter *v, struct voter_vm *vm, const struct own_reco
 	voter_vm_learn(v, vm, decided);
 }
 
-static int propose(struct voter *v, struct voter_vm *vm, const struct own_record *before,
-	const struct own_record *next, uint64_t deadline, struct mesh_call *call,
-	struct own_record *ret_decided, struct mc_error *err)
+/* Round after round, until that generation is settled. */
+static int drive(struct voter *v, struct voter_vm *vm, struct paxos_proposer *p,
+	struct mesh_call *call, uint64_t deadline, struct own_record *ret_decided,
+	struct mc_error *err)
 {
-	struct paxos_proposer p;
 	uint64_t pause = 0;
-	paxos_start(&p, &v->group, v->self, before, next, own_round(vm));
 	for (;;) {
 		enum paxos_step step = PAXOS_WAIT;
-		int r = run_phase(v, vm, &p, call, deadline, &step, err);
+		int r = run_phase(v, vm, p, call, deadline, &step, err);
 		if (r < 0)
 			return r;
 		if (step == PAXOS_CHOSEN)
-			announce(v, vm, &p.value);
+			announce(v, vm, &p->value);
 		if (step == PAXOS_OVERTAKEN)
-			voter_vm_learn(v, vm, &p.newer);
-		r = settled(v, vm, next, ret_decided, err);
+			voter_vm_learn(v, vm, &p->newer);
+		r = settled(v, vm, &p->want, ret_decided, err);
 		if (r <= 0)
 			return r;
 		if (step != PAXOS_LOST)
 			continue;
-		r = back_off(v, vm, &p, call, pause, deadline, err);
+		r = back_off(v, vm, p, call, pause, deadline, err);
 		if (r < 0)
 			return r;
 		pause = pause ? pause * 2 : BACK_OFF_MIN;
 		if (pause > BACK_OFF_MAX)
 			pause = BACK_OFF_MAX;
-		paxos_new_round(&p, own_round(vm));
+		paxos_new_round(p, own_round(vm));
 	}
+}
+
+static int propose(struct voter *v, struct voter_vm *vm, const struct own_record *before,
+	const struct own_record *next, uint64_t deadline, struct own_record *ret_decided,
+	struct mc_error *err)
+{
+	struct paxos_proposer p;
+	struct mesh_call call;
+	paxos_start(&p, &v->group, v->self, before, next, own_round(vm));
+	mesh_call_begin(v->mesh, &call);
+	int r = drive(v, vm, &p, &call, deadline, ret_decided, err);
+	mesh_call_end(&call);
+	return r;
 }
 
 int voter_propose(struct voter *v, const char *name, const struct own_record *next,
@@ -221,12 +233,8 @@ int voter_propose(struct voter *v, const char *name, const struct own_record *ne
 			"%llu names owner '%s' and standby '%s'",
 			name, v->self_name, next->owner, next->standby,
 			(unsigned long long)known.generation, known.owner, known.standby);
-	if (r == 1) {
-		struct mesh_call call;
-		mesh_call_begin(v->mesh, &call);
-		r = propose(v, vm, &known, next, deadline, &call, ret_decided, err);
-		mesh_call_end(&call);
-	}
+	if (r == 1)
+		r = propose(v, vm, &known, next, deadline, ret_decided, err);
 	voter_end_turn(v, vm);
 	voter_leave(v);
 	return r;

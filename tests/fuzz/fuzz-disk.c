@@ -115,7 +115,7 @@ static int take(void *ctx, const struct journal_entry *e, struct mc_error *err)
 static void fuzz_journal(uint8_t *data, size_t size, int lie)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	uint64_t generation, epoch;
+	struct journal_mark mark;
 	unsigned count = 0;
 	if (lie && size > JOURNAL_BODY) {
 		XXH128_canonical_t c;
@@ -128,9 +128,9 @@ static void fuzz_journal(uint8_t *data, size_t size, int lie)
 		put_le64(data + 64, XXH3_64bits(data, 64));
 	}
 	put_file(data, size);
-	int r = journal_replay(path, ids, 2, take, &count, &generation, &epoch, &err);
+	int r = journal_replay(path, ids, 2, take, &count, &mark, &err);
 	FUZZ_CHECK(r == 0 || r == -EBADMSG || r == -EPROTONOSUPPORT || r == -ENODEV);
-	FUZZ_CHECK(r == 0 ? epoch || !count : err.code == r && !count);
+	FUZZ_CHECK(r == 0 ? mark.epoch || !count : err.code == r && !count);
 }
 
 /* --- the state file --------------------------------------------------------------------------- */

@@ -670,6 +670,7 @@ static void every_missing_command_is_named(void **state)
 		qmp_require_commands(f.q, (const char *[]){"yank", "stop", "quit", NULL}, &f.err),
 		-ENOTSUP);
 	assert_message(&f, MC_ECLASS_GUEST, "yank, quit");
+	assert_message(&f, MC_ECLASS_GUEST, "7.2.22");
 	stop(&f);
 }
 

@@ -105,12 +105,12 @@ static struct journal *open_journal(void)
 
 static uint64_t replay(struct seen *s, int want)
 {
-	uint64_t generation = 99, epoch = 99;
+	struct journal_mark mark = { 99, 99 };
 	*s = (struct seen){ 0 };
-	assert_int_equal(journal_replay(path, ids, 2, see, s, &generation, &epoch, NULL), want);
-	if (want == 0 && epoch)
-		assert_int_equal(generation, 7);
-	return epoch;
+	assert_int_equal(journal_replay(path, ids, 2, see, s, &mark, NULL), want);
+	if (want == 0 && mark.epoch)
+		assert_int_equal(mark.generation, 7);
+	return mark.epoch;
 }
 
 static void test_a_sealed_epoch_comes_back(void **state)
@@ -219,10 +219,10 @@ static void put(const uint8_t *b, size_t len)
 static void all_or_nothing(const struct seen *in, bool *ret_all)
 {
 	struct seen out = { 0 };
-	uint64_t generation, epoch = 0;
-	int r = journal_replay(path, ids, 2, see, &out, &generation, &epoch, NULL);
+	struct journal_mark mark = { 0 };
+	int r = journal_replay(path, ids, 2, see, &out, &mark, NULL);
 	assert_true(r == 0 || r == -EBADMSG);
-	*ret_all = r == 0 && epoch;
+	*ret_all = r == 0 && mark.epoch;
 	if (*ret_all)
 		assert_memory_equal(in, &out, sizeof out);
 	else
@@ -308,9 +308,9 @@ static void test_a_disk_that_is_gone_is_an_error_and_the_order_is_none(void **st
 	struct journal *j = open_journal();
 	struct seen in = seal(j, 5, 'a'), out = { 0 };
 	journal_close(j);
-	uint64_t g, e;
+	struct journal_mark mark;
 	struct mc_error err = MC_ERROR_INIT;
-	assert_int_equal(journal_replay(path, ids, 1, see, &out, &g, &e, &err), -ENODEV);
+	assert_int_equal(journal_replay(path, ids, 1, see, &out, &mark, &err), -ENODEV);
 	assert_non_null(strstr(err.msg, "data"));
 	assert_int_equal(out.entries, 0);
 	/* Configured the other way round since: the writes go where they belong. */
@@ -323,7 +323,7 @@ static void test_a_disk_that_is_gone_is_an_error_and_the_order_is_none(void **st
 		{ disk[2], DISK_WRITE, 77, 1, data }, { disk[3], DISK_TRIM, 512, 512, NULL } };
 	for (int i = 0; i < 4; i++)
 		see(&by_name, &want[i], NULL);
-	assert_int_equal(journal_replay(path, turned, 3, see, &out, &g, &e, NULL), 0);
+	assert_int_equal(journal_replay(path, turned, 3, see, &out, &mark, NULL), 0);
 	assert_int_equal(out.hash, by_name.hash);
 	assert_int_not_equal(out.hash, in.hash);
 }
@@ -334,10 +334,10 @@ static void test_an_error_of_the_callback_is_handed_on(void **state)
 	seal(j, 5, 'a');
 	journal_close(j);
 	struct seen s = { .fail_at = 3 };
-	uint64_t g = 1, e = 1;
-	assert_int_equal(journal_replay(path, ids, 2, see, &s, &g, &e, NULL), -EIO);
+	struct journal_mark mark = { 1, 1 };
+	assert_int_equal(journal_replay(path, ids, 2, see, &s, &mark, NULL), -EIO);
 	assert_int_equal(s.entries, 3);
-	assert_int_equal(e, 1); /* untouched */
+	assert_int_equal(mark.epoch, 1); /* untouched */
 }
 
 static int full(int fd, uint64_t off, uint64_t len)
