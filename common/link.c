@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* clang-format off */
 /*
  * The handshake of every connection between two mcds.  All integers big-endian.
  *
@@ -43,6 +44,7 @@
  * 4. The handshake authenticates the ends.  It does not encrypt or sign what follows; the
  *    replication network must be one on which no stranger can inject into a TCP connection.
  */
+/* clang-format on */
 #include "common/link.h"
 #include "common/link-tcp.h"
 #include "common/be.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The messages of a QMP session.  One command is outstanding at a time; whatever comes before its
  * answer is either an event, which is queued, or the answer to somebody we gave up on, which is

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The disk stream on an RDMA connection, as a byte stream (common/rdma/stream.h): what the peer
  * does not take waits with the sender, as with a socket, and the sender's deadline is what ends

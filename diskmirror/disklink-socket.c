@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The disk stream on a connected stream socket (TCP between hosts, a socketpair in tests). */
 #include "diskmirror/disklink.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The spill file is private to this process and gone with it: records as they are in memory, a
  * struct disk_header and the payload, one after the other.  It is read in windows of WINDOW bytes,

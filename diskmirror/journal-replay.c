@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Reads a journal back after a crash, in passes: the digest of all of it, then the form of every
  * entry, and only then the first of them is handed out.  The layout and the conditions under which

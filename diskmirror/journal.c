@@ -1,4 +1,5 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* clang-format off */
 /*
  * The journal, byte by byte.  Integers are little-endian; MBZ must be zero.
  *
@@ -31,6 +32,7 @@
  * former one untouched.  Either is harmless: the former epoch was in the replica, durably, before
  * journal_begin.
  */
+/* clang-format on */
 #include "diskmirror/journal-private.h"
 
 #include "common/cleanup.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Which ranges an epoch wrote to: whether a digest taken while the guest ran still holds. */
 #include "diskmirror/mirror-private.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The life of the primary's side of the mirror, and its epochs.  README.md says what holds. */
 #include "diskmirror/mirror-private.h"
 

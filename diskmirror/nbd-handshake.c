@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The negotiation of one NBD connection. */
 #include "diskmirror/nbd-private.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The requests of one NBD connection, and the socket I/O of both its phases. */
 #include "diskmirror/nbd-private.h"
 
@@ -8,8 +8,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-/* No deadlines here: a client of ours may be idle for days.  What ends a wait is nbd_server_shut.
- */
+/* No deadlines here: a client of ours may be idle for days.  nbd_server_shut ends a wait. */
 int nbd_recv(int fd, void *buf, size_t len)
 {
 	size_t got = 0;

@@ -1,4 +1,5 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* clang-format off */
 /*
  * NBD as it is spoken here, byte by byte.  All integers are big-endian.
  *
@@ -21,13 +22,16 @@
  *	12  4  type of the reply; bit 31: an error
  *	16  4  length of its payload
  *
- *	EXPORT_NAME  payload: the name.  Answered by size (8), transmission flags (2), and 124 zero
- *	             bytes unless both sides said NO_ZEROES.  There is no way to say no but to
- *close. LIST         no payload; a REP_SERVER (length of the name (4), name) for each export,
- *REP_ACK INFO, GO     payload: length of the name (4), name, number of infos wanted (2), those (2
- *each); REP_INFO for EXPORT: 0 (2), size (8), transmission flags (2); REP_INFO for BLOCK_SIZE: 3
- *(2), minimum (4), preferred (4), maximum (4); REP_ACK ABORT        REP_ACK, and the connection
- *ends
+ *	EXPORT_NAME  payload: the name
+ *	             answered by: size (8), transmission flags (2), and 124 zero bytes unless both
+ *	             sides said NO_ZEROES; there is no way to say no but to close
+ *	LIST         no payload
+ *	             answered by: REP_SERVER (length of the name (4), name) for each export; REP_ACK
+ *	INFO, GO     payload: length of the name (4), name, number of infos wanted (2), those (2 each)
+ *	             answered by: REP_INFO for EXPORT: 0 (2), size (8), transmission flags (2);
+ *	                          REP_INFO for BLOCK_SIZE: 3 (2), minimum (4), preferred (4), maximum (4);
+ *	                          REP_ACK
+ *	ABORT        answered by: REP_ACK, and the connection ends
  *
  * Transmission.  A request:
  *
@@ -46,6 +50,7 @@
  *
  * followed by the data of a READ that succeeded.
  */
+/* clang-format on */
 #include "diskmirror/nbd.h"
 
 #include "common/be.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A replica becomes the VM's own disks, by a takeover or a start on this host. */
 #include "diskmirror/replica.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What happens to an epoch on the standby once it is there as a whole: harden, apply; and the
  * takeover.

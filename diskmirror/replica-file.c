@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * One file of a replica: a raw image or a block device.  No locks are taken: QEMU, waiting to take
  * over, has the file open inactive, and takes its locks when it is activated.

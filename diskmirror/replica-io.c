@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Writes of an epoch into the replica.  Up to FLIGHT of them are in the kernel at once, and it may
  * do them in any order; so one that touches the bytes of another in flight waits for all of them.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the replica would hold if everything received so far were applied: its files, and over them
  * the held writes in the order they came. */
 #include "diskmirror/replica-private.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The standby's receiving thread.  A message is taken in this order: header, checked; whether its
  * place in the stream and its range are allowed; payload, whose digest must match; only then it is

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * After a crash: the last sealed epoch goes into the files once more.  Doing it twice changes
  * nothing, so a crash in the middle of this is no different.

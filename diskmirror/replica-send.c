@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The standby's sending thread: the digest table, answers to READs between its parts, and when the
  * standby gives up, the reason.  When it ends the link is shut down, which ends the receiver.

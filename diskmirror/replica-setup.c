@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * How a session begins on the standby.  The order is a promise: the files are marked SYNCING,
  * durably, before the first byte of them changes; and the journal of an earlier session is cleared

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The digest table of what the replica holds, part by part.  The files may be written to meanwhile:
  * the primary gives no weight to the entry of a block that it sent in this session.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The life of a standby's replica, and the VM thread's wait for an epoch.  What is done with it then
  * is in replica-commit.c.

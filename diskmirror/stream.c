@@ -1,4 +1,5 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* clang-format off */
 /*
  * The disk stream, byte by byte.  Integers are little-endian, offsets in bytes, strings without a
  * terminator.  "MBZ" must be zero: a decoder refuses anything else, so that a later version can
@@ -62,6 +63,7 @@
  *
  *	HELLO_OK, ZERO, TRIM, READ: none
  */
+/* clang-format on */
 #include "diskmirror/stream.h"
 
 #include "common/le.h"

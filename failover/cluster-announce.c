@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* clang-format off */
 /*
  * What a host tells the others about its VMs: all of them each time, so that one message replaces
  * the one before and nothing has to be taken back.  Integers big-endian.
@@ -20,6 +21,7 @@
  * Text is printable ASCII, NUL-padded, at least one NUL; names as in vote-wire.c.  A message that
  * is anything else is dropped as a whole.
  */
+/* clang-format on */
 #include "common/be.h"
 #include "failover/cluster-private.h"
 #include "failover/vote-wire.h"

@@ -57,8 +57,7 @@ int cluster_open_ops(const struct cluster_config *cfg, const struct cluster_ops 
  * host that wakes up asks before that thread has noticed that it slept.  Under lock. */
 enum cluster_verdict cluster_now(const struct cluster *c);
 
-/* Takes over what host number `host` announces; -EBADMSG: not a well-formed message of that host.
- */
+/* Takes over what host number `host` announces; -EBADMSG: not a message of that host. */
 int cluster_take_announcement(
 	struct cluster *c, size_t host, uint32_t pid, const void *msg, size_t len);
 void cluster_forget(struct cluster *c, size_t host, uint32_t pid); /* pid 0: whichever */

@@ -104,8 +104,7 @@ void cluster_view_ring(struct cluster_view *v, struct cluster_ring ring, uint32_
 	settle(v);
 }
 
-/* Comes before CPG's word about the ring in which they are gone, or back already: not settled here.
- */
+/* Comes before CPG's word about the ring in which they are gone or back: not settled here. */
 void cluster_view_left(struct cluster_view *v, uint32_t nodes)
 {
 	v->left |= nodes;

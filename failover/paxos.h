@@ -14,8 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The configured voters, sorted by name, so that every host numbers them alike: node = index + 1.
- */
+/* The configured voters, sorted by name: every host numbers them alike, node = index + 1. */
 struct paxos_group {
 	size_t n;
 	char names[VOTERS_MAX][LINK_NAME_MAX + 1];

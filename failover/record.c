@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* clang-format off */
 /*
  * STATE_DIR/votes/VM: two slots of 4096 bytes, at 0 and 4096.  Of each slot 512 bytes are used.
  * All integers big-endian; names, ballots and records as in vote-wire.c.
@@ -24,9 +25,10 @@
  * 3. The valid slot with the higher sequence is the state.  No valid slot in an existing file is
  *    damage: this voter must not vote as if it had never promised anything.
  * 4. After a failed write or fdatasync, or after a crash of mcd in the middle of one, the page
- * cache may claim what the disk does not have.  So opening writes the state anew before it is used:
- * an answer that changes nothing is sent without a write.
+ *    cache may claim what the disk does not have.  So opening writes the state anew before it is
+ *    used: an answer that changes nothing is sent without a write.
  */
+/* clang-format on */
 #include "failover/record.h"
 #include "common/be.h"
 #include "common/cleanup.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* clang-format off */
 /*
  * A vote message, request or answer: always 512 bytes.  All integers big-endian.
  *
@@ -24,6 +25,7 @@
  *
  * A message with any other content is not answered: the connection is closed.
  */
+/* clang-format on */
 #include "failover/vote-wire.h"
 #include "common/be.h"
 

@@ -63,8 +63,7 @@ void voter_close(struct voter *v);
  * afterwards. */
 void voter_serve(struct voter *v, int fd, const struct link_peer *peer);
 
-/* How many voters (self included) are connected now, and how many there are: for checks up front.
- */
+/* How many voters (self included) are connected now, of how many: for checks up front. */
 void voter_reachable(struct voter *v, size_t *ret_connected, size_t *ret_total);
 
 /* The newest decided record this host knows, without asking anyone (generation 0: none).  A host
@@ -80,18 +79,26 @@ void voter_known(struct voter *v, const char *vm, struct own_record *ret);
 int voter_current(struct voter *v, const char *vm, uint64_t deadline, struct own_record *ret,
 	struct mc_error *err);
 
-/* Proposes `next` (whose generation must be known generation + 1) and drives that generation to a
+/* clang-format off */
+/*
+ * Proposes `next` (whose generation must be known generation + 1) and drives that generation to a
  * decision, retrying lost or split rounds until the deadline.
- *   0          decided, and it is exactly `next` (now, or found so: asking again is harmless)
- *   -ESTALE    that generation is decided otherwise, or a newer one exists: ret_decided = the
- * newest decided record (class NotOwner) -EPERM     this host may not propose that (not named in
- * the record before) -ENOLINK   undecided by the deadline (class NoMajority), also when may_grant
- * said no until then.  It MAY yet be
- * decided as proposed: the caller must go on asking, and must not act on either outcome.  (Asking
- * for another record of the same generation is safe: the answer is then -ESTALE with what was
- * decided, if that is not what was asked.) -EIO       this host cannot write its own votes;
- * otherwise as -ENOLINK -EINVAL    malformed, or not the generation after the known one ret_decided
- * is filled with 0 and -ESTALE. */
+ *
+ *	0         decided, and it is exactly `next` (now, or found so: asking again is harmless)
+ *	-ESTALE   that generation is decided otherwise, or a newer one exists; ret_decided is the newest
+ *	          decided record (class NotOwner)
+ *	-EPERM    this host may not propose that: it is not named in the record before
+ *	-ENOLINK  undecided by the deadline, also when may_grant said no until then (class NoMajority)
+ *	-EIO      this host cannot write its own votes; otherwise as -ENOLINK
+ *	-EINVAL   malformed, or not the generation after the known one
+ *
+ * ret_decided is filled with 0 and -ESTALE.
+ *
+ * After -ENOLINK and -EIO it MAY yet be decided as proposed: the caller must go on asking, and must not
+ * act on either outcome.  (Asking for another record of the same generation is safe: the answer is then
+ * -ESTALE with what was decided, if that is not what was asked.)
+ */
+/* clang-format on */
 int voter_propose(struct voter *v, const char *vm, const struct own_record *next, uint64_t deadline,
 	struct own_record *ret_decided, struct mc_error *err);
 

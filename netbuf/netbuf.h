@@ -76,8 +76,7 @@ int netbuf_hold(struct netbuf *nb, uint64_t first, struct mc_error *err);
  * epoch + 1.  The guest is stopped while it is called.  The plug refuses a second one before the
  * release of the first (-EBUSY): the kernel keeps one closed epoch. */
 int netbuf_barrier(struct netbuf *nb, uint64_t epoch, struct mc_error *err);
-/* Lets out, in order, all output of epochs <= `epoch`, each of which must be closed by a barrier.
- */
+/* Lets out, in order, all output of epochs <= `epoch`, each of which is closed by a barrier. */
 int netbuf_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err);
 /* -> OPEN: lets all held output out and passes everything from now on.  Only an owner that needs no
  * acknowledgement any more calls this (failover/README.md).  Idempotent: it can be tried again. */

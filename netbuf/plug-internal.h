@@ -98,8 +98,7 @@ int plug_watch_filter(struct plug *p);
 /* With the lock held: takes in what the kernel has told about others' changes. */
 void plug_watch_see(struct plug *p);
 void plug_watch_wake(struct plug *p); /* state or announcement changed */
-/* With the lock held.  The announcement goes in at the guest's end, so only while the VM is OPEN.
- */
+/* With the lock held.  It goes in at the guest's end, so only while the VM is OPEN. */
 void plug_announce(struct plug *p);
 /* With the lock held: whether the VM must hear of pressure now; true once an epoch. */
 bool plug_pressing(struct plug *p, const struct plug_queue *q);

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * From an authenticated TCP connection to an RDMA one, or to the certainty that it stays TCP.
  *
@@ -124,8 +124,7 @@ static int bind_here(int fd, const struct rd_wants *w, struct sockaddr_storage *
 	return r < 0 ? r : rd_cm_new((struct sockaddr *)ret_local, w, ret, err);
 }
 
-/* --- dialer ------------------------------------------------------------------------------------
- */
+/* --- dialer -------------------------------------------------------------------------------- */
 
 /* Nothing is to be said while we connect: what makes the socket readable is its end. */
 static int dialer_readable(void *ctx, struct mc_error *err)
@@ -249,8 +248,7 @@ int rd_dial(enum rd_mode mode, const struct rd_wants *wants, const struct link_s
 	return insisted(to->purpose, err);
 }
 
-/* --- acceptor ----------------------------------------------------------------------------------
- */
+/* --- acceptor ------------------------------------------------------------------------------ */
 
 struct acceptor {
 	int fd;

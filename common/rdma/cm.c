@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Making a connection with librdmacm.  Every step has a timer of its own: a request to a peer that
  * died is answered by nothing for minutes, and an event channel does not know of time.

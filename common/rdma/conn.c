@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A connection that is made: what completes, what ends it, rd_put.
  *
@@ -160,8 +160,7 @@ int rd_conn_post_recv(struct rd_conn *c, uint32_t slot)
 	return 0;
 }
 
-/* --- without a stream --------------------------------------------------------------------------
- */
+/* --- without a stream ---------------------------------------------------------------------- */
 
 static int state(struct rd_conn *c, struct mc_error *err)
 {

@@ -1,9 +1,10 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* clang-format off */
 /*
  * The formats of RDMA connections, byte by byte.  All integers big-endian; MBZ must be zero; text
  * is printable ASCII, NUL-padded.  In every version, for ever, magic and version are where they are
- * here, a message of the agreement has 256 bytes, and whoever finds another version refuses in its
- *own.
+ * here, a message of the agreement has 256 bytes, and whoever finds another version refuses in
+ * its own.
  *
  * Agreement, over TCP, after a handshake of link.c that announced an offer; 256 bytes each:
  *
@@ -50,8 +51,9 @@
  *
  * The stream is what its messages add, in the order of the SENDs.  The bytes of a PLACED lie behind
  * those of the one before it; at the end of the ring they go on at its beginning.  They are there
- *when the SEND is: a reliable connection completes in order.
+ * when the SEND is: a reliable connection completes in order.
  */
+/* clang-format on */
 #include "common/rdma/format.h"
 
 #include "common/be.h"

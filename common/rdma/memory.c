@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Memory of the caller's that the device reads by itself: registered once, found by address. */
 #include "common/rdma/stream-private.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What this host has of RDMA, and what keeps this process from using it. */
 #include "common/rdma/private.h"
 

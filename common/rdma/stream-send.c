@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The sending direction of a stream.  A message is a SEND with the bytes in it, or a batch: RDMA
  * WRITEs into the peer's ring, unsignalled, and the SEND that announces them, whose completion

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The QMP session against a scripted server in a thread: everything that QEMU could do to us. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * RDMA connections: their formats, how two ends agree, what a hostile end gets.  Agreeing needs no
  * device: without one it ends with TCP.  What needs one is tested with MCD_TEST_RDMA=ADDRESS, the

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Power failures at every step of the standby.  Of each file there is what fdatasync has made
  * durable, and what was written since.  A power failure leaves, for every sector on its own, one or

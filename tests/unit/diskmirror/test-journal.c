@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A journal gives back all of a sealed epoch or nothing, whatever happened to its file. */
 #include "diskmirror/journal.h"
 

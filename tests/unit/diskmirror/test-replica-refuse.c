@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What a standby takes from nobody, and what it does when its own disk fails. */
 #include "tests/unit/diskmirror/fake-primary.h"
 #include "tests/unit/diskmirror/link-pair.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What is known about a replica survives, or is known to be unknown. */
 #include "diskmirror/replica-state.h"
 

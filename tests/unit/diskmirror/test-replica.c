@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A replica with a scripted primary: what is in the files, and when. */
 #include "tests/unit/diskmirror/fake-primary.h"
 
