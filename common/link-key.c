@@ -72,8 +72,7 @@ static int check_file(int fd, const char *path, struct mc_error *err)
 	if (st.st_uid != 0 && st.st_uid != geteuid())
 		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
 			"key file %s belongs to user %u; it must belong to root or to the user mcd "
-			"runs "
-			"as: run 'chown root %s'",
+			"runs as: run 'chown root %s'",
 			path, (unsigned)st.st_uid, path);
 	return 0;
 }
@@ -85,8 +84,7 @@ int link_key_load(const char *path, struct link_key *ret, struct mc_error *err)
 	if (fd < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_CONFIG,
 			"cannot open key file %s: %s; make it once with 'mcctl keygen %s' and copy "
-			"it to "
-			"every host",
+			"it to every host",
 			path, strerror(errno), path);
 	int r = check_file(fd, path, err);
 	if (r < 0)
@@ -116,8 +114,7 @@ int link_key_load(const char *path, struct link_key *ret, struct mc_error *err)
 	if (too_long || n < LINK_KEY_MIN || n > LINK_KEY_MAX) {
 		r = mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 			"key file %s holds a key of %s%zu bytes, but it must have %d to %d; make "
-			"one with "
-			"'mcctl keygen' and copy it to every host",
+			"one with 'mcctl keygen' and copy it to every host",
 			path, too_long ? "more than " : "", too_long ? (size_t)FILE_MAX : n,
 			LINK_KEY_MIN, LINK_KEY_MAX);
 		goto out;
@@ -150,9 +147,8 @@ int link_key_create(const char *path, struct mc_error *err)
 		int e = errno;
 		r = e == EEXIST ? mc_error_set(err, -e, MC_ECLASS_INVALID,
 					  "%s exists and is not overwritten: hosts that still use "
-					  "it would no longer "
-					  "understand this one; remove it first if you mean to "
-					  "replace it",
+					  "it would no longer understand this one; remove it first "
+					  "if you mean to replace it",
 					  path)
 				: mc_error_set(err, -e, MC_ECLASS_FAILED,
 					  "cannot create key file %s: %s", path, strerror(e));

@@ -53,8 +53,7 @@ int link_listen(const char *address, uint16_t port, struct mc_error *err)
 	if (bind(fd, (struct sockaddr *)&ss, len) < 0 || listen(fd, 64) < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
 			"cannot listen on %s port %u: %s; check [host] address and port, and that "
-			"no other "
-			"mcd runs",
+			"no other mcd runs",
 			address, port, strerror(errno));
 	return mc_steal_fd(&fd);
 }

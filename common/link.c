@@ -319,8 +319,7 @@ static int handshake_connect(int fd, const struct link_key *key, const struct he
 	if (msg[11] == REFUSE_NAME || (self->expect[0] && strcmp(self->expect, peer.name)))
 		return mc_error_set(err, -EHOSTUNREACH, MC_ECLASS_UNREACHABLE,
 			"the host there calls itself '%s', not '%s'; check the addresses of [host "
-			"...] and "
-			"'name' in its mcd.conf",
+			"...] and 'name' in its mcd.conf",
 			peer.name, self->expect);
 	if (msg[11] == REFUSE_BAD && self->offers_rdma)
 		return mc_error_set(err, -EOPNOTSUPP, MC_ECLASS_VERSION,
@@ -390,8 +389,7 @@ int link_accept(int fd, const struct link_self *self, uint64_t deadline, struct 
 		code = REFUSE_NAME;
 		r = mc_error_set(err, -EHOSTUNREACH, MC_ECLASS_UNREACHABLE,
 			"host '%s' wants to talk to '%s', but this host is '%s'; check the "
-			"addresses of "
-			"[host ...] in its mcd.conf",
+			"addresses of [host ...] in its mcd.conf",
 			peer.name, peer.expect, hello.name);
 	}
 	put_prefix(msg, TYPE_WELCOME, code);

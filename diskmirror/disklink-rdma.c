@@ -116,7 +116,7 @@ int disklink_rdma_new(struct rd_conn *c, struct disklink **ret, struct mc_error 
 	if (!l) {
 		rd_close(c);
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left to mirror disks; free some on this host");
+			"there is no memory left to mirror disks; free some on this host");
 	}
 	*l = (struct rdma_link){.link = {&rdma_ops}};
 	int r = rd_stream_new(c, &l->stream, err);

@@ -137,7 +137,7 @@ int disklink_socket_new(int fd, struct disklink **ret, struct mc_error *err)
 	if (!s) {
 		close(fd);
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left to mirror disks; free some on this host");
+			"there is no memory left to mirror disks; free some on this host");
 	}
 	*s = (struct socket_link){.link = {&socket_ops}, .fd = fd};
 	*ret = &s->link;

@@ -72,7 +72,7 @@ void held_keep(struct held_epoch *e, struct held_record *rec)
 static int spill_error(const char *dir, int r, struct mc_error *err)
 {
 	return mc_error_set(err, r, MC_ECLASS_FAILED,
-		"Cannot keep disk writes that exceed the memory for them in a file in %s: %s; %s",
+		"cannot keep disk writes that exceed the memory for them in a file in %s: %s; %s",
 		dir, strerror(-r),
 		r == -ENOSPC ? "free some space there and protect the VM again"
 			     : "make it a writable directory of a local disk");
@@ -141,7 +141,7 @@ static int refill(struct held_cursor *c, size_t want, struct mc_error *err)
 		if (!c->window) {
 			c->at = from;
 			return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-				"There is no memory left to apply disk writes with; free some on this host");
+				"there is no memory left to apply disk writes with; free some on this host");
 		}
 	}
 	uint64_t left = c->e->spilled - from;
@@ -151,7 +151,7 @@ static int refill(struct held_cursor *c, size_t want, struct mc_error *err)
 	r = c->fill < want ? -ENODATA : seam_pread(c->e->spill_fd, c->window, c->fill, from);
 	return r == 0 ? 0
 		      : mc_error_set(err, r, MC_ECLASS_FAILED,
-				"Cannot read back disk writes that exceeded the memory for them: %s; look for errors of "
+				"cannot read back disk writes that exceeded the memory for them: %s; look for errors of "
 				"the disk in the kernel's log",
 				strerror(-r));
 }
@@ -174,7 +174,7 @@ static int next_spilled(struct held_cursor *c, struct mc_error *err)
 	/* It was on a disk in between. */
 	if (c->data && XXH3_64bits(c->data, c->h.length) != c->h.digest)
 		return mc_error_set(err, -EIO, MC_ECLASS_FAILED,
-			"Disk writes that exceeded the memory for them came back from their file different; look "
+			"disk writes that exceeded the memory for them came back from their file different; look "
 			"for errors of the disk in the kernel's log");
 	return 1;
 }

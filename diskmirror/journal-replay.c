@@ -37,7 +37,7 @@ struct replay {
 static int cannot_read(struct replay *p, int r, struct mc_error *err)
 {
 	return mc_error_set(err, r, MC_ECLASS_FAILED,
-		"Cannot read the journal %s, which may have what is needed to make this host's copy of "
+		"cannot read the journal %s, which may have what is needed to make this host's copy of "
 		"the VM's disks whole: %s",
 		p->path, strerror(-r));
 }
@@ -49,7 +49,7 @@ static int need(struct replay *p, uint64_t len, struct mc_error *err)
 	uint8_t *b = realloc(p->buf, len);
 	if (!b)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left to replay the journal %s; free some on this host",
+			"there is no memory left to replay the journal %s; free some on this host",
 			p->path);
 	p->buf = b;
 	p->cap = len;
@@ -78,7 +78,7 @@ static int read_header(struct replay *p, struct mc_error *err)
 		return NONE;
 	if (get_le32(b + 8) != JOURNAL_VERSION)
 		return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
-			"The journal %s was written by another release of mcd; start that one again, or "
+			"the journal %s was written by another release of mcd; start that one again, or "
 			"protect the VM again",
 			p->path);
 	p->h = (struct journal_header){
@@ -104,7 +104,7 @@ static int check_digest(struct replay *p, struct mc_error *err)
 	XXH3_state_t *s = XXH3_createState();
 	if (!s)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left to replay the journal %s; free some on this host",
+			"there is no memory left to replay the journal %s; free some on this host",
 			p->path);
 	XXH3_128bits_reset(s);
 	for (uint64_t at = 0, n; r == 0 && at < p->h.length; at += n) {
@@ -130,7 +130,7 @@ static int map_disk(struct replay *p, const char *id, const char *const *ids, si
 			return 0;
 		}
 	return mc_error_set(err, -ENODEV, MC_ECLASS_CONFIG,
-		"The journal %s has writes for a disk that the VM's configuration does not have any more "
+		"the journal %s has writes for a disk that the VM's configuration does not have any more "
 		"(%s); put it back, or delete the journal if the VM runs on another host",
 		p->path, id);
 }

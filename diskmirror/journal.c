@@ -66,7 +66,7 @@ struct journal {
 
 static int cannot(struct journal *j, int r, const char *what, struct mc_error *err)
 {
-	return mc_error_set(err, r, MC_ECLASS_FAILED, "Cannot %s the journal %s: %s; %s", what,
+	return mc_error_set(err, r, MC_ECLASS_FAILED, "cannot %s the journal %s: %s; %s", what,
 		j->path, strerror(-r),
 		r == -ENOSPC ? "free some space there and protect the VM again"
 			     : "look for errors of its disk in the kernel's log");
@@ -101,7 +101,7 @@ int journal_open(const char *path, const char *const *ids, size_t n_ids, struct 
 	if (!j || !j->path || !j->buf || !j->digest) {
 		journal_close(j);
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left for the journal of a VM's disks");
+			"there is no memory left for the journal of a VM's disks");
 	}
 	j->n_ids = n_ids;
 	for (size_t i = 0; i < n_ids; i++) {

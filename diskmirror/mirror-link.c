@@ -25,18 +25,17 @@
 static int unexpected(const struct disk_header *h, struct mc_error *err)
 {
 	return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-		"The standby sent a disk message of type %u that was not asked for", h->type);
+		"the standby sent a disk message of type %u that was not asked for", h->type);
 }
 
 static int link_failed(int r, struct mc_error *err)
 {
 	if (r == -ETIMEDOUT)
 		return mc_error_set(err, r, MC_ECLASS_TIMEOUT,
-			"The standby took nothing of the disks' writes for too long; is the "
-			"network "
-			"between the hosts in order, and mcd running there?");
+			"the standby took nothing of the disks' writes for too long; is the "
+			"network between the hosts in order, and mcd running there?");
 	return mc_error_set(err, r, MC_ECLASS_UNREACHABLE,
-		"The connection for the disks' writes to the standby ended: %s",
+		"the connection for the disks' writes to the standby ended: %s",
 		r == -ENODATA ? "the standby closed it" : strerror(-r));
 }
 
@@ -48,7 +47,7 @@ static int recv_payload(struct mirror *m, const struct disk_header *h, void *buf
 		return link_failed(r, err);
 	if (XXH3_64bits(buf, h->length) != h->digest)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"What the standby sent about its disks was damaged on the way");
+			"what the standby sent about its disks was damaged on the way");
 	return 0;
 }
 
@@ -71,7 +70,7 @@ static int take_error(
 		return r;
 	disk_get_text(buf, h->length, text);
 	return mc_error_set(err, -EREMOTEIO, MC_ECLASS_FAILED,
-		"The standby cannot take the disks' writes: %s", text);
+		"the standby cannot take the disks' writes: %s", text);
 }
 
 int mirror_say_hello(struct mirror *m, uint64_t deadline, struct mc_error *err)
@@ -196,12 +195,12 @@ static int take_table(struct mirror *m, const struct disk_header *h, struct mc_e
 	uint64_t blocks = (size + DISK_BLOCK - 1) / DISK_BLOCK;
 	if (first >= blocks || n > blocks - first)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"The standby describes blocks beyond the end of disk %s",
+			"the standby describes blocks beyond the end of disk %s",
 			m->hello.disks[h->disk].id);
 	_cleanup_free_ uint8_t *buf = malloc(h->length);
 	if (!buf)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left on this host to mirror the VM's disks; free some");
+			"there is no memory left on this host to mirror the VM's disks; free some");
 	int r = recv_payload(m, h, buf, mc_now() + m->stall_after, err);
 	if (r < 0)
 		return r;

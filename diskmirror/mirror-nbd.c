@@ -67,7 +67,7 @@ static bool block_whole(const struct range *r, uint64_t i)
 static int no_memory(struct mirror *m)
 {
 	mirror_fail(m, -ENOMEM, MC_ECLASS_MEMORY,
-		"There is no memory left on this host to mirror the VM's disks; free some, and "
+		"there is no memory left on this host to mirror the VM's disks; free some, and "
 		"protect the VM again");
 	return -ESHUTDOWN;
 }
@@ -293,8 +293,8 @@ static bool wait_read(struct mirror *m, struct mirror_read *q)
 	if (!over(m)) {
 		pthread_mutex_unlock(&m->lock);
 		mirror_fail(m, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
-			"The standby has not said within %.1f s what its copy of a disk holds; the "
-			"disks are not mirrored any more. Is the network between the hosts in "
+			"the standby has not said within %.1f s what its copy of a disk holds, so "
+			"the disks are not mirrored any more; is the network between the hosts in "
 			"order?",
 			(double)m->stall_after / MC_SEC);
 		pthread_mutex_lock(&m->lock);
@@ -344,8 +344,7 @@ static void lost(void *ctx, unsigned export)
 	struct mirror *m = ctx;
 	mirror_fail(m, -ECONNRESET, MC_ECLASS_QMP,
 		"QEMU's connection for disk %s ended, or a write of it failed, and the standby's "
-		"copy "
-		"may lack something; protect the VM again",
+		"copy may lack something; protect the VM again",
 		m->hello.disks[export].id);
 }
 

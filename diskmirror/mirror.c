@@ -31,7 +31,7 @@ static int init(struct mirror *m, const struct mirror_config *c, struct mc_error
 	for (size_t i = 0; i < m->hello.n_disks; i++) {
 		m->tables[i] = mirror_table_new(m->hello.disks[i].size, m->hash);
 		if (!m->tables[i])
-			log_warn("No memory to compare disk %s with the standby's copy; sending "
+			log_warn("no memory to compare disk %s with the standby's copy; sending "
 				 "all of it",
 				m->hello.disks[i].id);
 	}
@@ -48,7 +48,7 @@ static int start_threads(struct mirror *m, struct mc_error *err)
 	}
 	if (r < 0)
 		return mc_error_set(err, r, MC_ECLASS_FAILED,
-			"Cannot start a thread to mirror the VM's disks: %s", strerror(-r));
+			"cannot start a thread to mirror the VM's disks: %s", strerror(-r));
 	return nbd_server_start(m->server, err);
 }
 
@@ -60,7 +60,7 @@ int mirror_open(const struct mirror_config *c, struct disklink *link, uint64_t d
 	if (!m) {
 		link->ops->close(link);
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left on this host to mirror the VM's disks; free some");
+			"there is no memory left on this host to mirror the VM's disks; free some");
 	}
 	m->link = link;
 	int r = init(m, c, err);
@@ -179,9 +179,8 @@ void mirror_barrier(struct mirror *m, uint64_t n, struct disk_epoch_sum *ret)
 	free(end);
 	if (!enough)
 		mirror_fail(m, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left on this host to mirror the VM's disks; free some, "
-			"and "
-			"protect the VM again");
+			"there is no memory left on this host to mirror the VM's disks; free some, "
+			"and protect the VM again");
 }
 
 int mirror_end(struct mirror *m, uint64_t n, bool flushed, struct mc_error *err)

@@ -84,7 +84,7 @@ static int do_export_name(int fd, const struct nbd_export *exports, size_t n, co
 	int i = find_export(exports, n, (const char *)name, len);
 	if (i < 0) /* by the protocol there is no other way to refuse */
 		return mc_error_set(err, -ENOENT, MC_ECLASS_PROTOCOL,
-			"An NBD client asked for an export that is none of the VM's disks");
+			"an NBD client asked for an export that is none of the VM's disks");
 	int r = send_buf(fd, buf, nbd_put_export(buf, exports[i].size, no_zeroes));
 	return r < 0 ? r : i;
 }
@@ -132,5 +132,5 @@ int nbd_handshake(int fd, const struct nbd_export *exports, size_t n, struct mc_
 			return r;
 	}
 	return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-		"An NBD client negotiated %u options without coming to an end", OPTIONS_MAX);
+		"an NBD client negotiated %u options without coming to an end", OPTIONS_MAX);
 }

@@ -84,14 +84,14 @@ static void add_connection(struct nbd_server *s, int fd)
 		*c = (struct connection){.server = s, .fd = fd, .used = true};
 		int r = mc_thread_start(&c->thread, "nbd-serve", serve_connection, c);
 		if (r < 0) {
-			log_warn("No thread for another NBD connection to %s (%s), closing it",
+			log_warn("no thread for another NBD connection to %s (%s), closing it",
 				s->path, strerror(-r));
 			c->used = false;
 			close(fd);
 		}
 	} else {
 		if (!s->shut)
-			log_warn("More than %d NBD connections to %s, closing the new one",
+			log_warn("more than %d NBD connections to %s, closing the new one",
 				NBD_CONNECTIONS_MAX, s->path);
 		close(fd);
 	}
@@ -112,7 +112,7 @@ static void *accept_all(void *arg)
 		/* EINVAL after nbd_server_shut.  Without descriptors or memory accept would fail at
 		 * once and forever: better that QEMU fails to connect, and says so. */
 		if (errno != EINVAL)
-			log_warn("No more NBD connections to %s: %m", s->path);
+			log_warn("no more NBD connections to %s: %m", s->path);
 		shutdown(s->listener, SHUT_RDWR);
 		return NULL;
 	}
@@ -127,7 +127,7 @@ static int bind_socket(struct nbd_server *s, struct mc_error *err)
 	s->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (s->listener < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-			"Cannot make a socket for QEMU's disk writes: %m");
+			"cannot make a socket for QEMU's disk writes: %m");
 	/* bind(2) gives the file the socket's own mode, so that there is no moment when others
 	 * could connect. */
 	fchmod(s->listener, 0600);
@@ -135,11 +135,11 @@ static int bind_socket(struct nbd_server *s, struct mc_error *err)
 		unlink(s->path);
 	if (bind(s->listener, (struct sockaddr *)&a, sizeof a) < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-			"Cannot make the socket %s for QEMU's disk writes: %m", s->path);
+			"cannot make the socket %s for QEMU's disk writes: %m", s->path);
 	s->bound = true;
 	if (listen(s->listener, 16) < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-			"Cannot listen on %s for QEMU's disk writes: %m", s->path);
+			"cannot listen on %s for QEMU's disk writes: %m", s->path);
 	return 0;
 }
 
@@ -150,7 +150,7 @@ int nbd_server_new(const char *path, const struct nbd_export *exports, size_t n_
 	if (!s || !(s->exports = calloc(n_exports, sizeof *exports))) {
 		free(s);
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left to mirror disks; free some on this host");
+			"there is no memory left to mirror disks; free some on this host");
 	}
 	memcpy(s->exports, exports, n_exports * sizeof *exports);
 	s->n_exports = n_exports;
@@ -161,9 +161,8 @@ int nbd_server_new(const char *path, const struct nbd_export *exports, size_t n_
 	int r = 0;
 	if (strlen(path) >= sizeof s->path)
 		r = mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
-			"The path %s is longer than the %zu bytes a socket's may have; choose a "
-			"shorter "
-			"run directory",
+			"the path %s is longer than the %zu bytes a socket's may have; choose a "
+			"shorter run directory",
 			path, sizeof s->path - 1);
 	else
 		strcpy(s->path, path);
@@ -182,7 +181,7 @@ int nbd_server_start(struct nbd_server *s, struct mc_error *err)
 	int r = mc_thread_start(&s->acceptor, "nbd-accept", accept_all, s);
 	if (r < 0)
 		return mc_error_set(err, r, MC_ECLASS_FAILED,
-			"Cannot start a thread for QEMU's disk writes: %s", strerror(-r));
+			"cannot start a thread for QEMU's disk writes: %s", strerror(-r));
 	s->started = true;
 	return 0;
 }

@@ -76,7 +76,7 @@
 #define BLOCK_PREFERRED 65536u
 
 #define refuse(err, code, fmt, ...)                                                                \
-	mc_error_set(err, code, MC_ECLASS_PROTOCOL, "An NBD client " fmt, ##__VA_ARGS__)
+	mc_error_set(err, code, MC_ECLASS_PROTOCOL, "an NBD client " fmt, ##__VA_ARGS__)
 
 void nbd_put_greeting(uint8_t buf[NBD_GREETING_SIZE])
 {

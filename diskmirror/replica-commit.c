@@ -83,7 +83,7 @@ static int harden(struct replica *r, const struct held_epoch *e, struct mc_error
 static int wrong_state(uint64_t n, struct mc_error *err)
 {
 	return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
-		"Epoch %llu of the disk writes is not the one that can be committed now",
+		"epoch %llu of the disk writes is not the one that can be committed now",
 		(unsigned long long)n);
 }
 
@@ -167,7 +167,7 @@ int replica_apply(struct replica *r, uint64_t n, struct mc_error *err)
 static int incomplete(struct mc_error *err)
 {
 	return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
-		"This host's copies of the VM's disks are not complete yet: no epoch was committed, so the "
+		"this host's copies of the VM's disks are not complete yet: no epoch was committed, so the "
 		"VM cannot run on them");
 }
 

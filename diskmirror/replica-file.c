@@ -52,7 +52,7 @@ static int measure(struct diskfile *f, const struct replica_disk *d, struct mc_e
 {
 	struct stat st;
 	if (fstat(f->fd, &st) < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "Cannot look at %s: %s", d->path,
+		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot look at %s: %s", d->path,
 			strerror(errno));
 	f->block = S_ISBLK(st.st_mode);
 	if (!f->block && !S_ISREG(st.st_mode))
@@ -61,7 +61,7 @@ static int measure(struct diskfile *f, const struct replica_disk *d, struct mc_e
 			d->path, d->id);
 	f->size = (uint64_t)st.st_size;
 	if (f->block && ioctl(f->fd, BLKGETSIZE64, &f->size) < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "Cannot tell the size of %s: %s",
+		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot tell the size of %s: %s",
 			d->path, strerror(errno));
 	f->dev = f->block ? 0 : (uint64_t)st.st_dev;
 	f->ino = f->block ? (uint64_t)st.st_rdev : (uint64_t)st.st_ino;
@@ -78,13 +78,13 @@ int diskfile_open(
 		int r = create(d->path, size);
 		if (r < 0)
 			return mc_error_set(err, r, MC_ECLASS_CONFIG,
-				"Cannot create %s, this host's copy of disk %s, with %llu bytes: %s",
+				"cannot create %s, this host's copy of disk %s, with %llu bytes: %s",
 				d->path, d->id, (unsigned long long)size, strerror(-r));
 		f->fd = open(d->path, O_RDWR | O_CLOEXEC);
 	}
 	if (f->fd < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_CONFIG,
-			"Cannot open %s, this host's copy of disk %s: %s", d->path, d->id,
+			"cannot open %s, this host's copy of disk %s: %s", d->path, d->id,
 			strerror(errno));
 	int r = measure(f, d, err);
 	if (r == 0 && size && f->size != size)
@@ -110,7 +110,7 @@ int diskfile_read(struct diskfile *f, void *buf, uint64_t off, uint64_t len, str
 	int r = seam_pread(f->fd, buf, len, off);
 	return r == 0 ? 0
 		      : mc_error_set(err, r, MC_ECLASS_FAILED,
-				"Cannot read %s, this host's copy of disk %s: %s; look for errors of the device in the "
+				"cannot read %s, this host's copy of disk %s: %s; look for errors of the device in the "
 				"kernel's log",
 				f->path, f->id, strerror(-r));
 }
@@ -123,7 +123,7 @@ int diskfile_sync(struct diskfile *f, struct mc_error *err)
 	int r = seam_fdatasync(f->fd);
 	return r == 0 ? 0
 		      : mc_error_set(err, r, MC_ECLASS_FAILED,
-				"Cannot make %s, this host's copy of disk %s, durable: %s; %s",
+				"cannot make %s, this host's copy of disk %s, durable: %s; %s",
 				f->path, f->id, strerror(-r),
 				r == -ENOSPC ? "free some space there and protect the VM again"
 					     : "look for errors of the device in the kernel's log");

@@ -39,7 +39,7 @@ int diskio_new(bool uring, struct diskio **ret, struct mc_error *err)
 	struct diskio *io = calloc(1, sizeof *io);
 	if (!io)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left to write a VM's disks; free some on this host");
+			"there is no memory left to write a VM's disks; free some on this host");
 	/* Without io_uring (sysctl kernel.io_uring_disabled, seccomp) plain writes do as well. */
 	io->uring = uring && io_uring_queue_init(FLIGHT, &io->ring, 0) == 0;
 	if (io->uring)
@@ -62,7 +62,7 @@ static void fail(struct diskio *io, struct diskfile *f, int r)
 {
 	if (!io->failed.code)
 		mc_error_set(&io->failed, r, MC_ECLASS_FAILED,
-			"Cannot write %s, this host's copy of disk %s: %s; %s", f->path, f->id,
+			"cannot write %s, this host's copy of disk %s: %s; %s", f->path, f->id,
 			strerror(-r),
 			r == -ENOSPC || r == -EDQUOT || r == -EFBIG
 				? "free some space there and protect the VM again"

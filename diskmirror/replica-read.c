@@ -60,7 +60,7 @@ static int queue(struct replica *r, struct answer *a, struct mc_error *err)
 	pthread_mutex_unlock(&r->lock);
 	return !gone ? 0
 		     : mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
-			       "The primary reads from the disk stream but does not take the answers");
+			       "the primary reads from the disk stream but does not take the answers");
 }
 
 int replica_read(struct replica *r, const struct disk_header *h, struct mc_error *err)
@@ -68,7 +68,7 @@ int replica_read(struct replica *r, const struct disk_header *h, struct mc_error
 	struct answer *a = malloc(sizeof *a + h->length);
 	if (!a)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left to read this host's copy of a disk; free some");
+			"there is no memory left to read this host's copy of a disk; free some");
 	a->next = NULL;
 	a->h = (struct disk_header){
 		.type = DISK_DATA, .disk = h->disk, .offset = h->offset, .length = h->length

@@ -32,9 +32,9 @@ static int recv_error(int n, struct mc_error *err)
 {
 	if (n == -ENODATA)
 		return mc_error_set(
-			err, n, MC_ECLASS_UNREACHABLE, "The primary closed the disk stream");
+			err, n, MC_ECLASS_UNREACHABLE, "the primary closed the disk stream");
 	return mc_error_set(err, n, MC_ECLASS_UNREACHABLE,
-		"The disk stream from the primary broke: %s", strerror(-n));
+		"the disk stream from the primary broke: %s", strerror(-n));
 }
 
 static int recv_payload(
@@ -44,7 +44,7 @@ static int recv_payload(
 	if (n < 0)
 		return recv_error(n == -ENODATA ? -ECONNRESET : n, err);
 	if (XXH3_64bits(buf, h->length) != h->digest)
-		return refuse(err, "The payload of a disk message has a wrong digest");
+		return refuse(err, "the payload of a disk message has a wrong digest");
 	pthread_mutex_lock(&r->lock);
 	r->stats.received_bytes += h->length;
 	pthread_mutex_unlock(&r->lock);
@@ -55,10 +55,10 @@ static int check_range(struct replica *r, const struct disk_header *h, struct mc
 {
 	if (h->disk >= r->hello.n_disks)
 		return refuse(
-			err, "A disk message names disk %u of %zu", h->disk, r->hello.n_disks);
+			err, "a disk message names disk %u of %zu", h->disk, r->hello.n_disks);
 	uint64_t size = r->files_[h->disk].size;
 	if (h->offset > size || h->length > size - h->offset)
-		return refuse(err, "A disk message is for bytes behind the end of disk %s",
+		return refuse(err, "a disk message is for bytes behind the end of disk %s",
 			r->hello.disks[h->disk].id);
 	return 0;
 }
@@ -78,7 +78,7 @@ static int running_epoch(
 	struct held_epoch *e = newest(r);
 	if (e && !e->ended) {
 		if (e->n != n)
-			return refuse(err, "A disk write of epoch %llu came within epoch %llu",
+			return refuse(err, "a disk write of epoch %llu came within epoch %llu",
 				(unsigned long long)n, (unsigned long long)e->n);
 		*ret = e;
 		return 0;
@@ -88,15 +88,15 @@ static int running_epoch(
 		r->numbered = true;
 	}
 	if (n != r->ended + 1)
-		return refuse(err, "Epoch %llu of the disk writes came when %llu was expected",
+		return refuse(err, "epoch %llu of the disk writes came when %llu was expected",
 			(unsigned long long)n, (unsigned long long)r->ended + 1);
 	if (n - r->committed > AHEAD_MAX)
-		return refuse(err, "Epoch %llu of the disk writes came when %llu was not committed",
+		return refuse(err, "epoch %llu of the disk writes came when %llu was not committed",
 			(unsigned long long)n, (unsigned long long)n - AHEAD_MAX);
 	struct held_epoch *new = held_new(r->hello.generation, n);
 	if (!new)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left to hold disk writes; free some on this host");
+			"there is no memory left to hold disk writes; free some on this host");
 	if (e)
 		e->next = new;
 	else
@@ -113,7 +113,7 @@ static int place_of(struct replica *r, uint64_t n, struct held_epoch **ret, stru
 	if (n)
 		x = running_epoch(r, n, ret, err);
 	else if (r->numbered)
-		x = refuse(err, "A disk write of the synchronisation came after it");
+		x = refuse(err, "a disk write of the synchronisation came after it");
 	else
 		*ret = NULL;
 	pthread_mutex_unlock(&r->lock);
@@ -177,7 +177,7 @@ static int take_write(struct replica *r, const struct disk_header *h, struct mc_
 	_cleanup_free_ struct held_record *rec = held_record_new(h);
 	if (!rec)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left for disk writes; free some on this host");
+			"there is no memory left for disk writes; free some on this host");
 	if (disk_has_payload(h->type))
 		n = recv_payload(r, h, rec->data, err);
 	if (n < 0)
@@ -201,7 +201,7 @@ static int take_end(struct replica *r, const struct disk_header *h, struct mc_er
 	pthread_mutex_lock(&r->lock);
 	e->sum.digest = e->digest.h;
 	if (memcmp(&e->sum, &sum, sizeof sum)) {
-		n = refuse(err, "The disk writes of epoch %llu are not those that its end tells of",
+		n = refuse(err, "the disk writes of epoch %llu are not those that its end tells of",
 			(unsigned long long)e->n);
 	} else {
 		e->flushed = h->flags & DISK_FLUSHED;
@@ -222,7 +222,7 @@ static int take_error(struct replica *r, const struct disk_header *h, struct mc_
 		return n;
 	disk_get_text(buf, h->length, text);
 	return mc_error_set(
-		err, -EREMOTEIO, MC_ECLASS_FAILED, "The primary ended the disk stream: %s", text);
+		err, -EREMOTEIO, MC_ECLASS_FAILED, "the primary ended the disk stream: %s", text);
 }
 
 static int take(struct replica *r, const struct disk_header *h, struct mc_error *err)
@@ -241,7 +241,7 @@ static int take(struct replica *r, const struct disk_header *h, struct mc_error 
 	case DISK_ERROR:
 		return take_error(r, h, err);
 	default:
-		return refuse(err, "A disk message of type %u is not for a standby that is running",
+		return refuse(err, "a disk message of type %u is not for a standby that is running",
 			h->type);
 	}
 }

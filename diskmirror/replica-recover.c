@@ -51,7 +51,7 @@ int replica_recover(const char *journal_path, const struct replica_disk *disks, 
 	struct journal_mark mark = {0};
 	if (!n_disks || n_disks > DISKS_MAX)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"A VM with mirrored disks has 1 to %d of them, not %zu", DISKS_MAX,
+			"a VM with mirrored disks has 1 to %d of them, not %zu", DISKS_MAX,
 			n_disks);
 	for (size_t i = 0; i < n_disks; i++) {
 		ids[i] = disks[i].id;

@@ -33,7 +33,7 @@ int replica_send(struct disklink *link, struct disk_header *h, const void *data,
 	int n = link->ops->send(link, iov, data ? 2 : 1, deadline);
 	return n == 0 ? 0
 		      : mc_error_set(err, n, MC_ECLASS_UNREACHABLE,
-				"Cannot send to the primary on the disk stream: %s", strerror(-n));
+				"cannot send to the primary on the disk stream: %s", strerror(-n));
 }
 
 static void farewell(struct replica *r, const struct mc_error *why)

@@ -21,14 +21,14 @@ static int recv_hello(struct replica *r, uint64_t deadline, struct mc_error *err
 			return n;
 		if (h.type != DISK_HELLO)
 			return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-				"The disk stream begins with a message of type %u instead of HELLO",
+				"the disk stream begins with a message of type %u instead of HELLO",
 				h.type);
 		n = r->link->ops->recv(r->link, buf, h.length, deadline);
 	}
 	if (n < 0)
 		return mc_error_set(err, n,
 			n == -ETIMEDOUT ? MC_ECLASS_TIMEOUT : MC_ECLASS_UNREACHABLE,
-			"No HELLO came on the disk stream from the primary: %s",
+			"no HELLO came on the disk stream from the primary: %s",
 			n == -ENODATA ? "it closed the connection" : strerror(-n));
 	return disk_get_hello(buf, h.length, &r->hello, err);
 }
@@ -37,13 +37,13 @@ static int check_hello(struct replica *r, struct mc_error *err)
 {
 	if (r->hello.generation != r->c.generation)
 		return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
-			"The disk stream belongs to generation %llu, but the session that it came for is of "
+			"the disk stream belongs to generation %llu, but the session that it came for is of "
 			"generation %llu",
 			(unsigned long long)r->hello.generation,
 			(unsigned long long)r->c.generation);
 	if (r->hello.n_disks != r->c.n_disks)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"The VM has %zu disks on the primary, but %zu are configured on this host; make both "
+			"the VM has %zu disks on the primary, but %zu are configured on this host; make both "
 			"configurations name the same disks",
 			r->hello.n_disks, r->c.n_disks);
 	return 0;
@@ -63,7 +63,7 @@ static int open_files(struct replica *r, struct mc_error *err)
 		const struct replica_disk *d = configured(r, r->hello.disks[i].id);
 		if (!d)
 			return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-				"The primary has a disk %s that is not configured on this host; make both "
+				"the primary has a disk %s that is not configured on this host; make both "
 				"configurations name the same disks",
 				r->hello.disks[i].id);
 		int n = diskfile_open(&r->files_[i], d, r->hello.disks[i].size, err);
@@ -117,7 +117,7 @@ static int begin_syncing(struct replica *r, struct mc_error *err)
 		return n;
 	if (n == 0 && r->state.trust == REPLICA_ACTIVE && r->state.generation > r->c.generation)
 		return mc_error_set(err, -ESTALE, MC_ECLASS_STATE,
-			"The VM ran on this host's copies of its disks under generation %llu, later than the "
+			"the VM ran on this host's copies of its disks under generation %llu, later than the "
 			"%llu that wants to overwrite them",
 			(unsigned long long)r->state.generation,
 			(unsigned long long)r->c.generation);

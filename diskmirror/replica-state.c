@@ -51,7 +51,7 @@ int replica_state_boot(char ret[40], struct mc_error *err)
 	char id[40] = "";
 	if (!f || fscanf(f, "%39s", id) != 1 || !is_name(id))
 		return mc_error_set(err, -EIO, MC_ECLASS_KERNEL,
-			"The kernel does not tell its boot id in /proc/sys/kernel/random/boot_id; is /proc "
+			"the kernel does not tell its boot id in /proc/sys/kernel/random/boot_id; is /proc "
 			"mounted?");
 	memcpy(ret, id, sizeof id);
 	return 0;
@@ -123,7 +123,7 @@ int replica_state_load(const char *path, struct replica_state *ret, struct mc_er
 	ssize_t n = fd < 0 ? -1 : read(fd, text, FILE_MAX);
 	if (n < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-			"Cannot read %s, which says how far this host's copy of the VM's disks can be "
+			"cannot read %s, which says how far this host's copy of the VM's disks can be "
 			"trusted: %s",
 			path, strerror(errno));
 	text[n] = '\0';
@@ -169,7 +169,7 @@ int replica_state_save(const char *path, const struct replica_state *s, struct m
 	if ((size_t)s->trust >= N_NAMES || (*s->primary && !is_name(s->primary)) ||
 		(*s->boot && !is_name(s->boot)))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"The state of a replica cannot be written down: its primary's name is no name");
+			"the state of a replica cannot be written down: its primary's name is no name");
 	int n = snprintf(text, sizeof text,
 		"mcd-replica 1\ntrust %s\ngeneration %" PRIu64 "\nprimary %s\n", names[s->trust],
 		s->generation, *s->primary ? s->primary : "-");
@@ -180,7 +180,7 @@ int replica_state_save(const char *path, const struct replica_state *s, struct m
 	int r = write_whole(path, text, (size_t)n);
 	if (r < 0)
 		return mc_error_set(err, r, MC_ECLASS_FAILED,
-			"Cannot write %s, which says how far this host's copy of the VM's disks can be "
+			"cannot write %s, which says how far this host's copy of the VM's disks can be "
 			"trusted: %s; make the directory writable and free some space",
 			path, strerror(-r));
 	return 0;

@@ -20,7 +20,7 @@ int table_open(struct table *t, struct replica *r, struct mc_error *err)
 	t->entries = malloc(DISK_TABLE_MAX);
 	if (!t->blocks || !t->entries)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left to compare the VM's disks with; free some on this host");
+			"there is no memory left to compare the VM's disks with; free some on this host");
 	return disk_hash_new(r->hello.seed, &t->hash, err);
 }
 

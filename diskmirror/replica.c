@@ -75,7 +75,7 @@ static int start(struct replica *r, struct mc_error *err)
 	}
 	return n == 0 ? 0
 		      : mc_error_set(err, n, MC_ECLASS_FAILED,
-				"Cannot start a thread for a VM's disks: %s", strerror(-n));
+				"cannot start a thread for a VM's disks: %s", strerror(-n));
 }
 
 static void tell_why(struct disklink *link, const struct mc_error *why)
@@ -93,7 +93,7 @@ int replica_open(const struct replica_config *c, struct disklink *link, uint64_t
 	struct replica *r = replica_new(c, link);
 	int n = r ? replica_setup(r, deadline, &why)
 		  : mc_error_set(&why, -ENOMEM, MC_ECLASS_MEMORY,
-			    "There is no memory left for the disks of a VM; free some on this host");
+			    "there is no memory left for the disks of a VM; free some on this host");
 	if (n == 0)
 		n = start(r, &why);
 	if (n == 0) {
@@ -182,18 +182,18 @@ static int look_for(
 		x = r->error.code ? r->error.code : -ECANCELED;
 		if (!r->error.code)
 			mc_error_set(err, x, MC_ECLASS_STATE,
-				"The disk stream was cut: nothing can be committed");
+				"the disk stream was cut: nothing can be committed");
 		else if (err)
 			*err = r->error;
 	} else if (e && e->n != n) {
 		x = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"The primary commits epoch %llu, but the disk writes that came are those of %llu",
+			"the primary commits epoch %llu, but the disk writes that came are those of %llu",
 			(unsigned long long)n, (unsigned long long)e->n);
 	} else if (e && e->ended) {
 		x = !memcmp(&e->sum, want, sizeof *want)
 			    ? 1
 			    : mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-				      "The disk writes of epoch %llu are not those that its COMMIT tells of: %llu "
+				      "the disk writes of epoch %llu are not those that its COMMIT tells of: %llu "
 				      "came, %llu were announced",
 				      (unsigned long long)n, (unsigned long long)e->sum.writes,
 				      (unsigned long long)want->writes);
@@ -214,15 +214,15 @@ int replica_wait(struct replica *r, uint64_t n, const struct disk_epoch_sum *wan
 			return x > 0 ? 0 : x;
 		if (poll(p, 2, mc_ms_left(deadline)) < 0 && errno != EINTR)
 			return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-				"Cannot wait for disk writes: %s", strerror(errno));
+				"cannot wait for disk writes: %s", strerror(errno));
 		if (p[0].revents)
 			continue;
 		if (wake_fd >= 0 && p[1].revents)
 			return mc_error_set(err, -EINTR, MC_ECLASS_FAILED,
-				"Woken while waiting for disk writes");
+				"woken while waiting for disk writes");
 		if (mc_now() >= deadline)
 			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
-				"The disk writes of epoch %llu did not come in time",
+				"the disk writes of epoch %llu did not come in time",
 				(unsigned long long)n);
 	}
 }

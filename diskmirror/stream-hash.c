@@ -59,7 +59,7 @@ int disk_hash_new(const uint8_t seed[16], struct disk_hash **ret, struct mc_erro
 	struct disk_hash *h = malloc(sizeof *h);
 	if (!h)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory left to compare disks with; free some on this host");
+			"there is no memory left to compare disks with; free some on this host");
 	for (unsigned i = 0; i < SECRET_SIZE / 8; i++)
 		put_le64(h->secret + 8 * i, XXH3_64bits_withSeed(seed, 16, i));
 	hash(h, zeroes, sizeof zeroes, h->zero_block);

@@ -132,25 +132,25 @@ static int check_fields(const struct layout *l, const struct disk_header *h, str
 {
 	if ((!(l->uses & DISK) && h->disk) || (!(l->uses & EPOCH) && h->epoch) ||
 		(!(l->uses & OFFSET) && h->offset) || h->flags & ~l->flags)
-		return refuse(err, "A disk message of type %u uses fields that it does not have",
+		return refuse(err, "a disk message of type %u uses fields that it does not have",
 			h->type);
 	if (h->disk >= DISKS_MAX)
-		return refuse(err, "A disk message names disk %u, but there are at most %u",
+		return refuse(err, "a disk message names disk %u, but there are at most %u",
 			h->disk, DISKS_MAX);
 	if (h->length < l->min || h->length > l->max ||
 		(h->type == DISK_TABLE && h->length % DISK_DIGEST_SIZE))
-		return refuse(err, "A disk message of type %u has a length of %llu bytes", h->type,
+		return refuse(err, "a disk message of type %u has a length of %llu bytes", h->type,
 			(unsigned long long)h->length);
 	if (h->offset > DISK_SIZE_MAX || h->length > DISK_SIZE_MAX - h->offset ||
 		(h->type == DISK_TABLE && h->offset % DISK_BLOCK))
 		return refuse(err,
-			"A disk message of type %u is for an offset of %llu, beyond any disk",
+			"a disk message of type %u is for an offset of %llu, beyond any disk",
 			h->type, (unsigned long long)h->offset);
 	if (h->type == DISK_END && !h->epoch)
-		return refuse(err, "The synchronisation of a disk ends as if it were an epoch");
+		return refuse(err, "the synchronisation of a disk ends as if it were an epoch");
 	if (!(l->uses & PAYLOAD) && h->digest != XXH3_64bits("", 0))
 		return refuse(
-			err, "A disk message of type %u has a digest but no payload", h->type);
+			err, "a disk message of type %u has a digest but no payload", h->type);
 	return 0;
 }
 
@@ -158,14 +158,14 @@ int disk_get_header(
 	const uint8_t buf[DISK_HEADER_SIZE], struct disk_header *ret, struct mc_error *err)
 {
 	if (get_le32(buf) != MAGIC)
-		return refuse(err, "What arrived is not a message of the disk stream");
+		return refuse(err, "what arrived is not a message of the disk stream");
 	if (buf[4] != DISK_STREAM_VERSION)
 		return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
-			"The peer speaks version %u of the disk stream, this mcd version %u; install the "
+			"the peer speaks version %u of the disk stream, this mcd version %u; install the "
 			"same release of mcd on both hosts",
 			buf[4], DISK_STREAM_VERSION);
 	if (get_le64(buf + 40) != XXH3_64bits(buf, 40))
-		return refuse(err, "The header of a disk message has a wrong checksum");
+		return refuse(err, "the header of a disk message has a wrong checksum");
 
 	struct disk_header h = {
 		.type = buf[5],
@@ -177,7 +177,7 @@ int disk_get_header(
 		.digest = get_le64(buf + 32),
 	};
 	if (h.type < 1 || h.type > DISK_TYPE_MAX)
-		return refuse(err, "A disk message has the unknown type %u", h.type);
+		return refuse(err, "a disk message has the unknown type %u", h.type);
 	int r = check_fields(&layouts[h.type], &h, err);
 	if (r < 0)
 		return r;
@@ -223,22 +223,22 @@ static int get_hello_disk(
 	const uint8_t *p, size_t left, struct disk_hello *h, size_t i, struct mc_error *err)
 {
 	if (left < HELLO_DISK)
-		return refuse(err, "The HELLO of a disk stream ends in the middle of a disk");
+		return refuse(err, "the HELLO of a disk stream ends in the middle of a disk");
 	uint64_t size = get_le64(p);
 	size_t len = get_le16(p + 8);
 	if (get_le16(p + 10) || get_le32(p + 12))
-		return refuse(err, "The HELLO of a disk stream uses fields that it does not have");
+		return refuse(err, "the HELLO of a disk stream uses fields that it does not have");
 	if (!size || size > DISK_SIZE_MAX || size % SECTOR)
-		return refuse(err, "The HELLO of a disk stream has a disk of %llu bytes",
+		return refuse(err, "the HELLO of a disk stream has a disk of %llu bytes",
 			(unsigned long long)size);
 	if (!len || len > DISK_ID_MAX || len > left - HELLO_DISK ||
 		!printable((const char *)p + HELLO_DISK, len))
-		return refuse(err, "The HELLO of a disk stream has a disk without a proper name");
+		return refuse(err, "the HELLO of a disk stream has a disk without a proper name");
 	memcpy(h->disks[i].id, p + HELLO_DISK, len);
 	h->disks[i].size = size;
 	for (size_t k = 0; k < i; k++)
 		if (!strcmp(h->disks[k].id, h->disks[i].id))
-			return refuse(err, "The HELLO of a disk stream names disk %s twice",
+			return refuse(err, "the HELLO of a disk stream names disk %s twice",
 				h->disks[k].id);
 	return (int)(HELLO_DISK + len);
 }
@@ -246,12 +246,12 @@ static int get_hello_disk(
 int disk_get_hello(const uint8_t *buf, size_t len, struct disk_hello *ret, struct mc_error *err)
 {
 	if (len < HELLO_FIXED)
-		return refuse(err, "The HELLO of a disk stream is too short");
+		return refuse(err, "the HELLO of a disk stream is too short");
 	struct disk_hello h = { .generation = get_le64(buf), .n_disks = get_le32(buf + 24) };
 	memcpy(h.seed, buf + 8, sizeof h.seed);
 	if (!h.generation || h.generation > UINT64_MAX / 2 || h.n_disks < 1 ||
 		h.n_disks > DISKS_MAX || get_le32(buf + 28))
-		return refuse(err, "The HELLO of a disk stream has impossible numbers");
+		return refuse(err, "the HELLO of a disk stream has impossible numbers");
 	size_t at = HELLO_FIXED;
 	for (size_t i = 0; i < h.n_disks; i++) {
 		int r = get_hello_disk(buf + at, len - at, &h, i, err);
@@ -260,7 +260,7 @@ int disk_get_hello(const uint8_t *buf, size_t len, struct disk_hello *ret, struc
 		at += (size_t)r;
 	}
 	if (at != len)
-		return refuse(err, "The HELLO of a disk stream is longer than its disks");
+		return refuse(err, "the HELLO of a disk stream is longer than its disks");
 	*ret = h;
 	return 0;
 }
@@ -278,11 +278,11 @@ size_t disk_put_sum(uint8_t *buf, size_t cap, const struct disk_epoch_sum *s)
 int disk_get_sum(const uint8_t *buf, size_t len, struct disk_epoch_sum *ret, struct mc_error *err)
 {
 	if (len != SUM_SIZE)
-		return refuse(err, "The sum of an epoch's disk writes has %zu bytes", len);
+		return refuse(err, "the sum of an epoch's disk writes has %zu bytes", len);
 	struct disk_epoch_sum s = { get_le64(buf), get_le64(buf + 8), get_le64(buf + 16) };
 	if (s.bytes / DISK_DATA_MAX > s.writes)
 		return refuse(err,
-			"The sum of an epoch's disk writes counts more bytes than the writes "
+			"the sum of an epoch's disk writes counts more bytes than the writes "
 			"can have");
 	*ret = s;
 	return 0;

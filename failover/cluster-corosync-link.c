@@ -121,8 +121,7 @@ static void on_message(cpg_handle_t handle, const struct cpg_name *name, uint32_
 		return;
 	if (cluster_take_announcement(s->c, node, pid, msg, len) == -EBADMSG)
 		log_warn("%s sent an announcement of its VMs that makes no sense (%zu bytes): is "
-			 "the same version of "
-			 "mcd installed there?",
+			 "the same version of mcd installed there?",
 			s->list.nodes[node].name, len);
 }
 
@@ -180,8 +179,7 @@ void corosync_compare_nodelist(struct corosync *s)
 	snprintf(s->c->trouble, sizeof s->c->trouble, "%s",
 		same ? ""
 		     : "corosync's node list has changed since mcd started: restart mcd on every "
-		       "host, because votes count only "
-		       "among hosts that have the same list");
+		       "host, because votes count only among hosts that have the same list");
 	pthread_mutex_unlock(&s->c->lock);
 	if (fresh)
 		log_warn("%s", s->c->trouble);
@@ -201,8 +199,7 @@ static int connect_quorum(struct corosync *s, struct mc_error *err)
 	if (s->has_quorum && type != QUORUM_SET)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_CONFIG,
 			"corosync has no quorum provider: add \"provider: corosync_votequorum\" to "
-			"the section quorum of "
-			"corosync.conf");
+			"the section quorum of corosync.conf");
 	if (e == CS_OK)
 		e = quorum_trackstart(s->quorum, CS_TRACK_CHANGES | CS_TRACK_CURRENT);
 	return e == CS_OK ? 0 : failed("corosync's quorum", e, err);
@@ -282,8 +279,7 @@ int corosync_first_contact(struct corosync *s, struct mc_error *err)
 	if (c->wanted_self[0] && strcmp(c->wanted_self, self))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 			"mcd.conf calls this host %s and corosync's node list calls it %s: take "
-			"the key \"name\" out, or "
-			"make them equal",
+			"the key \"name\" out, or make them equal",
 			c->wanted_self, self);
 	r = cluster_nodelist_hosts(&s->list, c->overrides, c->n_overrides, c->cfg.port, hosts, err);
 	if (r < 0)

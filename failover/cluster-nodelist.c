@@ -45,8 +45,7 @@ static int positions(cmap_handle_t cmap, unsigned *ret, size_t *ret_n, struct mc
 	if (n > CLUSTER_HOSTS_MAX)
 		return mc_error_set(err, -E2BIG, MC_ECLASS_CONFIG,
 			"corosync's node list has %zu nodes and mcd can take %d voters: write "
-			"cluster = static "
-			"and [host] sections for three or five of them",
+			"cluster = static and [host] sections for three or five of them",
 			n, CLUSTER_HOSTS_MAX);
 	qsort(ret, n, sizeof *ret, compare);
 	*ret_n = n;
@@ -74,8 +73,7 @@ static int read_node(
 		!vote_name_valid(ret->name))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 			"entry %u of corosync's node list has no name that mcd can use: add "
-			"\"name: NAME\" to it, at "
-			"most %d characters",
+			"\"name: NAME\" to it, at most %d characters",
 			pos, LINK_NAME_MAX);
 	snprintf(key, sizeof key, "nodelist.node.%u.nodeid", pos);
 	if (cmap_get_uint32(cmap, key, &ret->id) != CS_OK || !ret->id)
@@ -99,8 +97,7 @@ int cluster_nodelist_read(cmap_handle_t cmap, struct cluster_nodelist *ret, stru
 	if (cmap_get_uint32(cmap, "nodelist.local_node_pos", &own) != CS_OK)
 		return mc_error_set(err, -ENOENT, MC_ECLASS_CONFIG,
 			"corosync does not say which node of its list this host is: check the "
-			"addresses in its "
-			"node list");
+			"addresses in its node list");
 	l.self = l.n;
 	for (size_t i = 0; i < l.n; i++) {
 		if ((r = read_node(cmap, at[i], &l.nodes[i], err)) < 0)
@@ -140,8 +137,7 @@ static int resolve(const struct cluster_node *node, struct cluster_host *ret, st
 	if (r)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 			"the ring0_addr of node %s, %.100s, has no address (%s): add a section "
-			"[host %s] with "
-			"address = ... to mcd.conf",
+			"[host %s] with address = ... to mcd.conf",
 			node->name, node->address, gai_strerror(r), node->name);
 	return 0;
 }
@@ -174,9 +170,8 @@ int cluster_nodelist_hosts(const struct cluster_nodelist *l, const struct cluste
 		if (!find(hosts, l->n, overrides[i].name))
 			return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 				"mcd.conf has a section [host %s], which is not in corosync's node "
-				"list: add it there "
-				"or take it out here, or write cluster = static to use mcd.conf "
-				"alone",
+				"list: add it there or take it out here, or write cluster = static "
+				"to use mcd.conf alone",
 				overrides[i].name);
 	memcpy(ret, hosts, sizeof hosts);
 	return 0;

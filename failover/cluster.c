@@ -54,8 +54,7 @@ int cluster_open(const struct cluster_config *cfg, struct cluster **ret, struct 
 	if (wanted && !cluster_corosync_ops)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_CONFIG,
 			"cluster = corosync, but this mcd was built without corosync's libraries: "
-			"write "
-			"cluster = static, or build it with libcpg, libquorum and libcmap");
+			"write cluster = static, or build it with libcpg, libquorum and libcmap");
 	if (wanted)
 		return cluster_open_ops(cfg, cluster_corosync_ops, ret, err);
 	if (automatic && cluster_corosync_ops) {

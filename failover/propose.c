@@ -77,8 +77,7 @@ static int ask_self(struct voter *v, struct voter_vm *vm, struct paxos_proposer 
 	if (own.type == PAXOS_REFUSED && own.refusal == PAXOS_DISK)
 		return mc_error_set(err, -EIO, MC_ECLASS_FAILED,
 			"VM '%s': this host cannot write its own votes, so it proposes nothing; "
-			"check the "
-			"file system of the state directory, then restart mcd",
+			"check the file system of the state directory, then restart mcd",
 			vm->name);
 	/* The gate closed just now: without our own promise nothing can be won, so nothing is waited for. */
 	if (own.type == PAXOS_REFUSED && own.refusal == PAXOS_NOT_QUORATE)
@@ -229,8 +228,7 @@ int voter_propose(struct voter *v, const char *name, const struct own_record *ne
 	if (r == 1 && !paxos_allowed(&v->group, &known, v->self_name, next))
 		r = mc_error_set(err, -EPERM, MC_ECLASS_NOT_OWNER,
 			"VM '%s': host '%s' may not propose owner '%s' and standby '%s', because "
-			"generation "
-			"%llu names owner '%s' and standby '%s'",
+			"generation %llu names owner '%s' and standby '%s'",
 			name, v->self_name, next->owner, next->standby,
 			(unsigned long long)known.generation, known.owner, known.standby);
 	if (r == 1)

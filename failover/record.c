@@ -111,10 +111,8 @@ static int read_slots(struct record_file *f, struct paxos_acceptor *ret_state, s
 		if (r < 0)
 			return mc_error_set(err, r, MC_ECLASS_VERSION,
 				"this host's votes about VM '%s' were written by another version "
-				"of mcd; "
-				"install that version, or remove the file only after the VM was "
-				"stopped "
-				"everywhere",
+				"of mcd; install that version, or remove the file only after the "
+				"VM was stopped everywhere",
 				f->vm);
 		if (r == 0 || (found && s.sequence < newest.sequence))
 			continue;
@@ -125,18 +123,15 @@ static int read_slots(struct record_file *f, struct paxos_acceptor *ret_state, s
 	if (!found)
 		return mc_error_set(err, -EUCLEAN, MC_ECLASS_FAILED,
 			"this host's votes about VM '%s' are damaged on disk, so it does not vote "
-			"about this "
-			"VM; the other voters decide without it. Remove the file votes/%s in its "
-			"state "
-			"directory only after the VM was stopped everywhere, then restart mcd",
+			"about this VM; the other voters decide without it. Remove the file "
+			"votes/%s in its state directory only after the VM was stopped everywhere, "
+			"then restart mcd",
 			f->vm, f->vm);
 	if (strcmp(newest.host, f->host) || strcmp(newest.vm, f->vm))
 		return mc_error_set(err, -EUCLEAN, MC_ECLASS_CONFIG,
 			"the file votes/%s in the state directory holds votes of host '%s' about "
-			"VM '%s': "
-			"the directory was copied from another host. Give every host a state "
-			"directory of "
-			"its own",
+			"VM '%s': the directory was copied from another host. Give every host a "
+			"state directory of its own",
 			f->vm, newest.host, newest.vm);
 	f->sequence = newest.sequence;
 	*ret_state = newest.state;
@@ -206,8 +201,7 @@ int record_write(
 	if (r < 0)
 		return mc_error_set(err, r, MC_ECLASS_FAILED,
 			"cannot write this host's votes about VM '%s': %s; check the file system "
-			"of the "
-			"state directory, then restart mcd",
+			"of the state directory, then restart mcd",
 			f->vm, strerror(-r));
 	f->sequence++;
 	return 0;

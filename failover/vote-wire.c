@@ -177,8 +177,7 @@ const char *vote_refusal_text(enum paxos_refusal r)
 		return "this host is not named in the newest ownership record";
 	case PAXOS_CONFLICT:
 		return "it knows another decided ownership record of the same generation; this "
-		       "must never "
-		       "happen, report it";
+		       "must never happen, report it";
 	case PAXOS_MALFORMED:
 		return "it did not understand the request; install the same version of mcd "
 		       "everywhere";

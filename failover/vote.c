@@ -275,8 +275,7 @@ static int check_config(const struct voter_config *cfg, struct mc_error *err)
 	if (!found)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 			"this host '%s' is not among the voters; add a [host %s] section to every "
-			"host's "
-			"mcd.conf",
+			"host's mcd.conf",
 			cfg->self, cfg->self);
 	return 0;
 }

@@ -32,8 +32,7 @@ static int hold_one(struct plug *p, struct mc_error *err)
 	if (r == 0 && q.frames != 1)
 		r = mc_error_set(err, -ENOTSUP, MC_ECLASS_KERNEL,
 			"this kernel's plug did not hold a frame sent into a tap: use netbuf = "
-			"relay, "
-			"and report this kernel");
+			"relay, and report this kernel");
 	if (r == 0)
 		r = plug_act(p->sk, p->ifindex, p->handle, PLUG_RELEASE_ALL, err);
 	for (unsigned i = 0; r == 0 && c.tx_frames != 1 && i < 1000; i++) {

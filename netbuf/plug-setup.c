@@ -193,8 +193,7 @@ static int check_vhost(struct mc_error *err)
 	if (f && fgetc(f) == '1')
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_KERNEL,
 			"vhost_net is loaded with experimental_zcopytx=1, with which a VM whose "
-			"output is "
-			"held cannot be stopped: load it with 0, or use netbuf = relay");
+			"output is held cannot be stopped: load it with 0, or use netbuf = relay");
 	return 0;
 }
 
@@ -249,8 +248,7 @@ static int take_nic(struct plug *p, const struct netbuf_nic *nic, struct plug_ni
 	if (strcmp(want, ifr.ifr_name))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST,
 			"QEMU's tap %.15s is in the host's own network namespace and not one that "
-			"mcd "
-			"made for NIC %s, so its output cannot be held: start the VM with mcd",
+			"mcd made for NIC %s, so its output cannot be held: start the VM with mcd",
 			ifr.ifr_name, nic->id);
 	memcpy(n->ifname, want, sizeof n->ifname);
 	n->ifindex = (int)if_nametoindex(want);

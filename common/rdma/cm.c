@@ -59,8 +59,7 @@ static int register_memory(struct rd_conn *c, struct mc_error *err)
 		return 0;
 	return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
 		"RDMA: %zu KiB of memory cannot be registered with the device: %s; free memory, or "
-		"raise "
-		"LimitMEMLOCK= of mcd (ulimit -l)",
+		"raise LimitMEMLOCK= of mcd (ulimit -l)",
 		(c->region_size + c->fixed_size) >> 10, strerror(errno));
 }
 
@@ -69,7 +68,7 @@ int rd_cm_new(const struct sockaddr *local, const struct rd_wants *w, struct rd_
 {
 	struct rd_conn *c = calloc(1, sizeof *c);
 	if (!c)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "No memory for a connection");
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for a connection");
 	c->socket = -1;
 	c->stream = w->stream;
 	c->region_size = w->region;
@@ -162,8 +161,7 @@ static int next_event(struct rd_conn *c, const struct rd_cm_watch *watch, uint64
 		if (!left)
 			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
 				"RDMA: no answer while %s; do packets of RDMA (RoCE: UDP port "
-				"4791) pass "
-				"between the hosts?",
+				"4791) pass between the hosts?",
 				doing);
 		if (poll(p, 2, left) > 0 && p[1].revents) {
 			int r = watch->readable(watch->ctx, err);

@@ -40,24 +40,23 @@ static void lose_request(struct rd_conn *c, const struct ibv_wc *wc)
 	switch (wc->status) {
 	case IBV_WC_RETRY_EXC_ERR:
 		rd_conn_lose(c, -EHOSTUNREACH, MC_ECLASS_UNREACHABLE,
-			"The peer does not acknowledge RDMA packets any more; its host is gone, or "
-			"the "
-			"network between the hosts");
+			"the peer does not acknowledge RDMA packets any more; its host is gone, or "
+			"the network between the hosts");
 		break;
 	case IBV_WC_WR_FLUSH_ERR:
 	case IBV_WC_REM_OP_ERR:
 		rd_conn_lose(c, -ECONNRESET, MC_ECLASS_UNREACHABLE,
-			"The RDMA connection to the peer was reset; its mcd ended or its host "
+			"the RDMA connection to the peer was reset; its mcd ended or its host "
 			"restarted");
 		break;
 	case IBV_WC_RNR_RETRY_EXC_ERR:
 		rd_conn_lose(c, -EPROTO, MC_ECLASS_PROTOCOL,
-			"The peer had no room for an RDMA message that it had asked for; its mcd "
+			"the peer had no room for an RDMA message that it had asked for; its mcd "
 			"is broken");
 		break;
 	default:
 		rd_conn_lose(c, -EPROTO, MC_ECLASS_PROTOCOL,
-			"An RDMA work request failed: %s (vendor code %u); the connection is "
+			"an RDMA work request failed: %s (vendor code %u); the connection is "
 			"closed",
 			ibv_wc_status_str(wc->status), wc->vendor_err);
 	}
@@ -71,7 +70,7 @@ int rd_conn_complete(struct rd_conn *c, struct ibv_wc *ret)
 		int n = ibv_poll_cq(c->cq, 1, ret);
 		if (n < 0)
 			rd_conn_lose(
-				c, -EIO, MC_ECLASS_FAILED, "The RDMA completion queue is broken");
+				c, -EIO, MC_ECLASS_FAILED, "the RDMA completion queue is broken");
 		if (n <= 0)
 			return 0;
 		/* Of a failed request only wr_id and status say anything. */
@@ -107,11 +106,11 @@ void rd_conn_events(struct rd_conn *c)
 		switch (ev->event) {
 		case RDMA_CM_EVENT_DISCONNECTED:
 			rd_conn_lose(c, -ENODATA, MC_ECLASS_UNREACHABLE,
-				"The peer closed the RDMA connection; its own log says why");
+				"the peer closed the RDMA connection; its own log says why");
 			break;
 		case RDMA_CM_EVENT_DEVICE_REMOVAL:
 			rd_conn_lose(c, -ENODEV, MC_ECLASS_UNREACHABLE,
-				"The RDMA device of this host was removed");
+				"the RDMA device of this host was removed");
 			break;
 		default:
 			log_debug("RDMA: %s, status %d", rdma_event_str(ev->event), ev->status);
@@ -126,13 +125,13 @@ void rd_conn_socket(struct rd_conn *c)
 	ssize_t n = c->socket >= 0 ? recv(c->socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK) : -1;
 	if (n == 0)
 		rd_conn_lose(c, -ENODATA, MC_ECLASS_UNREACHABLE,
-			"The peer closed the RDMA connection; its own log says why");
+			"the peer closed the RDMA connection; its own log says why");
 	else if (n > 0)
 		rd_conn_lose(c, -EPROTO, MC_ECLASS_PROTOCOL,
-			"The peer sent something on the silent socket of an RDMA connection");
+			"the peer sent something on the silent socket of an RDMA connection");
 	else if (c->socket >= 0 && errno != EAGAIN && errno != EINTR)
 		rd_conn_lose(c, -ECONNRESET, MC_ECLASS_UNREACHABLE,
-			"The RDMA connection to the peer was reset; its mcd ended or its host "
+			"the RDMA connection to the peer was reset; its mcd ended or its host "
 			"restarted");
 }
 
@@ -155,7 +154,7 @@ int rd_conn_post_recv(struct rd_conn *c, uint32_t slot)
 			   *bad;
 	int r = ibv_post_recv(c->id->qp, &wr, &bad);
 	if (r)
-		return rd_conn_lose(c, -r, MC_ECLASS_FAILED, "An RDMA receive cannot be posted: %s",
+		return rd_conn_lose(c, -r, MC_ECLASS_FAILED, "an RDMA receive cannot be posted: %s",
 			strerror(r));
 	return 0;
 }
@@ -208,7 +207,7 @@ int rd_put(struct rd_conn *c, uint64_t off, const void *data, size_t len, struct
 		return state(c, err);
 	if (off > c->peer.size || len > c->peer.size - off)
 		return mc_error_set(err, -ERANGE, MC_ECLASS_PROTOCOL,
-			"The peer's region of %llu bytes has no room for this",
+			"the peer's region of %llu bytes has no room for this",
 			(unsigned long long)c->peer.size);
 	if (c->puts == RD_PUTS_MAX)
 		return -EAGAIN;
@@ -228,7 +227,7 @@ int rd_put(struct rd_conn *c, uint64_t off, const void *data, size_t len, struct
 	int r = ibv_post_send(c->id->qp, &wr, &bad);
 	if (r) {
 		rd_conn_lose(
-			c, -r, MC_ECLASS_FAILED, "An RDMA WRITE cannot be posted: %s", strerror(r));
+			c, -r, MC_ECLASS_FAILED, "an RDMA WRITE cannot be posted: %s", strerror(r));
 		return state(c, err);
 	}
 	c->puts++;

@@ -80,13 +80,12 @@ static void put_prefix(uint8_t *p)
 static int get_prefix(const uint8_t *p, struct mc_error *err)
 {
 	if (get_be32(p) != MAGIC)
-		return refuse(err, "What arrived has nothing to do with RDMA connections of mcd");
+		return refuse(err, "what arrived has nothing to do with RDMA connections of mcd");
 	if (get_be16(p + 4) == RD_VERSION)
 		return 0;
 	return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
 		"the peer speaks version %u of RDMA connections, this mcd version %d; install the "
-		"same "
-		"release of mcd on both hosts",
+		"same release of mcd on both hosts",
 		get_be16(p + 4), RD_VERSION);
 }
 
@@ -142,18 +141,18 @@ int rd_get_agree(const uint8_t buf[RD_AGREE_SIZE], enum rd_agree_type type, stru
 		return r;
 	struct rd_agree a = {.type = type, .no = buf[7], .caps = get_be16(buf + 8) & RD_CAPS};
 	if (buf[6] != (uint8_t)type || buf[7] > 1)
-		return refuse(err, "A message about RDMA came out of order");
+		return refuse(err, "a message about RDMA came out of order");
 	bool place = type == RD_ANSWER && !a.no;
 	if (!place && !all_zero(buf + 10, 38))
-		return refuse(err, "A message about RDMA has an address where none belongs");
+		return refuse(err, "a message about RDMA has an address where none belongs");
 	if (!get_reason(buf + 48, RD_REASON_SIZE, a.reason) || (a.reason[0] && !a.no) || !all_zero(buf + 12, 4))
-		return refuse(err, "A message about RDMA is malformed");
+		return refuse(err, "a message about RDMA is malformed");
 	a.port = get_be16(buf + 10);
 	memcpy(&a.address, buf + 16, 16);
 	memcpy(a.token, buf + 32, RD_TOKEN_SIZE);
 	if (place && (!a.port || IN6_IS_ADDR_UNSPECIFIED(&a.address) ||
 			     IN6_IS_ADDR_MULTICAST(&a.address)))
-		return refuse(err, "An answer about RDMA has no usable address");
+		return refuse(err, "an answer about RDMA has no usable address");
 	*ret = a;
 	return 0;
 }
@@ -172,12 +171,12 @@ void rd_put_hello(uint8_t buf[RD_HELLO_SIZE], const struct rd_hello *h)
 int rd_get_hello(const uint8_t *buf, size_t len, struct rd_hello *ret, struct mc_error *err)
 {
 	if (len < 8)
-		return refuse(err, "An RDMA connection says nothing about itself");
+		return refuse(err, "an RDMA connection says nothing about itself");
 	int r = get_prefix(buf, err);
 	if (r < 0)
 		return r;
 	if (len < RD_HELLO_SIZE)
-		return refuse(err, "An RDMA connection says too little about itself");
+		return refuse(err, "an RDMA connection says too little about itself");
 	struct rd_hello h = {
 		.caps = get_be16(buf + 6) & RD_CAPS,
 		.slots = get_be32(buf + 24),
@@ -188,10 +187,10 @@ int rd_get_hello(const uint8_t *buf, size_t len, struct rd_hello *ret, struct mc
 	memcpy(h.token, buf + 8, RD_TOKEN_SIZE);
 	bool stream = h.caps & RD_CAP_STREAM;
 	if (stream ? h.slots < RD_SLOTS_MIN || h.slots > RD_SLOTS_MAX : h.slots != 0)
-		return refuse(err, "An RDMA connection has an impossible number of receives");
+		return refuse(err, "an RDMA connection has an impossible number of receives");
 	if (h.size < RD_REGION_MIN || h.size > RD_REGION_MAX || h.size % RD_REGION_MIN ||
 		h.addr > UINT64_MAX - h.size)
-		return refuse(err, "An RDMA connection offers an impossible region of memory");
+		return refuse(err, "an RDMA connection offers an impossible region of memory");
 	*ret = h;
 	return 0;
 }
@@ -222,7 +221,7 @@ void rd_put_control(uint8_t buf[RD_CONTROL_SIZE], const struct rd_control *c)
 int rd_get_control(const uint8_t *buf, size_t size, struct rd_control *ret, struct mc_error *err)
 {
 	if (size < RD_CONTROL_SIZE || size > RD_SLOT_SIZE)
-		return refuse(err, "An RDMA message has an impossible size");
+		return refuse(err, "an RDMA message has an impossible size");
 	struct rd_control c = {
 		.length = get_be32(buf),
 		.type = get_be16(buf + 4),
@@ -246,7 +245,7 @@ int rd_get_control(const uint8_t *buf, size_t size, struct rd_control *ret, stru
 		ok = false;
 	}
 	if (!ok)
-		return refuse(err, "An RDMA message is malformed");
+		return refuse(err, "an RDMA message is malformed");
 	*ret = c;
 	return 0;
 }

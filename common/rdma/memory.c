@@ -30,8 +30,7 @@ static int register_now(struct rd_stream *s, struct memory *m, struct mc_error *
 	m->refused = true;
 	return mc_error_set(err, -errno, MC_ECLASS_MEMORY,
 		"RDMA: %zu KiB of checkpoint buffer cannot be registered with the device: %s; "
-		"raise "
-		"LimitMEMLOCK= of mcd (ulimit -l) to more than max-buffer",
+		"raise LimitMEMLOCK= of mcd (ulimit -l) to more than max-buffer",
 		m->len >> 10, strerror(errno));
 }
 
@@ -46,7 +45,7 @@ int rd_stream_memory(struct rd_stream *s, void *mem, size_t len, bool now, struc
 			s->memory = v;
 			s->cap_memory = cap;
 		} else {
-			r = mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "No memory left");
+			r = mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left");
 		}
 	}
 	if (r == 0) {

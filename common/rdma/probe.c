@@ -55,8 +55,7 @@ static int no_device(int code, const char *local, struct mc_error *err)
 			"no interface here has the address %s", local);
 	return mc_error_set(err, -ENODEV, MC_ECLASS_KERNEL,
 		"no RDMA device has the address %s: 'rdma link' shows the devices; an Ethernet "
-		"interface "
-		"gets a software one by 'rdma link add rxe0 type rxe netdev INTERFACE'",
+		"interface gets a software one by 'rdma link add rxe0 type rxe netdev INTERFACE'",
 		local);
 }
 
@@ -131,10 +130,8 @@ int rd_memlock_check(uint64_t bytes, struct mc_error *err)
 		return 0;
 	return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
 		"RDMA needs %llu KiB of locked memory, and this process may lock %llu KiB (%llu "
-		"KiB are "
-		"in use): set LimitMEMLOCK=%lluM or more in the unit of mcd (ulimit -l), or give "
-		"it "
-		"CAP_IPC_LOCK",
+		"KiB are in use): set LimitMEMLOCK=%lluM or more in the unit of mcd (ulimit -l), "
+		"or give it CAP_IPC_LOCK",
 		(unsigned long long)(bytes + 1023) >> 10, (unsigned long long)l.rlim_cur >> 10,
 		(unsigned long long)have >> 10,
 		(unsigned long long)((have + bytes + (1u << 20) - 1) >> 20));

@@ -53,7 +53,7 @@ int stream_post_message(
 	int r = ibv_post_send(s->c->id->qp, writes ? chain : &send, &bad);
 	if (r)
 		return rd_conn_lose(s->c, -r, MC_ECLASS_FAILED,
-			"An RDMA message cannot be posted: %s", strerror(r));
+			"an RDMA message cannot be posted: %s", strerror(r));
 	s->slot_bounce[slot] = s->bounce_used;
 	s->sent++;
 	s->told_freed = s->freed;
@@ -105,7 +105,7 @@ static void take_message(struct rd_stream *s, uint32_t slot, uint32_t size)
 	int r = rd_get_control(recv_slot(s, slot), size, &m, &err);
 	if (r == 0 && !fits(s, &m))
 		r = mc_error_set(&err, -EPROTO, MC_ECLASS_PROTOCOL,
-			"The peer counts what cannot be in its RDMA messages; the connection is "
+			"the peer counts what cannot be in its RDMA messages; the connection is "
 			"closed");
 	if (r < 0) {
 		rd_conn_lose(s->c, r, err.cls, "%s", err.msg);
@@ -197,7 +197,7 @@ void rd_stream_cut(struct rd_stream *s)
 	pthread_mutex_lock(&s->lock);
 	stream_progress(s);
 	rd_conn_lose(s->c, -ECONNRESET, MC_ECLASS_UNREACHABLE,
-		"The RDMA connection was given up here: the peer did not take what was sent in "
+		"the RDMA connection was given up here: the peer did not take what was sent in "
 		"time");
 	rd_conn_stop(s->c);
 	stream_poke(s);

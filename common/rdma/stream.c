@@ -14,7 +14,7 @@ int rd_stream_new(struct rd_conn *c, struct rd_stream **ret, struct mc_error *er
 	struct rd_stream *s = calloc(1, sizeof *s);
 	if (!s) {
 		rd_close(c);
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "No memory for a connection");
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for a connection");
 	}
 	s->c = c;
 	s->posted = s->told_posted = RD_SLOTS;
@@ -24,7 +24,7 @@ int rd_stream_new(struct rd_conn *c, struct rd_stream **ret, struct mc_error *er
 	s->poke[1] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->poke[0] < 0 || s->poke[1] < 0) {
 		int r = mc_error_set(
-			err, -errno, MC_ECLASS_FAILED, "No eventfd: %s", strerror(errno));
+			err, -errno, MC_ECLASS_FAILED, "no eventfd: %s", strerror(errno));
 		rd_stream_close(s);
 		return r;
 	}
@@ -50,7 +50,7 @@ void rd_stream_shutdown(struct rd_stream *s)
 {
 	pthread_mutex_lock(&s->lock);
 	rd_conn_lose(
-		s->c, -ECONNRESET, MC_ECLASS_UNREACHABLE, "The RDMA connection was ended here");
+		s->c, -ECONNRESET, MC_ECLASS_UNREACHABLE, "the RDMA connection was ended here");
 	shutdown(s->c->socket, SHUT_RDWR); /* the peer is told */
 	stream_poke(s);
 	pthread_mutex_unlock(&s->lock);

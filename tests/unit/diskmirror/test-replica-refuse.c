@@ -78,7 +78,7 @@ static void synchronise_again(struct world *w)
 }
 static void test_epochs_out_of_sequence_are_refused(void **state)
 {
-	refused(skip_an_epoch, "Epoch 4 of the disk writes came when 3 was expected");
+	refused(skip_an_epoch, "epoch 4 of the disk writes came when 3 was expected");
 	refused(go_back, "within epoch 2");
 	refused(repeat_an_end, "when 3 was expected");
 	refused(leave_without_an_end, "within epoch 2");
