@@ -513,12 +513,7 @@ static void test_a_loser_stays_silent(void **state)
 
 static int enter(void **state)
 {
-	tn_enter(state);
-	tn_run("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6");
-	tn_run("ip link add br0 address 02:00:00:00:00:01 type bridge mcast_snooping 0");
-	tn_run("ip link add v0 type veth peer name v1");
-	tn_run("ip link set v0 master br0 && ip link set br0 up");
-	tn_run("ip link set v0 up && ip link set v1 up");
+	tn_enter_bridge(state);
 	w = mmap(NULL, sizeof *w, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	seen = calloc(FRAMES_MAX, sizeof *seen);
 	assert_true(w != MAP_FAILED && seen);

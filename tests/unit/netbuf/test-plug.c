@@ -430,13 +430,7 @@ static void test_an_adopted_plug_keeps_what_it_holds(void **state)
 static int enter(void **state)
 {
 	tn_backend = "plug";
-	tn_enter(state);
-	tn_run("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6");
-	tn_run("ip link add br0 address 02:00:00:00:00:01 type bridge mcast_snooping 0");
-	tn_run("ip link add v0 type veth peer name v1");
-	tn_run("ip link set v0 master br0 && ip link set br0 up");
-	tn_run("ip link set v0 up && ip link set v1 up");
-	return 0;
+	return tn_enter_bridge(state);
 }
 
 int main(void)

@@ -16,18 +16,6 @@
 static uint8_t buf[TN_FRAME_MAX];
 static struct tn_frame got;
 
-static int enter(void **state)
-{
-	tn_enter(state);
-	/* IPv6 and snooping off: the host's and the bridge's own frames would be in the way. */
-	tn_run("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6");
-	tn_run("ip link add br0 address 02:00:00:00:00:01 type bridge mcast_snooping 0");
-	tn_run("ip link add v0 type veth peer name v1");
-	tn_run("ip link set v0 master br0 && ip link set br0 up");
-	tn_run("ip link set v0 up && ip link set v1 up");
-	return 0;
-}
-
 static struct tn *open_passing(void)
 {
 	struct tn *t = tn_open(1, "br0", 16 * MIB, "v1");
@@ -315,5 +303,5 @@ int main(void)
 		cmocka_unit_test(test_the_bridge_keeps_its_address_and_the_host_stays_silent),
 		cmocka_unit_test(test_wrong_bridges_are_refused_with_the_cure),
 	};
-	return cmocka_run_group_tests_name("netbuf relay: frames", tests, enter, NULL);
+	return cmocka_run_group_tests_name("netbuf relay: frames", tests, tn_enter_bridge, NULL);
 }

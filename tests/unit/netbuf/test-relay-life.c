@@ -24,17 +24,6 @@
 
 static struct tn_frame got;
 
-static int enter(void **state)
-{
-	tn_enter(state);
-	tn_run("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6");
-	tn_run("ip link add br0 address 02:00:00:00:00:01 type bridge mcast_snooping 0");
-	tn_run("ip link add v0 type veth peer name v1");
-	tn_run("ip link set v0 master br0 && ip link set br0 up");
-	tn_run("ip link set v0 up && ip link set v1 up");
-	return 0;
-}
-
 /* A process that holds output of a VM, as mcd does.  Returns its pid; ret_fd is its guest tap,
  * taken from it as a later mcd would take QEMU's. */
 static pid_t holder(int *ret_fd, char ret_ifname[16])
@@ -280,5 +269,5 @@ int main(void)
 		cmocka_unit_test(test_lowered_interfaces_recover),
 		cmocka_unit_test(test_real_qemu_takes_the_tap),
 	};
-	return cmocka_run_group_tests_name("netbuf relay: life", tests, enter, NULL);
+	return cmocka_run_group_tests_name("netbuf relay: life", tests, tn_enter_bridge, NULL);
 }

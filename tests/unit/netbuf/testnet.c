@@ -45,6 +45,18 @@ int tn_enter(void **state)
 	return 0;
 }
 
+int tn_enter_bridge(void **state)
+{
+	tn_enter(state);
+	/* IPv6 and snooping off: the host's and the bridge's own frames would be in the way. */
+	tn_run("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6");
+	tn_run("ip link add br0 address 02:00:00:00:00:01 type bridge mcast_snooping 0");
+	tn_run("ip link add v0 type veth peer name v1");
+	tn_run("ip link set v0 master br0 && ip link set br0 up");
+	tn_run("ip link set v0 up && ip link set v1 up");
+	return 0;
+}
+
 void tn_run(const char *fmt, ...)
 {
 	char cmd[300];

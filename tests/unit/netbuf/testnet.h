@@ -27,6 +27,8 @@ extern const char *tn_backend;
 
 /* cmocka group setup: enters a new namespace; ends the program with 77 if that is not possible. */
 int tn_enter(void **state);
+/* The same, with bridge br0, whose port v0 leads to v1, where a test hears what leaves. */
+int tn_enter_bridge(void **state);
 /* Runs a command (ip ...) in it; the test fails if the command does. */
 void tn_run(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
