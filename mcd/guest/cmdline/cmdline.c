@@ -12,17 +12,6 @@
 #include <string.h>
 #include <xxhash.h>
 
-int cmdline_refuse(struct mc_error *err, const char *option, const char *arg, const char *fmt, ...)
-{
-	char text[400];
-	va_list ap;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST, "-%s%s%.120s%s: %s", option,
-		*arg ? " " : "", arg, strlen(arg) > 120 ? "..." : "", text);
-}
-
 /* The digest is over zero-terminated words, so that no two lists of words are the same text. */
 static void digest_word(XXH3_state_t *digest, const char *word)
 {

@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The table of QEMU's options, and of the devices and objects that cannot be protected, each with what to do
+ * about it; and the form in which an option is refused.
+ */
 #include "mcd/guest/cmdline/options.h"
 
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #define REFUSED(name, arg, advice) { name, arg, OPTION_REFUSED, advice }
@@ -199,4 +206,15 @@ const char *option_object_advice(const char *type)
 		{ NULL, NULL },
 	};
 	return advice_for(list, type);
+}
+
+int cmdline_refuse(struct mc_error *err, const char *option, const char *arg, const char *fmt, ...)
+{
+	char text[400];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST, "-%s%s%.120s%s: %s", option,
+		*arg ? " " : "", arg, strlen(arg) > 120 ? "..." : "", text);
 }

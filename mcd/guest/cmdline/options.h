@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What mcd knows about each option of QEMU: whether a word follows it, and what becomes of it. */
 #pragma once
+#include "common/error.h"
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -42,3 +43,7 @@ const struct option_rule *option_find(const char *name);
 /* The reason why such a -device or -object cannot be protected; NULL if it can. */
 const char *option_device_advice(const char *driver);
 const char *option_object_advice(const char *type);
+
+/* A refusal: "-OPTION ARG: " and the sentence, class GuestUnsuitable. */
+int cmdline_refuse(struct mc_error *err, const char *option, const char *arg, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What cmdline.c (the walk over the words), cmdline-ram.c and cmdline-devices.c share. */
+/* What cmdline.c (the walk over the words), ram.c, devices.c and look.c share. */
 #pragma once
 #include "mcd/guest/cmdline/cmdline.h"
 #include "mcd/guest/cmdline/options.h"
@@ -20,10 +20,6 @@ struct planner {
 	char numa_backend[CMDLINE_RAM_MAX][64]; /* -numa node,memdev= */
 };
 
-/* A refusal: "-OPTION ARG: " and the sentence, class GuestUnsuitable. */
-int cmdline_refuse(struct mc_error *err, const char *option, const char *arg, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
-
 /* Each takes one option's argument.  *keep: whether the option stays in the command (true before
  * the call); *replace: a malloc'd argument to stand instead, NULL for none. */
 int cmdline_take_memory(struct planner *p, const char *arg, struct mc_error *err);
@@ -37,7 +33,7 @@ int cmdline_take_netdev(struct planner *p, const char *arg, bool *keep, struct m
 int cmdline_take_device(struct planner *p, const char *arg, char **replace, struct mc_error *err);
 int cmdline_take_drive(struct planner *p, const char *arg, struct mc_error *err);
 int cmdline_take_blockdev(struct planner *p, const char *arg, struct mc_error *err);
-/* What mcd leaves as it is, but has to know (cmdline-look.c). */
+/* What mcd leaves as it is, but has to know (look.c). */
 void cmdline_look_accel(struct planner *p, const char *list);
 void cmdline_look_cpu(struct planner *p, const char *arg);
 int cmdline_take_runas(struct planner *p, const char *name, const char *arg, struct mc_error *err);
