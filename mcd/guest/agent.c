@@ -14,12 +14,12 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/thread.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -278,17 +278,13 @@ int guest_agent_set_time(const char *socket, pid_t pid, int64_t tolerance,
 	a->ctx = ctx;
 	a->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	snprintf(a->path, sizeof a->path, "%s", socket);
-	sigset_t all, old;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int e = a->stop < 0 ? errno : pthread_create(&a->thread, NULL, agent_thread, a);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (e) {
+	int r = a->stop < 0 ? -errno : mc_thread_start(&a->thread, "guest-agent", agent_thread, a);
+	if (r < 0) {
 		if (a->stop >= 0)
 			close(a->stop);
 		free(a);
-		return mc_error_set(err, -e, MC_ECLASS_MEMORY,
-			"cannot start a thread for the guest's agent: %s", strerror(e));
+		return mc_error_set(err, r, MC_ECLASS_MEMORY,
+			"cannot start a thread for the guest's agent: %s", strerror(-r));
 	}
 	*ret = a;
 	return 0;

@@ -2,6 +2,7 @@
 #include "mcd/guest/dirty/trace.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/thread.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -197,14 +198,10 @@ int trace_run(int (*fn)(void *arg, struct mc_error *err), void *arg, struct mc_e
 {
 	struct run run = {fn, arg, err, 0};
 	pthread_t thread;
-	sigset_t all, old;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int r = pthread_create(&thread, NULL, run_thread, &run);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r)
+	int r = mc_thread_start(&thread, "tracer", run_thread, &run);
+	if (r < 0)
 		return mc_error_set(
-			err, -r, MC_ECLASS_MEMORY, "no thread for tracing: %s", strerror(r));
+			err, r, MC_ECLASS_MEMORY, "no thread for tracing: %s", strerror(-r));
 	pthread_join(thread, NULL);
 	return run.r;
 }

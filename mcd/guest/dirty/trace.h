@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Runs fn(arg) in a short-lived thread with all signals blocked and returns what it returned. */
+/* Runs fn(arg) in a short-lived thread (mc_thread_start) and returns what it returned. */
 int trace_run(int (*fn)(void *arg, struct mc_error *err), void *arg, struct mc_error *err);
 
 /* Becomes the tracer of one thread without stopping it. -ESRCH: it is gone or a zombie (class
