@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The conversation with a guest's agent, against one that does what it should, and others that do
  * not.  The agent's clock is this host's and an offset, which guest-set-time changes.

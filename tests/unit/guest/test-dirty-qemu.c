@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Dirty tracking of a real QEMU whose firmware boots and looks for disks: between two stops, every
  * page that differs must be in the list, and a copy kept up to date by the lists must equal the

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Injection into real processes in every state that a thread can be interrupted in.  Each test is
  * about what the process notices: nothing.

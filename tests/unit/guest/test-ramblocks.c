@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Which blocks of a QEMU are replicated, left out or refused: recorded texts first, then a real
  * QEMU (skipped where none is installed).

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Who QEMU runs as: the user is found, tried out, and given what it needs and nothing else. */
 #include <setjmp.h>
 #include <stdarg.h>
