@@ -9,6 +9,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -135,6 +136,7 @@ int qemu_adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadlin
 	_cleanup_free_ char *oob_path = q ? qemu_path(q, GUEST_QMP_OOB) : NULL, *cmd = NULL;
 	size_t len = 0, taps = 0;
 	int r;
+	assert(vm->n_nics <= CONFIG_NICS_MAX);
 	if (!qmp_path || !oob_path)
 		r = mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for a guest");
 	else
@@ -165,6 +167,7 @@ int qemu_adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadlin
 			qemu_free(&q->guest);
 		return r;
 	}
+	assert(q->guest.pid > 1 && q->guest.pidfd >= 0);
 	q->guest.ours = *ret_how == GUEST_ADOPTED_STOPPED;
 	*ret = &q->guest;
 	return 0;

@@ -2,6 +2,7 @@
 /* What the guest says to us, cut into lines and understood.  The guest may say anything. */
 #include "mcd/guest/agent.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <jansson.h>
 #include <string.h>
@@ -23,6 +24,7 @@ int agent_reader_byte(struct agent_reader *r, uint8_t byte)
 		r->overlong = 0;
 		return 0;
 	}
+	assert(r->n < sizeof r->line); /* whatever comes, there is room for the zero */
 	if (!r->synced)
 		return 0;
 	if (byte != '\n') {

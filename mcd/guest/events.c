@@ -8,11 +8,14 @@
  */
 #include "mcd/guest/guest-private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
 static void push(struct qemu *q, enum guest_event ev)
 {
+	assert(ev != GUEST_EVENT_NONE && ev != GUEST_EVENT_GONE);
+	assert(q->events_n <= GUEST_EVENTS_MAX && q->events_head < GUEST_EVENTS_MAX);
 	if (q->events_n == GUEST_EVENTS_MAX) { /* nobody asks: the newest tell more */
 		q->events_head = (q->events_head + 1) % GUEST_EVENTS_MAX;
 		q->events_n--;
@@ -96,6 +99,8 @@ enum guest_event qemu_next_event(struct guest *g)
 void qemu_event_back(struct guest *g, enum guest_event ev)
 {
 	struct qemu *q = qemu_of(g);
+	assert(ev != GUEST_EVENT_NONE && ev != GUEST_EVENT_GONE); /* that one comes by itself */
+	assert(q->events_n <= GUEST_EVENTS_MAX && q->events_head < GUEST_EVENTS_MAX);
 	if (q->events_n == GUEST_EVENTS_MAX)
 		q->events_n--; /* the newest goes */
 	q->events_head = (q->events_head + GUEST_EVENTS_MAX - 1) % GUEST_EVENTS_MAX;
@@ -162,7 +167,7 @@ int qemu_stood_still(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 	if (!q->ran && !q->was_reset)
 		return 0;
 	return mc_error_set(err, -EIO, MC_ECLASS_STATE,
-		"Somebody else continued or reset the guest of %s while it was paused for a checkpoint, which "
+		"somebody else continued or reset the guest of %s while it was paused for a checkpoint, which "
 		"is therefore not whole",
 		q->name);
 }

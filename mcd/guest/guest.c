@@ -4,6 +4,7 @@
 
 #include "common/clock.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 
@@ -93,17 +94,23 @@ int guest_why_stopped(struct guest *g, uint64_t timeout_ns, enum guest_event *re
 int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size_t *cap,
 	size_t *ret_len, struct mc_error *err)
 {
-	return g->ops->save_devices(g, timeout_ns, buf, cap, ret_len, err);
+	assert(!*cap == !*buf);
+	int r = g->ops->save_devices(g, timeout_ns, buf, cap, ret_len, err);
+	assert(r < 0 || (*ret_len && *ret_len <= *cap));
+	return r;
 }
 
 int guest_activate(struct guest *g, const uint8_t *state, size_t len, uint64_t timeout_ns,
 	uint64_t *ret_loaded_at, struct mc_error *err)
 {
+	assert(!g->activated && !g->ours); /* once: its memory is the guest's own from then on */
+	g->activated = true;
 	return g->ops->activate(g, state, len, timeout_ns, ret_loaded_at, err);
 }
 
 int guest_stay_stopped(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 {
+	assert(!g->activated);
 	return g->ops->stay_stopped(g, timeout_ns, err);
 }
 
@@ -136,12 +143,17 @@ void guest_free(struct guest *g)
 
 int guest_open_memory(struct guest *g, struct ramblocks *ret, struct mc_error *err)
 {
-	return g->ops->open_memory(g, ret, err);
+	int r = g->ops->open_memory(g, ret, err);
+	assert(r < 0 || (ret->n && ret->n <= RAMBLOCKS_MAX));
+	for (size_t i = 0; r == 0 && i < ret->n; i++)
+		assert(ret->v[i].map && ret->v[i].size && ret->v[i].size % 4096 == 0);
+	return r;
 }
 
 int guest_track(struct guest *g, const struct ramblocks *ram, enum dirty_backend want,
 	struct dirty **ret, struct mc_error *err)
 {
+	assert(ram->n && ram->n <= RAMBLOCKS_MAX);
 	return g->ops->track(g, ram, want, ret, err);
 }
 

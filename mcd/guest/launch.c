@@ -5,6 +5,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -81,6 +82,11 @@ static int spawn(struct qemu *q, const struct guest_launch *l, const struct gues
 
 	int keep[KEEP_MAX];
 	size_t n = 0;
+	enum { RAM_MAX = sizeof l->plan->ram / sizeof *l->plan->ram };
+	_Static_assert(RAM_MAX + CONFIG_NICS_MAX + 2 <= KEEP_MAX, "all that QEMU inherits fits");
+	_Static_assert(RAM_MAX <= RAMBLOCKS_MAX, "what is made can be replicated");
+	assert(l->plan->n_ram <= RAM_MAX && l->vm->n_nics <= CONFIG_NICS_MAX);
+	assert(l->incoming == (q->incoming_fd >= 0));
 	for (size_t i = 0; i < l->plan->n_ram; i++)
 		keep[n++] = l->ram_fds[i];
 	for (size_t i = 0; i < l->vm->n_nics; i++)
@@ -137,6 +143,7 @@ int qemu_launch(const struct guest_launch *l, struct guest **ret, struct mc_erro
 		qemu_free(&q->guest);
 		return r;
 	}
+	assert(q->guest.pid > 1 && q->guest.pidfd >= 0 && !q->guest.ours);
 	*ret = &q->guest;
 	return 0;
 }

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "mcd/guest/dirty/trace.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,19 +21,19 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#define NODE_MAX                                                                                   \
-	40 /* "mcd-" and a disk's name; QEMU's own limit is 31, so names are shortened by a digest \
-	    */
-#define POLL (10 * MC_MSEC)
+#define NODE_QEMU_MAX 31 /* QEMU's own limit, so that longer names are shortened by a digest */
+#define NODE_MAX      40 /* "mcd-" and a disk's name */
+#define POLL          (10 * MC_MSEC)
 
 /* One name for the job and its node: derived, so that a later mcd finds what this one left. */
 static void name_of(const char *disk, char buf[NODE_MAX])
 {
-	if (strlen(disk) <= 27)
+	if (strlen(disk) <= NODE_QEMU_MAX - strlen("mcd-"))
 		snprintf(buf, NODE_MAX, "mcd-%s", disk);
 	else
 		snprintf(buf, NODE_MAX, "mcd-%016llx",
 			(unsigned long long)XXH3_64bits(disk, strlen(disk)));
+	assert(strlen(buf) <= NODE_QEMU_MAX);
 }
 
 static void jansson_decref(json_t **j)

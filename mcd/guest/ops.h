@@ -55,5 +55,6 @@ struct guest {
 	const struct guest_ops *ops;
 	pid_t pid;
 	int pidfd; /* readable once it is gone */
-	bool ours; /* it stands, or perhaps does, and it was us who stopped it: guest.c's to change */
+	bool ours; /* it stands, or perhaps does, and it was us who stopped it; an adopted one's is set by its source */
+	bool activated; /* or was tried to be */
 };

@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "mcd/guest/ramblocks-private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -198,6 +199,7 @@ static int add_block(
 		return mc_error_set(err, -errno, MC_ECLASS_MEMORY,
 			"%" PRIu64 " bytes of guest memory (\"%s\") cannot be mapped: %s", l->used,
 			id, strerror(errno));
+	assert(m->len == l->used && m->addr % 4096 == 0); /* ramblocks_choose took care of it */
 	struct ramblock *v = &b->v[b->n++];
 	*v = (struct ramblock){
 		.size = l->used, .qemu_addr = m->addr, .map = map, .fd = mc_steal_fd(&fd)};

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "mcd/guest/ramblocks-private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -102,6 +103,7 @@ static int transfer(int fd, bool in, uint8_t *data, uint64_t size, uint64_t addr
 int roms_add(struct roms *r, const char *id, uint8_t *data, uint64_t size, struct mc_error *err)
 {
 	size_t i = 0;
+	assert(data && r->n <= ROMS_MAX);
 	while (i < r->n && strcmp(r->v[i].id, id))
 		i++;
 	if (i == ROMS_MAX) {

@@ -321,7 +321,11 @@ static int track(struct guest *g, const struct ramblocks *ram, enum dirty_backen
 	assert(!f->tracker && ram->n == f->n_blocks);
 	struct fake_dirty *d = calloc(1, sizeof *d);
 	assert(d);
-	d->d = (struct dirty){.ops = &ops, .pagemap_fd = -1, .uffd = -1};
+	d->d = (struct dirty){.ops = &ops, .pagemap_fd = -1, .uffd = -1, .n = ram->n};
+	d->d.region = calloc(ram->n, sizeof *d->d.region);
+	assert(d->d.region);
+	for (size_t i = 0; i < ram->n; i++)
+		d->d.region[i] = (struct dirty_region){ram->v[i].qemu_addr, ram->v[i].size};
 	d->f = f;
 	f->tracker = &d->d;
 	for (size_t i = 0; i < f->n_blocks; i++) /* the first collect reports every page */

@@ -8,6 +8,7 @@
  */
 #include "mcd/guest/cmdline/private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -170,6 +171,8 @@ static int take_backend(
 			return cmdline_refuse(
 				err, "object", arg, "the id is already another backend's");
 
+	_Static_assert(sizeof plan->ram / sizeof *plan->ram == CMDLINE_RAM_MAX, "the plan has room for as many");
+	assert(plan->n_ram < CMDLINE_RAM_MAX);
 	struct cmdline_ram *ram = &plan->ram[plan->n_ram];
 	*ram = (struct cmdline_ram){.size = 0};
 	int r = keep_id(ram->id, "object", arg, id, err);

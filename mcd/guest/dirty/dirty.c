@@ -2,6 +2,7 @@
 /* The choice of a backend, and what is the same for both. */
 #include "mcd/guest/dirty/private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -95,16 +96,31 @@ int dirty_open(pid_t pid, const struct dirty_region *regions, size_t n, enum dir
 	return 0;
 }
 
-const char *dirty_backend_name(const struct dirty *d)
+/* Sorted, merged, disjoint, within the regions, and with the right sum: whoever copies the pages, and the standby
+ * that puts them in place, relies on it. */
+static bool well_formed(const struct dirty *d, const struct dirty_list *list)
 {
-	return d->ops->name;
+	uint64_t bytes = 0;
+	for (size_t i = 0; i < list->n; i++) {
+		const struct dirty_range *r = &list->v[i], *last = i ? r - 1 : NULL;
+		bool behind = !last || last->region < r->region ||
+			      (last->region == r->region && last->off + last->len < r->off);
+		if (!behind || !r->len || r->region >= d->n || r->off > d->region[r->region].len ||
+			r->len > d->region[r->region].len - r->off)
+			return false;
+		bytes += r->len;
+	}
+	return bytes == list->bytes;
 }
 
 int dirty_collect(struct dirty *d, struct dirty_list *list, struct mc_error *err)
 {
+	assert(list->n <= list->cap);
 	list->n = 0;
 	list->bytes = 0;
-	return d->ops->collect(d, list, err);
+	int r = d->ops->collect(d, list, err);
+	assert(r < 0 || well_formed(d, list));
+	return r;
 }
 
 int dirty_peek(struct dirty *d, uint64_t *ret_bytes, struct mc_error *err)

@@ -45,7 +45,6 @@ int dirty_probe(enum dirty_backend want, enum dirty_backend *ret_backend, struct
  * for a fraction of a millisecond). */
 int dirty_open(pid_t pid, const struct dirty_region *regions, size_t n, enum dirty_backend want,
 	struct dirty **ret, struct mc_error *err);
-const char *dirty_backend_name(const struct dirty *d); /* "pagemap-scan", "soft-dirty" */
 
 /* Replaces `list` by what was written since the last collect, and re-arms.  Writes that race with
  * the call are in this answer or in the next one, never lost; for an exact cut the guest is stopped.

@@ -26,6 +26,7 @@
 #include "mcd/guest/dirty/private.h"
 #include "mcd/guest/dirty/inject.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -280,6 +281,7 @@ static int scan_all(struct dirty *d, uint64_t flags, struct dirty_list *list, st
 
 static int pagescan_collect(struct dirty *d, struct dirty_list *list, struct mc_error *err)
 {
+	assert(d->uffd >= 0 && d->registered == d->n); /* or writes would be missed */
 	return scan_all(d, PM_SCAN_WP_MATCHING, list, err);
 }
 
@@ -300,6 +302,7 @@ static int pagescan_peek(struct dirty *d, uint64_t *ret_bytes, struct mc_error *
  * would tear down another tracker's.  Errors are those of a dead QEMU, and do not matter. */
 static void pagescan_disarm(struct dirty *d)
 {
+	assert(d->registered <= d->n && (d->uffd >= 0 || !d->registered));
 	for (size_t i = 0; i < d->registered; i++) {
 		struct uffdio_range range = {.start = d->region[i].addr, .len = d->region[i].len};
 		struct uffdio_writeprotect wp = {.range = range, .mode = 0};

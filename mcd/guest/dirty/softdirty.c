@@ -21,6 +21,7 @@
 #include "mcd/guest/dirty/private.h"
 #include "mcd/guest/dirty/trace.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -230,6 +231,7 @@ static int collect_frozen(void *arg, struct mc_error *err)
 
 static int softdirty_collect(struct dirty *d, struct dirty_list *list, struct mc_error *err)
 {
+	assert(d->chunk);
 	struct job job = {d, list};
 	int r = trace_run(collect_frozen, &job, err);
 	if (!r)

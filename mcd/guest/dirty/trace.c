@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "common/thread.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -259,6 +260,7 @@ static int freeze_pass(struct trace_frozen *f, uint64_t deadline, struct mc_erro
 			continue;
 		}
 		if (!r) {
+			assert(f->n < f->cap);
 			f->tid[f->n++] = tid;
 			found++;
 		}

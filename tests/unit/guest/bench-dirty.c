@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What tracking costs: 256 MiB, 1280 pages (5 MiB) written at random between two collects.
  * Usage: bench-dirty [pagemap-scan|soft-dirty]; prints microseconds.
@@ -6,6 +6,7 @@
 #include "common/clock.h"
 #include "dirtychild.h"
 #include "mcd/guest/dirty/inject.h"
+#include "mcd/guest/dirty/private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -114,7 +115,7 @@ static void bench_tracking(struct dirtychild *c, enum dirty_backend backend)
 	memcpy(sample, peek, sizeof peek);
 	if (peeks)
 		report("peek", ROUNDS);
-	printf("%.1f pages a collect, %s\n", (double)sum / 4096 / ROUNDS, dirty_backend_name(d));
+	printf("%.1f pages a collect, %s\n", (double)sum / 4096 / ROUNDS, d->ops->name);
 	dirty_close(d);
 	dirty_list_free(&list);
 }

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Dirty tracking of a real process against the truth: what it was told to write, or its memory
  * compared byte by byte.  Usage: test-dirty pagemap-scan|soft-dirty
@@ -441,7 +441,7 @@ static void backend_says_its_name(void **state)
 {
 	open_it();
 	assert_string_equal(
-		dirty_backend_name(d), backend == DIRTY_SOFT_DIRTY ? "soft-dirty" : "pagemap-scan");
+		d->ops->name, backend == DIRTY_SOFT_DIRTY ? "soft-dirty" : "pagemap-scan");
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

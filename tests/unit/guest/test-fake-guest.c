@@ -6,12 +6,17 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "mcd/guest/dirty/private.h"
 #include "tests/fakes/fake-guest.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define RAM_SIZE (64u << 10)
@@ -119,6 +124,55 @@ static void a_standby_gets_the_state_that_was_saved(void **state)
 	free(buf);
 	guest_free(g);
 	guest_free(s);
+}
+
+/* A broken rule ends the process, before it does harm. */
+static void assert_dies(void (*fn)(struct guest *g), struct guest *g)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+		freopen("/dev/null", "w", stderr);
+		signal(SIGABRT, SIG_DFL); /* not cmocka's */
+		fn(g);
+		_exit(0);
+	}
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+static void activate(struct guest *g)
+{
+	guest_activate(g, (const uint8_t *)"x", 1, 0, NULL, &err);
+}
+
+static void a_guest_is_never_activated_twice(void **state)
+{
+	struct guest *s = launch("vm1", true);
+	activate(s);
+	assert_true(fake_guest_runs(s));
+	assert_dies(activate, s);
+	guest_free(s);
+}
+
+static void add_backwards(struct guest *g)
+{
+	struct dirty_list list = {0};
+	dirty_list_add(&list, 0, 8192, 4096, NULL);
+	dirty_list_add(&list, 0, 0, 4096, NULL);
+}
+
+static void add_half_a_page(struct guest *g)
+{
+	struct dirty_list list = {0};
+	dirty_list_add(&list, 0, 0, 2048, NULL);
+}
+
+static void a_list_of_dirty_pages_is_in_order_and_of_pages(void **state)
+{
+	assert_dies(add_backwards, NULL);
+	assert_dies(add_half_a_page, NULL);
 }
 
 static void a_standby_may_be_told_to_stand(void **state)
@@ -270,6 +324,8 @@ int main(void)
 		TEST(it_runs_and_knows_who_stopped_it),
 		TEST(what_it_writes_is_collected_once),
 		TEST(a_standby_gets_the_state_that_was_saved),
+		TEST(a_guest_is_never_activated_twice),
+		TEST(a_list_of_dirty_pages_is_in_order_and_of_pages),
 		TEST(a_standby_may_be_told_to_stand),
 		TEST(only_the_call_that_is_to_fail_fails),
 		TEST(one_that_ran_in_our_pause_did_not_stand_still),

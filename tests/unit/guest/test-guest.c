@@ -24,6 +24,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* As a later mcd does it. */
+static enum guest_adopted adopt(struct box *b)
+{
+	enum guest_adopted how;
+	guest_detach(b->g);
+	b->g = NULL;
+	ok(b, guest_qemu.adopt(&b->vm, b->dir, mc_now() + WAIT, &b->g, NULL, &how, &b->err));
+	remember(b, b->g);
+	return how;
+}
+
 /* --- launch ----------------------------------------------------------------------------------- */
 
 static void a_launched_qemu_answers_and_has_what_we_need(void **state)
@@ -482,6 +493,8 @@ static void a_standby_takes_over_state_and_memory(void **state)
 	assert_true(guest_paused_by_us(s.g));
 	ok(&s, guest_save_devices(s.g, WAIT, &buf, &cap, &len, &s.err));
 	ok(&s, guest_resume(s.g, WAIT, &s.err));
+	/* Nor does a later mcd give it another state. */
+	assert_int_equal(adopt(&s), GUEST_ADOPTED_RUNNING);
 	assert_int_equal(guest_activate(s.g, buf, len, WAIT, NULL, &s.err), -EINVAL);
 	free(before);
 	free(after);
@@ -592,17 +605,6 @@ static void a_detached_qemu_lives_on(void **state)
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	box_clear(&b);
-}
-
-/* As a later mcd does it. */
-static enum guest_adopted adopt(struct box *b)
-{
-	enum guest_adopted how;
-	guest_detach(b->g);
-	b->g = NULL;
-	ok(b, guest_qemu.adopt(&b->vm, b->dir, mc_now() + WAIT, &b->g, NULL, &how, &b->err));
-	remember(b, b->g);
-	return how;
 }
 
 static void an_adopted_guest_that_stands_is_ours_to_resume(void **state)
