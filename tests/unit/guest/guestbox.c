@@ -205,3 +205,22 @@ void let_firmware_settle(struct box *b)
 	}
 	fail_msg("the firmware does not come to rest");
 }
+
+enum guest_adopted adopt(struct box *b)
+{
+	enum guest_adopted how;
+	guest_detach(b->g);
+	b->g = NULL;
+	ok(b, guest_qemu.adopt(&b->vm, b->dir, mc_now() + WAIT, &b->g, NULL, &how, &b->err));
+	remember(b, b->g);
+	return how;
+}
+
+void guest_writes(struct box *b, const char *port_and_value)
+{
+	char line[64], *text = NULL;
+	snprintf(line, sizeof line, "o%s", port_and_value);
+	ok(b, qmp_hmp(qemu_of(b->g)->qmp, line, WAIT, &text, &b->err));
+	assert_string_equal(text, "");
+	free(text);
+}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A real QEMU that runs nothing but its firmware, as test-guest.c needs it: an empty machine of 32 MiB.
+ * A real QEMU that runs nothing but its firmware, as the tests of a guest need it: an empty machine of 32 MiB.
  * Its command line is made here, in place of cmdline.c.
  */
 #pragma once
@@ -49,3 +49,7 @@ enum guest_event event(struct box *b);
 void administrator(struct box *b, const char *command);
 /* The firmware has counted its memory and sits in its boot menu: the guest changes no more. */
 void let_firmware_settle(struct box *b);
+/* Lets go of QEMU and takes it over again, as a later mcd does. */
+enum guest_adopted adopt(struct box *b);
+/* Writes a port as the guest would: "/b PORT VALUE". */
+void guest_writes(struct box *b, const char *port_and_value);
