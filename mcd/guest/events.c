@@ -167,8 +167,8 @@ int qemu_stood_still(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 	if (!q->ran && !q->was_reset)
 		return 0;
 	return mc_error_set(err, -EIO, MC_ECLASS_STATE,
-		"somebody else continued or reset the guest of %s while it was paused for a checkpoint, which "
-		"is therefore not whole",
+		"somebody else continued or reset the guest of %s while it was paused for a "
+		"checkpoint, which is therefore not whole",
 		q->name);
 }
 

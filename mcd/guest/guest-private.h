@@ -10,7 +10,7 @@
 
 struct qemu {
 	struct guest guest; /* pid -1, pidfd -1: not started yet */
-	char *name; /* the VM's, for messages */
+	char *name;         /* the VM's, for messages */
 	char *run_dir;
 	off_t log_start; /* where the output of this QEMU begins in qemu.log */
 
@@ -20,16 +20,18 @@ struct qemu {
 	/* Memory files that QEMU inherited under the same number: it writes its device state to the
 	 * one, and reads it from the other (-1 unless launched with `incoming`, and once used). */
 	int devices_fd, incoming_fd;
-	int devices_number, incoming_number; /* what QEMU knows them by; ours differ after qemu_adopt */
+	/* What QEMU knows them by; ours differ after qemu_adopt. */
+	int devices_number, incoming_number;
 
 	/* What happened by itself and was not asked for yet: a ring, oldest first. */
 	enum guest_event events[GUEST_EVENTS_MAX];
 	size_t events_head, events_n;
-	unsigned resumes; /* since the oob session was drained */
+	unsigned resumes;  /* since the oob session was drained */
 	bool stay_stopped; /* guest_activate is not to make it run */
 	bool standing;     /* from guest_pause to guest_resume */
 	bool runs;         /* what the newest of its events says */
-	bool ran, was_reset; /* and by somebody else it ran meanwhile, or was reset since its state was saved */
+	/* And by somebody else it ran meanwhile, or was reset since its state was saved. */
+	bool ran, was_reset;
 };
 
 /* Where QEMU makes its sockets, below run_dir: QEMU's user's own, all else there is root's. */
@@ -52,7 +54,8 @@ char *qemu_path(const struct qemu *q, const char *leaf);
  * or why its process does not answer.  Returns err's code, r if err is NULL. */
 int qemu_explain(struct qemu *q, int r, struct mc_error *err);
 
-/* Opens both sessions, with QEMU and nobody else; incoming: and the events that guest_activate waits for. */
+/* Opens both sessions, with QEMU and nobody else; incoming: and the events that guest_activate
+ * waits for. */
 int qemu_open_sessions(struct qemu *q, const char *qmp_path, const char *oob_path, bool incoming,
 	uint64_t deadline, struct mc_error *err);
 /* That QEMU itself is at the other end: the sockets' directory is its user's, who could have put
@@ -83,17 +86,18 @@ int qemu_pidfile_write(const struct qemu *q, struct mc_error *err);
 
 /* The functions of guest_ops and guest_source, each in the file of its subject. */
 int qemu_launch(const struct guest_launch *l, struct guest **ret, struct mc_error *err);
-int qemu_adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadline, struct guest **ret,
-	int *ret_taps, enum guest_adopted *ret_how, struct mc_error *err);
+int qemu_adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadline,
+	struct guest **ret, int *ret_taps, enum guest_adopted *ret_how, struct mc_error *err);
 int qemu_require(struct guest *g, struct mc_error *err);
 int qemu_ping(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 int qemu_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, struct mc_error *err);
 int qemu_cont(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 int qemu_stood_still(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 int qemu_reset(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
-int qemu_why_stopped(struct guest *g, uint64_t timeout_ns, enum guest_event *ret, struct mc_error *err);
-int qemu_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size_t *cap, size_t *ret_len,
-	struct mc_error *err);
+int qemu_why_stopped(
+	struct guest *g, uint64_t timeout_ns, enum guest_event *ret, struct mc_error *err);
+int qemu_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size_t *cap,
+	size_t *ret_len, struct mc_error *err);
 int qemu_activate(struct guest *g, const uint8_t *state, size_t len, uint64_t timeout_ns,
 	uint64_t *ret_loaded_at, struct mc_error *err);
 int qemu_stay_stopped(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
@@ -103,15 +107,18 @@ int qemu_shutdown(struct guest *g, uint64_t deadline, struct mc_error *err);
 void qemu_kill(struct guest *g);
 void qemu_free(struct guest *g);
 int qemu_inventory(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err);
-int qemu_disk_size(struct guest *g, const char *disk, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err);
+int qemu_disk_size(struct guest *g, const char *disk, uint64_t timeout_ns, uint64_t *ret,
+	struct mc_error *err);
 int qemu_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err);
 int qemu_mirror_begin(struct guest *g, const char *disk, const char *socket, uint64_t timeout_ns,
 	struct mc_error *err);
-int qemu_mirror_look(struct guest *g, const char *disk, uint64_t timeout_ns, struct guest_mirror *ret,
-	struct mc_error *err);
-int qemu_mirror_check(struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err);
+int qemu_mirror_look(struct guest *g, const char *disk, uint64_t timeout_ns,
+	struct guest_mirror *ret, struct mc_error *err);
+int qemu_mirror_check(
+	struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err);
 int qemu_mirror_end(struct guest *g, const char *disk, uint64_t timeout_ns, struct mc_error *err);
-int qemu_mirror_yank(struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err);
+int qemu_mirror_yank(
+	struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err);
 int qemu_export_begin(struct guest *g, const char *disk, const char *socket, uint64_t timeout_ns,
 	struct mc_error *err);
 void qemu_export_end(struct guest *g, const char *disk, uint64_t timeout_ns);

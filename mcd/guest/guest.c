@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What is the same for every guest: who stopped it, whether it is there, and the way to its own functions. */
+/* What is the same for every guest: who stopped it, whether it is there, and the way to its own
+ * functions. */
 #include "mcd/guest/ops.h"
 
 #include "common/clock.h"
@@ -85,8 +86,8 @@ int guest_reset(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 	return g->ops->reset(g, timeout_ns, err);
 }
 
-int guest_why_stopped(struct guest *g, uint64_t timeout_ns, enum guest_event *ret,
-	struct mc_error *err)
+int guest_why_stopped(
+	struct guest *g, uint64_t timeout_ns, enum guest_event *ret, struct mc_error *err)
 {
 	return g->ops->why_stopped(g, timeout_ns, ret, err);
 }
@@ -179,8 +180,8 @@ int guest_set_time(struct guest *g, const char *socket, int64_t tolerance,
 	return g->ops->set_time(g, socket, tolerance, done, ctx, ret, err);
 }
 
-int guest_disk_size(struct guest *g, const char *disk, uint64_t timeout_ns, uint64_t *ret,
-	struct mc_error *err)
+int guest_disk_size(
+	struct guest *g, const char *disk, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
 {
 	return g->ops->disk_size(g, disk, timeout_ns, ret, err);
 }
@@ -202,8 +203,8 @@ int guest_mirror_look(struct guest *g, const char *disk, uint64_t timeout_ns,
 	return g->ops->mirror_look(g, disk, timeout_ns, ret, err);
 }
 
-int guest_mirror_check(struct guest *g, const struct config_vm *vm, uint64_t timeout_ns,
-	struct mc_error *err)
+int guest_mirror_check(
+	struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err)
 {
 	return g->ops->mirror_check(g, vm, timeout_ns, err);
 }
@@ -213,8 +214,8 @@ int guest_mirror_end(struct guest *g, const char *disk, uint64_t timeout_ns, str
 	return g->ops->mirror_end(g, disk, timeout_ns, err);
 }
 
-int guest_mirror_yank(struct guest *g, const struct config_vm *vm, uint64_t timeout_ns,
-	struct mc_error *err)
+int guest_mirror_yank(
+	struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err)
 {
 	return g->ops->mirror_yank(g, vm, timeout_ns, err);
 }

@@ -18,10 +18,11 @@
 const char *fake_guest_op_name(enum fake_guest_op op)
 {
 	static const char *const names[] = {"launch", "adopt", "require", "ping", "pause", "cont",
-		"stood-still", "reset", "why-stopped", "save", "activate", "stay-stopped", "shutdown",
-		"kill", "free", "open-memory", "track", "collect", "peek", "read-roms", "write-roms",
-		"inventory", "set-time", "disk-size", "disk-flushes", "mirror-begin", "mirror-look",
-		"mirror-check", "mirror-end", "mirror-yank", "export-begin", "export-end"};
+		"stood-still", "reset", "why-stopped", "save", "activate", "stay-stopped",
+		"shutdown", "kill", "free", "open-memory", "track", "collect", "peek", "read-roms",
+		"write-roms", "inventory", "set-time", "disk-size", "disk-flushes", "mirror-begin",
+		"mirror-look", "mirror-check", "mirror-end", "mirror-yank", "export-begin",
+		"export-end"};
 	_Static_assert(sizeof names / sizeof *names == FAKE_GUEST_OP_MAX, "each has a name");
 	return names[op];
 }
@@ -51,7 +52,8 @@ struct fake_guest *fake_begin(struct guest *g, enum fake_guest_op op)
 int fake_verdict(struct fake_guest *f, enum fake_guest_op op, struct mc_error *err)
 {
 	if (f->dead)
-		return mc_error_set(err, -EPIPE, MC_ECLASS_QMP, "the fake QEMU of %s has ended", f->vm);
+		return mc_error_set(
+			err, -EPIPE, MC_ECLASS_QMP, "the fake QEMU of %s has ended", f->vm);
 	if (!f->op[op].code || f->op[op].skip--)
 		return 0;
 	int code = f->op[op].code;
@@ -79,7 +81,8 @@ static int simply(struct guest *g, enum fake_guest_op op, struct mc_error *err)
 }
 
 /* What succeeds with a number. */
-static int number(struct guest *g, enum fake_guest_op op, const uint64_t *value, uint64_t *ret, struct mc_error *err)
+static int number(struct guest *g, enum fake_guest_op op, const uint64_t *value, uint64_t *ret,
+	struct mc_error *err)
 {
 	struct fake_guest *f = fake_begin(g, op);
 	int r = fake_verdict(f, op, err);
@@ -132,7 +135,8 @@ static int stood_still(struct guest *g, uint64_t timeout_ns, struct mc_error *er
 	struct fake_guest *f = fake_begin(g, FAKE_GUEST_STOOD_STILL);
 	int r = fake_verdict(f, FAKE_GUEST_STOOD_STILL, err);
 	if (r == 0 && (f->ran || f->was_reset))
-		r = mc_error_set(err, -EIO, MC_ECLASS_STATE, "the fake guest of %s did not stand still", f->vm);
+		r = mc_error_set(err, -EIO, MC_ECLASS_STATE,
+			"the fake guest of %s did not stand still", f->vm);
 	return fake_end(f, r);
 }
 
@@ -148,7 +152,8 @@ static int reset(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 	return fake_end(f, r);
 }
 
-static int why_stopped(struct guest *g, uint64_t timeout_ns, enum guest_event *ret, struct mc_error *err)
+static int why_stopped(
+	struct guest *g, uint64_t timeout_ns, enum guest_event *ret, struct mc_error *err)
 {
 	struct fake_guest *f = fake_begin(g, FAKE_GUEST_WHY_STOPPED);
 	int r = fake_verdict(f, FAKE_GUEST_WHY_STOPPED, err);
@@ -157,8 +162,8 @@ static int why_stopped(struct guest *g, uint64_t timeout_ns, enum guest_event *r
 	return fake_end(f, r);
 }
 
-static int save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size_t *cap, size_t *ret_len,
-	struct mc_error *err)
+static int save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size_t *cap,
+	size_t *ret_len, struct mc_error *err)
 {
 	struct fake_guest *f = fake_begin(g, FAKE_GUEST_SAVE);
 	int r = fake_verdict(f, FAKE_GUEST_SAVE, err);
@@ -185,8 +190,8 @@ static int stay_stopped(struct guest *g, uint64_t timeout_ns, struct mc_error *e
 	return fake_end(f, r);
 }
 
-static int activate(struct guest *g, const uint8_t *state, size_t len, uint64_t timeout_ns, uint64_t *ret_loaded_at,
-	struct mc_error *err)
+static int activate(struct guest *g, const uint8_t *state, size_t len, uint64_t timeout_ns,
+	uint64_t *ret_loaded_at, struct mc_error *err)
 {
 	struct fake_guest *f = fake_begin(g, FAKE_GUEST_ACTIVATE);
 	int r = fake_verdict(f, FAKE_GUEST_ACTIVATE, err);
@@ -310,10 +315,11 @@ static void disarm(struct dirty *d)
 	pthread_mutex_unlock(&f->lock);
 }
 
-static int track(struct guest *g, const struct ramblocks *ram, enum dirty_backend want, struct dirty **ret,
-	struct mc_error *err)
+static int track(struct guest *g, const struct ramblocks *ram, enum dirty_backend want,
+	struct dirty **ret, struct mc_error *err)
 {
-	static const struct dirty_ops ops = {.name = "fake", .collect = collect, .peek = peek, .disarm = disarm};
+	static const struct dirty_ops ops = {
+		.name = "fake", .collect = collect, .peek = peek, .disarm = disarm};
 	struct fake_guest *f = fake_begin(g, FAKE_GUEST_TRACK);
 	int r = fake_verdict(f, FAKE_GUEST_TRACK, err);
 	if (r < 0)
@@ -379,7 +385,8 @@ static int set_time(struct guest *g, const char *socket, int64_t tolerance,
 
 /* --- disks ------------------------------------------------------------------------------------ */
 
-static int disk_size(struct guest *g, const char *disk, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
+static int disk_size(
+	struct guest *g, const char *disk, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
 {
 	return number(g, FAKE_GUEST_DISK_SIZE, &fake_of(g)->disk_size, ret, err);
 }
@@ -408,8 +415,8 @@ static int mirror_begin(struct guest *g, const char *disk, const char *socket, u
 	return fake_end(f, r);
 }
 
-static int mirror_look(struct guest *g, const char *disk, uint64_t timeout_ns, struct guest_mirror *ret,
-	struct mc_error *err)
+static int mirror_look(struct guest *g, const char *disk, uint64_t timeout_ns,
+	struct guest_mirror *ret, struct mc_error *err)
 {
 	struct fake_guest *f = fake_begin(g, FAKE_GUEST_MIRROR_LOOK);
 	int r = fake_verdict(f, FAKE_GUEST_MIRROR_LOOK, err);
@@ -420,13 +427,15 @@ static int mirror_look(struct guest *g, const char *disk, uint64_t timeout_ns, s
 	return fake_end(f, r);
 }
 
-static int mirror_check(struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err)
+static int mirror_check(
+	struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err)
 {
 	struct fake_guest *f = fake_begin(g, FAKE_GUEST_MIRROR_CHECK);
 	int r = fake_verdict(f, FAKE_GUEST_MIRROR_CHECK, err);
 	for (size_t i = 0; r == 0 && i < vm->n_disks; i++)
 		if (!mirrored(f, vm->disks[i].id) || !f->mirror.ready)
-			r = mc_error_set(err, -EIO, MC_ECLASS_QMP, "disk %s is not mirrored", vm->disks[i].id);
+			r = mc_error_set(err, -EIO, MC_ECLASS_QMP, "disk %s is not mirrored",
+				vm->disks[i].id);
 	return fake_end(f, r);
 }
 
@@ -440,12 +449,14 @@ static int mirror_end(struct guest *g, const char *disk, uint64_t timeout_ns, st
 	return fake_end(f, r);
 }
 
-static int mirror_yank(struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err)
+static int mirror_yank(
+	struct guest *g, const struct config_vm *vm, uint64_t timeout_ns, struct mc_error *err)
 {
 	struct fake_guest *f = fake_begin(g, FAKE_GUEST_MIRROR_YANK);
 	int r = fake_verdict(f, FAKE_GUEST_MIRROR_YANK, err);
 	if (done(r))
-		memset(f->mirrored, 0, sizeof f->mirrored); /* their connections are cut, and they end */
+		memset(f->mirrored, 0,
+			sizeof f->mirrored); /* their connections are cut, and they end */
 	return fake_end(f, r);
 }
 

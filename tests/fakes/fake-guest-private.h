@@ -31,7 +31,7 @@ struct fake_guest {
 	bool running;
 	bool incoming; /* and was not activated yet */
 	bool stay_stopped;
-	enum guest_event why; /* it stands: SHUTDOWN, PANICKED or STOPPED */
+	enum guest_event why;          /* it stands: SHUTDOWN, PANICKED or STOPPED */
 	bool standing, ran, was_reset; /* as in struct qemu */
 	enum guest_event events[EVENTS_MAX];
 	size_t n_events;

@@ -92,8 +92,8 @@ static int launch(const struct guest_launch *l, struct guest **ret, struct mc_er
 	return 0;
 }
 
-static int adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadline, struct guest **ret,
-	int *ret_taps, enum guest_adopted *ret_how, struct mc_error *err)
+static int adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadline,
+	struct guest **ret, int *ret_taps, enum guest_adopted *ret_how, struct mc_error *err)
 {
 	pthread_mutex_lock(&list_lock);
 	int r = source_verdict(FAKE_GUEST_ADOPT, err);
@@ -179,7 +179,8 @@ void fake_guest_write(struct guest *g, size_t block, uint64_t off, const void *d
 {
 	struct fake_guest *f = fake_of(g);
 	pthread_mutex_lock(&f->lock);
-	assert(block < f->n_blocks && off <= f->block[block].size && len <= f->block[block].size - off);
+	assert(block < f->n_blocks && off <= f->block[block].size &&
+		len <= f->block[block].size - off);
 	struct fake_block *b = &f->block[block];
 	memcpy(b->map + off, data, len);
 	for (uint64_t p = off / PAGE; len && p <= (off + len - 1) / PAGE; p++)
@@ -330,7 +331,8 @@ void fake_guest_add_rom(struct guest *g, const char *id, const void *data, size_
 	pthread_mutex_unlock(&f->lock);
 }
 
-void fake_guest_set_disk(struct guest *g, uint64_t size, uint64_t flushes, const struct guest_mirror *mirror)
+void fake_guest_set_disk(
+	struct guest *g, uint64_t size, uint64_t flushes, const struct guest_mirror *mirror)
 {
 	struct fake_guest *f = fake_of(g);
 	pthread_mutex_lock(&f->lock);
@@ -358,7 +360,8 @@ void fake_guest_fail(struct guest *g, enum fake_guest_op op, unsigned skip, int 
 	pthread_mutex_unlock(&f->lock);
 }
 
-void fake_guest_hook(struct guest *g, void (*fn)(void *ctx, struct guest *g, enum fake_guest_op op), void *ctx)
+void fake_guest_hook(
+	struct guest *g, void (*fn)(void *ctx, struct guest *g, enum fake_guest_op op), void *ctx)
 {
 	struct fake_guest *f = fake_of(g);
 	pthread_mutex_lock(&f->lock);

@@ -2,9 +2,9 @@
 /*
  * A guest without a QEMU, in memory, for the tests of those who ask things of a guest.
  *
- * Its RAM is the memory files that it was launched with.  It runs or stands; what it writes, what happens
- * to it, and what fails is said by the test.  All functions are thread-safe: the code under test may have
- * the guest in another thread.
+ * Its RAM is the memory files that it was launched with.  It runs or stands; what it writes, what
+ * happens to it, and what fails is said by the test.  All functions are thread-safe: the code
+ * under test may have the guest in another thread.
  */
 #pragma once
 #include "mcd/guest/guest.h"
@@ -50,21 +50,23 @@ enum fake_guest_op {
 /* "pause", "save", ... */
 const char *fake_guest_op_name(enum fake_guest_op op);
 
-/* Instead of guest_qemu.  adopt finds the fake of that VM that was launched last, if it was let go of by
- * guest_free and lives; its taps are /dev/null. */
+/* Instead of guest_qemu.  adopt finds the fake of that VM that was launched last, if it was let
+ * go of by guest_free and lives; its taps are /dev/null. */
 const struct guest_source *fake_guests_source(void);
-/* The last one that was launched for that VM; NULL: none.  It stays, to be looked at, after guest_free. */
+/* The last one that was launched for that VM; NULL: none.  It stays, to be looked at, after
+ * guest_free. */
 struct guest *fake_guest_find(const char *vm);
 /* How many were launched. */
 unsigned fake_guests_launched(void);
-/* Frees all of them, also those that the code under test has forgotten; nobody may have one any more. */
+/* Frees all of them, also those that the code under test has forgotten; nobody may have one any
+ * more. */
 void fake_guests_clear(void);
 
 /* What the guest does.  write: as its CPU would; the pages are found by the next collect. */
 void fake_guest_write(struct guest *g, size_t block, uint64_t off, const void *data, size_t len);
-/* What happens to it, by whomever else than us, and is told as an event: SHUTDOWN and PANICKED stop it,
- * STOPPED is its administrator's `stop`, RESUMED his `cont`, RESET his reset button.  GONE: QEMU ends, and
- * from then on everything that is asked of it fails with -EPIPE. */
+/* What happens to it, by whomever else than us, and is told as an event: SHUTDOWN and PANICKED
+ * stop it, STOPPED is its administrator's `stop`, RESUMED his `cont`, RESET his reset button.
+ * GONE: QEMU ends, and from then on everything that is asked of it fails with -EPIPE. */
 void fake_guest_happens(struct guest *g, enum guest_event what);
 void fake_guest_die(struct guest *g); /* GONE */
 
@@ -79,24 +81,26 @@ const uint8_t *fake_guest_activated(struct guest *g, size_t *ret_len);
 const struct roms *fake_guest_roms(struct guest *g);
 bool fake_guest_mirrors(struct guest *g, const char *disk);
 
-/* What it will answer.  At first: some device state that names its VM, inventory 1, no firmware, disks of
- * 1 MiB, mirrors that are ready at once, no flush. */
+/* What it will answer.  At first: some device state that names its VM, inventory 1, no firmware,
+ * disks of 1 MiB, mirrors that are ready at once, no flush. */
 void fake_guest_set_devices(struct guest *g, const void *state, size_t len);
 void fake_guest_set_inventory(struct guest *g, uint64_t inventory);
 void fake_guest_add_rom(struct guest *g, const char *id, const void *data, size_t len);
-void fake_guest_set_disk(struct guest *g, uint64_t size, uint64_t flushes, const struct guest_mirror *mirror);
+void fake_guest_set_disk(
+	struct guest *g, uint64_t size, uint64_t flushes, const struct guest_mirror *mirror);
 
-/* Lets the call after `skip` more calls of that kind, and only that one, fail with -code.  One that fails
- * with -ETIMEDOUT has its effect all the same, as when the answer comes too late; others have none.
- * LAUNCH and ADOPT: g is NULL. */
+/* Lets the call after `skip` more calls of that kind, and only that one, fail with -code.  One
+ * that fails with -ETIMEDOUT has its effect all the same, as when the answer comes too late;
+ * others have none. LAUNCH and ADOPT: g is NULL. */
 void fake_guest_fail(struct guest *g, enum fake_guest_op op, unsigned skip, int code);
 
-/* Called before each operation, by the thread that asks: to have something happen in the middle, or to write
- * down an order.  LAUNCH and ADOPT are not among them. */
-void fake_guest_hook(struct guest *g, void (*fn)(void *ctx, struct guest *g, enum fake_guest_op op), void *ctx);
+/* Called before each operation, by the thread that asks: to have something happen in the middle,
+ * or to write down an order.  LAUNCH and ADOPT are not among them. */
+void fake_guest_hook(
+	struct guest *g, void (*fn)(void *ctx, struct guest *g, enum fake_guest_op op), void *ctx);
 
-/* The names of what was asked so far, in order, a blank between two: without ping and peek, which tell
- * nothing.  It stays as it is until the next call. */
+/* The names of what was asked so far, in order, a blank between two: without ping and peek, which
+ * tell nothing.  It stays as it is until the next call. */
 const char *fake_guest_log(struct guest *g);
 void fake_guest_log_clear(struct guest *g);
 unsigned fake_guest_calls(struct guest *g, enum fake_guest_op op); /* also those that failed */

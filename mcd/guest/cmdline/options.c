@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The table of QEMU's options, and of the devices and objects that cannot be protected, each with what to do
- * about it; and the form in which an option is refused.
+ * The table of QEMU's options, and of the devices and objects that cannot be protected, each with
+ * what to do about it; and the form in which an option is refused.
  */
 #include "mcd/guest/cmdline/options.h"
 

@@ -171,7 +171,7 @@ static int take_backend(
 			return cmdline_refuse(
 				err, "object", arg, "the id is already another backend's");
 
-	_Static_assert(sizeof plan->ram / sizeof *plan->ram == CMDLINE_RAM_MAX, "the plan has room for as many");
+	_Static_assert(sizeof plan->ram / sizeof *plan->ram == CMDLINE_RAM_MAX, "room for as many");
 	assert(plan->n_ram < CMDLINE_RAM_MAX);
 	struct cmdline_ram *ram = &plan->ram[plan->n_ram];
 	*ram = (struct cmdline_ram){.size = 0};

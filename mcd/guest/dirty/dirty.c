@@ -96,8 +96,8 @@ int dirty_open(pid_t pid, const struct dirty_region *regions, size_t n, enum dir
 	return 0;
 }
 
-/* Sorted, merged, disjoint, within the regions, and with the right sum: whoever copies the pages, and the standby
- * that puts them in place, relies on it. */
+/* Sorted, merged, disjoint, within the regions, and with the right sum: whoever copies the pages,
+ * and the standby that puts them in place, relies on it. */
 static bool well_formed(const struct dirty *d, const struct dirty_list *list)
 {
 	uint64_t bytes = 0;

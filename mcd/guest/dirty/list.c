@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What a backend's answer stands on: the list that it grows, and that there was a process to look at. */
+/* What a backend's answer stands on: the list that it grows, and that there was a process to look
+ * at. */
 #include "mcd/guest/dirty/private.h"
 
 #include <assert.h>
@@ -16,7 +17,7 @@ void dirty_list_free(struct dirty_list *l)
 int dirty_list_add(
 	struct dirty_list *l, uint32_t region, uint64_t off, uint64_t len, struct mc_error *err)
 {
-	assert(len && off % 4096 == 0 && len % 4096 == 0 && len <= UINT64_MAX - off); /* at least the smallest page */
+	assert(len && off % 4096 == 0 && len % 4096 == 0 && len <= UINT64_MAX - off);
 	assert(!l->n || l->v[l->n - 1].region <= region);
 	if (l->n && l->v[l->n - 1].region == region) {
 		struct dirty_range *last = &l->v[l->n - 1];

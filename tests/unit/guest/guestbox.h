@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A real QEMU that runs nothing but its firmware, as the tests of a guest need it: an empty machine of 32 MiB.
- * Its command line is made here, in place of cmdline.c.
+ * A real QEMU that runs nothing but its firmware, as the tests of a guest need it: an empty
+ * machine of 32 MiB. Its command line is made here, in place of cmdline.c.
  */
 #pragma once
 #include "common/clock.h"

@@ -30,7 +30,8 @@ static struct guest *launch(const char *name, bool incoming)
 	struct cmdline_plan plan = {.n_ram = 1, .ram = {{.id = "ram0", .size = RAM_SIZE}}};
 	struct guest *g = NULL;
 	strcpy(vm.name, name);
-	struct guest_launch l = {.vm = &vm, .plan = &plan, .ram_fds = &ram_fd, .incoming = incoming};
+	struct guest_launch l = {
+		.vm = &vm, .plan = &plan, .ram_fds = &ram_fd, .incoming = incoming};
 	assert_int_equal(fake_guests_source()->launch(&l, &g, &err), 0);
 	assert_ptr_equal(g, fake_guest_find(name));
 	return g;
@@ -244,7 +245,8 @@ static void one_that_was_let_go_of_is_adopted(void **state)
 	enum guest_adopted how;
 	struct guest *g = launch("vm1", false), *found = NULL;
 	const struct guest_source *source = fake_guests_source();
-	assert_int_equal(source->adopt(&vm, "", 0, &found, NULL, &how, &err), -ENOENT); /* somebody has it */
+	assert_int_equal(
+		source->adopt(&vm, "", 0, &found, NULL, &how, &err), -ENOENT); /* somebody has it */
 	assert_int_equal(guest_pause(g, 0, &err), 0);
 	guest_detach(g);
 	assert_int_equal(source->adopt(&vm, "", 0, &found, NULL, &how, &err), 0);
@@ -254,7 +256,8 @@ static void one_that_was_let_go_of_is_adopted(void **state)
 	fake_guest_happens(g, GUEST_EVENT_SHUTDOWN);
 	guest_detach(g);
 	assert_int_equal(source->adopt(&vm, "", 0, &found, NULL, &how, &err), 0);
-	assert_int_equal(how, GUEST_ADOPTED_RUNNING); /* it stands, but not because it was stopped */
+	assert_int_equal(
+		how, GUEST_ADOPTED_RUNNING); /* it stands, but not because it was stopped */
 	assert_int_equal(guest_next_event(g), GUEST_EVENT_SHUTDOWN);
 	guest_kill(g);
 	guest_free(g);

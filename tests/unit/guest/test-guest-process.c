@@ -250,7 +250,8 @@ static void where_no_qemu_is_none_is_adopted(void **state)
 	struct box b;
 	enum guest_adopted how;
 	box_init(&b);
-	assert_int_equal(guest_qemu.adopt(&b.vm, b.dir, mc_now() + WAIT, &b.g, NULL, &how, &b.err), -ENOENT);
+	assert_int_equal(
+		guest_qemu.adopt(&b.vm, b.dir, mc_now() + WAIT, &b.g, NULL, &how, &b.err), -ENOENT);
 	assert_int_equal(b.err.code, 0);
 	assert_null(b.g);
 	box_clear(&b);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Pause, resume and what a guest does by itself, against a real QEMU that runs nothing but its firmware (guestbox.h). */
+/* Pause, resume and what a guest does by itself, against a real QEMU that runs nothing but its
+ * firmware (guestbox.h). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
