@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Moves messages of the checkpoint stream.  stream.c is the real backend, over TCP (io_uring) or RDMA;
- * fake.c is in process and injects faults.  A transport belongs to one thread.
+ * Moves messages of the checkpoint stream, over TCP (io_uring) or RDMA: stream.c.  Unit tests have
+ * another backend, in process (tests/fakes/transport-fake.h).  A transport belongs to one thread.
  */
 #pragma once
 #include "common/error.h"
@@ -58,14 +58,6 @@ static inline bool transport_is_rdma(const struct transport *t)
 {
 	return !strcmp(t->ops->name, "rdma");
 }
-
-/* Two connected ends in one process, for unit tests; they may be used by two threads.  The plan
- * (NULL: none) counts the messages that end a posts, from 1; 0 = never.  The connection ends after
- * message cut_after was delivered; a bit of message corrupt_at is flipped; of message truncate_at
- * only a part arrives, and then the connection ends.  delay_ns: of every message, both ways. */
-struct transport_fake_plan { uint64_t cut_after, corrupt_at, truncate_at, delay_ns; };
-int transport_fake_pair(const struct transport_fake_plan *plan, struct transport **ret_a, struct transport **ret_b,
-	struct mc_error *err);
 
 static inline int transport_post(struct transport *t, const struct wire_header *h, const void *p, struct mc_error *e)
 {

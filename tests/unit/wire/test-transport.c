@@ -7,6 +7,7 @@
 #include "mcd/wire/slab.h"
 #include "mcd/wire/stream-io.h"
 #include "mcd/wire/transport.h"
+#include "tests/fakes/transport-fake.h"
 #include "tests/unit/own-netns.h"
 
 #include <errno.h>

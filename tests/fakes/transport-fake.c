@@ -1,9 +1,9 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Two connected ends in one process, for tests: messages pass through the real encoders and
  * decoders as bytes, and a plan says which of them suffers what.
  */
-#include "mcd/wire/transport.h"
+#include "tests/fakes/transport-fake.h"
 
 #include "common/clock.h"
 
