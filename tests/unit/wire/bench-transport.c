@@ -1,12 +1,19 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How fast the TCP transport is between two processes over loopback, in a namespace of our own:
+ * What the engines of the TCP transport cost, between two processes in namespaces of their own:
  *
- *	bench-wire-transport [ROUNDS]
+ *	bench-wire-transport [ROUNDS [loopback|veth [RATE]]]
  *
- * For each engine, ROUNDS times (default 9): 5 MiB slabs, hashed on both sides, as the epoch sends
- * them (seal, post, ... flush, one answer for each 8); and the round trip of a header.  Prints
- * median, minimum and maximum; also what hashing and appending cost alone.
+ * Both engines have a connection, and take turns; who is first alternates too, so that a busy
+ * machine is busy for both.  ROUNDS times (default 9) each does
+ *
+ *	large   epochs of 8 slabs of 5 MiB, filled, sealed and posted one after another as the primary
+ *	        does it, a device state of 256 KiB and a COMMIT; flush; then the answer
+ *	small   the same with 512 KiB in one slab and 64 KiB of device state
+ *	header  the round trip of a message without payload
+ *
+ * and of each round the mean of an epoch counts.  `send` ends with the flush, `epoch` with the answer;
+ * the CPU time is that of the whole process.  RATE (as in tc, "10gbit") slows a veth down.
  */
 #include "common/clock.h"
 #include "mcd/wire/slab.h"
@@ -14,26 +21,46 @@
 #include "mcd/wire/transport.h"
 #include "tests/unit/own-netns.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/eventfd.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
 
-#define SLABS  64 /* a round: 320 MiB */
-#define EPOCH  8
-#define TRIPS  5000
-#define ROUNDS_MAX 101
+#define SLABS      8
+#define ROUNDS_MAX 501
 
-static uint64_t forever(void)
-{
-	return mc_now() + 60 * MC_SEC;
-}
+enum figure { SEND, EPOCH, CPU_SENDER, CPU_RECEIVER, FIGURES };
+static const char *const figure_names[FIGURES] = {"send", "epoch", "cpu sender", "cpu receiver"};
+
+struct load { const char *name; unsigned epochs, slabs; size_t bytes, devices; };
+static const struct load loads[] = {
+	{"large", 6, SLABS, SLAB_SIZE - WIRE_PAGE_SIZE, 256 << 10},
+	{"small", 100, 1, 512 << 10, 64 << 10},
+	{"header", 1000, 0, 0, 0},
+};
+#define LOADS (sizeof loads / sizeof *loads)
+
+struct engine {
+	const char *name;
+	int (*make)(int fd, struct stream_io **ret);
+	struct transport *t;
+	pid_t receiver;
+	double figures[LOADS][FIGURES][ROUNDS_MAX]; /* us an epoch */
+};
+static struct engine engines[] = {{"io_uring", tcp_io_uring_new}, {"plain", tcp_io_plain_new}};
+#define ENGINES (sizeof engines / sizeof *engines)
+
+static struct slab *slabs[SLABS];
+static uint8_t *memory, *devices;
 
 static void check(int r, const struct mc_error *err)
 {
@@ -43,60 +70,168 @@ static void check(int r, const struct mc_error *err)
 	}
 }
 
-static void answer(struct transport *t, uint64_t epoch)
+static void must(bool ok, const char *what)
 {
-	struct mc_error err = MC_ERROR_INIT;
-	struct wire_header h = { .type = WIRE_ACK, .epoch = epoch };
-	check(transport_post(t, &h, NULL, &err), &err);
-	check(transport_flush(t, forever(), &err), &err);
+	if (!ok) {
+		perror(what);
+		exit(1);
+	}
 }
 
-static void expect(struct transport *t, struct wire_header *h)
+static uint64_t forever(void)
 {
-	struct mc_error err = MC_ERROR_INIT;
-	check(transport_recv(t, h, forever(), -1, &err), &err);
+	return mc_now() + 60 * MC_SEC;
 }
 
-/* The other process: swallows slabs and answers, until the connection ends. */
-static void standby(struct transport *t, struct slab *s)
+static uint64_t cpu_time(pid_t pid)
+{
+	clockid_t c;
+	struct timespec ts;
+	must(clock_getcpuclockid(pid, &c) == 0 && clock_gettime(c, &ts) == 0, "CPU clock");
+	return (uint64_t)ts.tv_sec * MC_SEC + (uint64_t)ts.tv_nsec;
+}
+
+static void post(struct transport *t, uint16_t type, const void *payload, size_t len, uint64_t digest)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	struct wire_header h = {type, 1, 1, len, digest};
+	check(transport_post(t, &h, payload, &err), &err);
+}
+
+static struct wire_header receive(struct transport *t)
 {
 	struct mc_error err = MC_ERROR_INIT;
 	struct wire_header h;
-	for (unsigned n = 0; transport_recv(t, &h, forever(), -1, &err) == 0;) {
+	check(transport_recv(t, &h, forever(), -1, &err), &err);
+	return h;
+}
+
+/* The other process: swallows everything and answers a COMMIT, until the connection ends. */
+static void receiver(struct transport *t)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	struct wire_header h;
+	while (transport_recv(t, &h, forever(), -1, &err) == 0) {
 		if (h.length)
-			check(transport_recv_payload(t, s->mem, forever(), &err), &err);
-		if (!h.length || ++n % EPOCH == 0)
-			answer(t, h.epoch);
+			check(transport_recv_payload(t, memory, forever(), &err), &err);
+		if (h.type != WIRE_COMMIT)
+			continue;
+		post(t, WIRE_ACK, NULL, 0, 0);
+		check(transport_flush(t, forever(), &err), &err);
 	}
 	_exit(0);
 }
 
-static double throughput(struct transport *t, struct slab **s)
+/* Ranges of 8 pages: what dirty pages of a real guest look like. */
+static void fill(struct slab *s, size_t bytes)
 {
-	struct mc_error err = MC_ERROR_INIT;
-	uint64_t before = mc_now();
-	for (unsigned i = 0; i < SLABS; i += EPOCH) {
-		struct wire_header h;
-		for (unsigned j = 0; j < EPOCH; j++) {
-			slab_seal(s[j]);
-			h = (struct wire_header){ WIRE_SLAB, 1, i, s[j]->used, s[j]->digest };
-			check(transport_post(t, &h, s[j]->mem, &err), &err);
-		}
-		check(transport_flush(t, forever(), &err), &err);
-		expect(t, &h);
-	}
-	return (double)SLABS * SLAB_SIZE / (double)(mc_now() - before); /* GB/s */
+	const size_t range = 8 * WIRE_PAGE_SIZE;
+	s->used = 0;
+	for (uint64_t off = 0; off + range <= bytes; off += range)
+		if (slab_append(s, 0, off, memory + off, range) != range)
+			break;
+	slab_seal(s);
 }
 
-static double round_trip(struct transport *t)
+static void epoch(struct transport *t, const struct load *l, uint64_t digest)
 {
-	uint64_t before = mc_now();
-	for (unsigned i = 0; i < TRIPS; i++) {
-		struct wire_header h;
-		answer(t, i);
-		expect(t, &h);
+	struct mc_error err = MC_ERROR_INIT;
+	for (unsigned i = 0; i < l->slabs; i++) {
+		fill(slabs[i], l->bytes);
+		post(t, WIRE_SLAB, slabs[i]->mem, slabs[i]->used, slabs[i]->digest);
 	}
-	return (double)(mc_now() - before) / TRIPS / 1e3; /* us */
+	if (l->devices)
+		post(t, WIRE_DEVICES, devices, l->devices, digest);
+	post(t, WIRE_COMMIT, NULL, 0, 0);
+	check(transport_flush(t, forever(), &err), &err);
+}
+
+static void measure(struct engine *e, size_t load, unsigned round)
+{
+	const struct load *l = &loads[load];
+	uint64_t digest = XXH3_64bits(devices, l->devices), sent = 0, whole = 0;
+	uint64_t mine = cpu_time(getpid()), theirs = cpu_time(e->receiver);
+	for (unsigned i = 0; i < l->epochs; i++) {
+		uint64_t began = mc_now();
+		epoch(e->t, l, digest);
+		sent += mc_now() - began;
+		receive(e->t);
+		whole += mc_now() - began;
+	}
+	mine = cpu_time(getpid()) - mine;
+	theirs = cpu_time(e->receiver) - theirs;
+	const uint64_t got[FIGURES] = {sent, whole, mine, theirs};
+	for (unsigned i = 0; i < FIGURES; i++)
+		e->figures[load][i][round] = (double)got[i] / l->epochs / 1e3;
+}
+
+static struct transport *wrap(struct engine *e, int fd)
+{
+	int one = 1;
+	struct stream_io *io;
+	struct transport *t;
+	must(fd >= 0, "connection");
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	errno = -e->make(fd, &io);
+	must(!errno, e->name);
+	must(transport_stream_new(io, &t, NULL) == 0, "transport");
+	return t;
+}
+
+static void command(const char *fmt, ...)
+{
+	char s[256];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(s, sizeof s, fmt, ap);
+	va_end(ap);
+	must(system(s) == 0, s);
+}
+
+/* Ours and the receiver's end of a network of their own. */
+static void make_veth(unsigned n, pid_t peer, const char *rate)
+{
+	command("ip link add va%u type veth peer name vb netns %d", n, (int)peer);
+	command("ip addr add 10.9.%u.1/24 dev va%u && ip link set va%u up", n, n, n);
+	command("nsenter -t %d -n ip addr add 10.9.%u.2/24 dev vb", (int)peer, n);
+	command("nsenter -t %d -n ip link set vb up", (int)peer);
+	if (rate)
+		command("tc qdisc add dev va%u root tbf rate %s burst 4mb latency 10ms", n, rate);
+}
+
+static void start(struct engine *e, unsigned n, bool veth, const char *rate)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_ANY)};
+	socklen_t len = sizeof sa;
+	int ready = eventfd(0, 0), up = eventfd(0, 0), l = -1;
+	eventfd_t v;
+	if (!veth) {
+		l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		must(bind(l, (struct sockaddr *)&sa, len) == 0 && listen(l, 1) == 0, "listen");
+		getsockname(l, (struct sockaddr *)&sa, &len);
+	}
+	sa.sin_port = veth ? htons(9) : sa.sin_port;
+	e->receiver = fork();
+	if (e->receiver == 0) {
+		if (veth) {
+			must(own_netns(), "namespace");
+			l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+			must(bind(l, (struct sockaddr *)&sa, len) == 0 && listen(l, 1) == 0, "listen");
+		}
+		eventfd_write(ready, 1);
+		eventfd_read(up, &v);
+		receiver(wrap(e, accept(l, NULL, NULL)));
+	}
+	eventfd_read(ready, &v);
+	if (veth)
+		make_veth(n, e->receiver, rate);
+	eventfd_write(up, 1);
+	sa.sin_addr.s_addr = veth ? htonl(0x0a090002u | n << 8) : htonl(INADDR_LOOPBACK);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	must(connect(fd, (struct sockaddr *)&sa, len) == 0, "connect");
+	if (l >= 0)
+		close(l);
+	e->t = wrap(e, fd);
 }
 
 static int compare(const void *a, const void *b)
@@ -105,103 +240,65 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void report(const char *engine, const char *what, const char *unit, double *v, unsigned n)
+static void print(const char *load, const char *figure, const char *who, double *v, unsigned n, const char *unit)
 {
 	qsort(v, n, sizeof *v, compare);
-	printf("%-8s %-28s median %8.2f  min %8.2f  max %8.2f  %s\n", engine, what, v[n / 2], v[0],
-		v[n - 1], unit);
-	fflush(stdout);
+	printf("%-7s %-13s %-15s median %10.2f  quartiles %10.2f %10.2f  min %10.2f %s\n", load, figure, who,
+		v[n / 2], v[n / 4], v[n - 1 - n / 4], v[0], unit);
 }
 
-static struct transport *wrap(bool uring, int fd)
+static void report(size_t load, unsigned rounds)
 {
-	int one = 1;
-	struct stream_io *io;
-	struct transport *t;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	int r = uring ? tcp_io_uring_new(fd, &io) : tcp_io_plain_new(fd, &io);
-	if (r < 0 || transport_stream_new(io, &t, NULL) < 0) {
-		fprintf(stderr, "no %s: %s\n", uring ? "io_uring" : "transport", strerror(-r));
-		exit(1);
+	for (unsigned i = 0; i < FIGURES; i++) {
+		double ratio[ROUNDS_MAX];
+		for (unsigned j = 0; j < rounds; j++)
+			ratio[j] = engines[0].figures[load][i][j] / engines[1].figures[load][i][j];
+		for (unsigned e = 0; e < ENGINES; e++)
+			print(loads[load].name, figure_names[i], engines[e].name, engines[e].figures[load][i],
+				rounds, "us");
+		print(loads[load].name, figure_names[i], "io_uring/plain", ratio, rounds, "(of each round)");
 	}
-	return t;
-}
-
-static void bench(bool uring, struct slab **s, unsigned rounds)
-{
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t len = sizeof sa;
-	int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (bind(l, (struct sockaddr *)&sa, len) < 0 || listen(l, 1) < 0 ||
-		getsockname(l, (struct sockaddr *)&sa, &len) < 0)
-		exit(1);
-	pid_t pid = fork();
-	if (pid == 0)
-		standby(wrap(uring, accept(l, NULL, NULL)), s[0]);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (connect(fd, (struct sockaddr *)&sa, len) < 0)
-		exit(1);
-	close(l);
-	struct transport *t = wrap(uring, fd);
-	const char *name = uring ? "io_uring" : "plain";
-	double gbs[ROUNDS_MAX], us[ROUNDS_MAX];
-	throughput(t, s);
-	for (unsigned i = 0; i < rounds; i++) {
-		gbs[i] = throughput(t, s);
-		us[i] = round_trip(t);
-	}
-	transport_close(t);
-	waitpid(pid, NULL, 0);
-	report(name, "5 MiB slabs", "GB/s", gbs, rounds);
-	report(name, "round trip of a header", "us", us, rounds);
-}
-
-static void bench_slab(struct slab *s, const uint8_t *mem, unsigned rounds)
-{
-	double seal[ROUNDS_MAX], append[ROUNDS_MAX];
-	for (unsigned i = 0; i < rounds; i++) {
-		uint64_t t0 = mc_now();
-		slab_seal(s);
-		uint64_t t1 = mc_now();
-		s->used = 0;
-		/* Ranges of 8 pages: what dirty pages of a real guest look like. */
-		for (uint64_t off = 0; slab_append(s, 0, off, mem + off, 8 * WIRE_PAGE_SIZE) ==
-			8 * WIRE_PAGE_SIZE;)
-			off += 8 * WIRE_PAGE_SIZE;
-		seal[i] = (double)(t1 - t0) / 1e3;
-		append[i] = (double)(mc_now() - t1) / 1e3;
-	}
-	report("slab", "seal (XXH3 of 5 MiB)", "us", seal, rounds);
-	report("slab", "append 5 MiB", "us", append, rounds);
 }
 
 int main(int argc, char **argv)
 {
 	unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 9;
+	bool veth = argc > 2 && !strcmp(argv[2], "veth");
+	struct slab_pool *pool;
 	if (rounds < 1 || rounds > ROUNDS_MAX)
 		return 2;
 	if (!own_netns()) {
 		puts("skipped: no network namespace of our own (needs root or user namespaces)");
 		return 77;
 	}
-	struct slab_pool *pool;
-	struct slab *s[EPOCH];
-	uint8_t *mem = malloc(SLAB_SIZE);
-	if (!mem || slab_pool_new((uint64_t)EPOCH * SLAB_SIZE, NULL, &pool, NULL) < 0)
+	memory = malloc(SLAB_SIZE);
+	devices = malloc(SLAB_SIZE);
+	if (!memory || !devices || slab_pool_new((uint64_t)SLABS * SLAB_SIZE, NULL, &pool, NULL) < 0)
 		return 1;
 	for (size_t i = 0; i < SLAB_SIZE; i++)
-		mem[i] = (uint8_t)(i * 2654435761u >> 13);
-	for (int i = 0; i < EPOCH; i++) {
-		if (slab_get(pool, &s[i], NULL) < 0)
-			return 1;
-		slab_append(s[i], 0, 0, mem, SLAB_SIZE - WIRE_PAGE_SIZE);
+		memory[i] = devices[i] = (uint8_t)(i * 2654435761u >> 13);
+	for (unsigned i = 0; i < SLABS; i++)
+		must(slab_get(pool, &slabs[i], NULL) == 0, "slabs");
+	for (unsigned e = 0; e < ENGINES; e++)
+		start(&engines[e], e, veth, argc > 3 ? argv[3] : NULL);
+	for (size_t l = 0; l < LOADS; l++) {
+		for (unsigned e = 0; e < ENGINES; e++)
+			measure(&engines[e], l, 0); /* warm */
+		for (unsigned i = 0; i < rounds; i++)
+			for (unsigned e = 0; e < ENGINES; e++)
+				measure(&engines[(e + i) % ENGINES], l, i);
+		report(l, rounds);
+		fflush(stdout);
 	}
-	bench_slab(s[0], mem, rounds);
-	bench(true, s, rounds);
-	bench(false, s, rounds);
-	for (int i = 0; i < EPOCH; i++)
-		slab_put(pool, s[i]);
+	for (unsigned e = 0; e < ENGINES; e++)
+		transport_close(engines[e].t);
+	/* Not before all are closed: the second has the first's connection too, by its fork. */
+	for (unsigned e = 0; e < ENGINES; e++)
+		waitpid(engines[e].receiver, NULL, 0);
+	for (unsigned i = 0; i < SLABS; i++)
+		slab_put(pool, slabs[i]);
 	slab_pool_free(pool);
-	free(mem);
+	free(devices);
+	free(memory);
 	return 0;
 }
