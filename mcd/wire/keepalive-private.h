@@ -25,8 +25,6 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-#define BEAT_SIZE 40
-
 /* The slots are looked into so many times an interval. A beat seems younger by one look than it is,
  * so this keeps what two hosts know of a third close together (failover/timing.h, heard_fresh). */
 #define LOOKS 4
@@ -111,11 +109,6 @@ struct keepalive {
 	size_t n_peers;
 	struct ka_peer peers[];
 };
-
-void beat_encode(uint8_t buf[BEAT_SIZE], const struct beat *b);
-/* prev: the connection's last beat, seq 0 before the first. */
-int beat_decode(const uint8_t buf[BEAT_SIZE], const struct beat *prev, struct beat *ret,
-	struct mc_error *err);
 
 /* Who we are and whom we dial, for a handshake. */
 static inline struct link_self keepalive_self(const struct keepalive_config *cfg)

@@ -1,7 +1,7 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A slot: 48 bytes at the beginning of the region that a keep-alive's queue pair may write.  The
- *peer writes all of it each interval by one RDMA WRITE; integers little-endian:
+ * peer writes all of it each interval by one RDMA WRITE; integers little-endian:
  *
  *	 0  4  magic "MCKS"
  *	 4  2  version (1)
@@ -13,8 +13,8 @@
  *	40  8  XXH3-64 of bytes 0..39
  *
  * Before the first beat all is zero.  Nothing tells the reader when a beat arrives, and a write is
- *not atomic to it: it may see a part of the next beat over a part of the last.  The checksum says
- *that, and the next look finds the whole.
+ * not atomic to it: it may see a part of the next beat over a part of the last.  The checksum says
+ * that, and the next look finds the whole.
  */
 #include "mcd/wire/keepalive-slot.h"
 
@@ -41,7 +41,7 @@ void slot_encode(uint8_t buf[SLOT_SIZE], const struct beat *b, uint64_t instance
 static int nonsense(struct mc_error *err, const char *what)
 {
 	return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-		"What was written to this host's memory as a keep-alive %s", what);
+		"what was written to this host's memory as a keep-alive %s", what);
 }
 
 int slot_decode(const uint8_t buf[SLOT_SIZE], uint64_t instance, const struct beat *prev,
@@ -55,8 +55,7 @@ int slot_decode(const uint8_t buf[SLOT_SIZE], uint64_t instance, const struct be
 		return nonsense(err, "is none");
 	if (get_le16(buf + 4) != VERSION)
 		return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
-			"The peer writes keep-alives of version %u, this mcd knows version %u; "
-			"install "
+			"the peer writes keep-alives of version %u, this mcd knows version %u; install "
 			"the same release of mcd on all hosts",
 			get_le16(buf + 4), VERSION);
 	struct beat b = {seq, get_le64(buf + 16), get_le64(buf + 24)};

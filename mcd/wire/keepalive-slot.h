@@ -1,19 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A beat as RDMA writes it into the peer's memory.  Pure; the layout is at the head of the .c. */
 #pragma once
-#include "common/clock.h"
 #include "common/error.h"
+#include "mcd/wire/beat.h"
 #include <stdint.h>
 
-#define SLOT_SIZE         48
-#define BEAT_INTERVAL_MIN MC_MSEC
-#define BEAT_INTERVAL_MAX (60 * MC_SEC)
-
-struct beat {
-	uint64_t seq;      /* counts intervals: a beat that could not be sent leaves a gap */
-	uint64_t time;     /* of the sender's CLOCK_MONOTONIC, ns */
-	uint64_t interval; /* of the sender, ns */
-};
+#define SLOT_SIZE 48
 
 void slot_encode(uint8_t buf[SLOT_SIZE], const struct beat *b, uint64_t instance);
 /* A copy of the memory, made at any time.  1: a beat newer than prev (seq 0: none yet); 0: nothing

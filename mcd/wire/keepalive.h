@@ -3,7 +3,7 @@
  * Keep-alives between all hosts: one-way beats on connections of their own, sent and watched by
  * one SCHED_RR thread with locked memory, so that neither bulk data nor a busy host delays them.
  * Each host connects to every other and sends; it listens on what the others connected.
- * Byte layouts at the heads of keepalive.c (TCP) and keepalive-slot.c (RDMA).  Thread-safe.
+ * Byte layouts at the heads of beat.c (TCP) and keepalive-slot.c (RDMA).  Thread-safe.
  *
  * Between hosts that have RDMA for these addresses each beat is besides written to a few bytes of the
  * peer's memory, over a queue pair of its own; the peer looks there LOOKS times an interval.
