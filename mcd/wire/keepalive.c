@@ -3,6 +3,7 @@
 #include "mcd/wire/keepalive-private.h"
 
 #include "common/log.h"
+#include "common/thread.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -105,20 +106,20 @@ static int start(struct keepalive *k)
 {
 	if (k->stop < 0 || k->poke < 0 || k->timer < 0)
 		return -EMFILE;
-	int r = pthread_create(&k->beater, NULL, keepalive_beat_thread, k);
+	int r = mc_thread_start(&k->beater, "keep-alive", keepalive_beat_thread, k);
 	k->beating = r == 0;
 	for (size_t i = 0; i < k->n_peers && r == 0; i++) {
 		struct ka_peer *p = &k->peers[i];
 		if (p->redial < 0 || p->redial_rdma < 0)
 			return -EMFILE;
-		r = pthread_create(&p->dialer, NULL, keepalive_dial_thread, p);
+		r = mc_thread_start(&p->dialer, "ka-dial", keepalive_dial_thread, p);
 		p->dialing = r == 0;
-		if (r || k->cfg.mode == RD_TCP)
+		if (r < 0 || k->cfg.mode == RD_TCP)
 			continue;
-		r = pthread_create(&p->rdma_dialer, NULL, keepalive_rdma_dial_thread, p);
+		r = mc_thread_start(&p->rdma_dialer, "ka-dial-rdma", keepalive_rdma_dial_thread, p);
 		p->rdma_dialing = r == 0;
 	}
-	return -r;
+	return r;
 }
 
 int keepalive_new(const struct keepalive_config *cfg, struct keepalive **ret, struct mc_error *err)
