@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The checkpoint stream over RDMA.  Payloads go by RDMA WRITE from the slabs into a ring at the
  * standby, which copies them out while it computes their digest; headers and short payloads go in
@@ -9,6 +9,7 @@
 #include "common/rdma/stream.h"
 #include "mcd/wire/stream-io.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,14 +17,13 @@
  * their sender, who gets answers of at most WIRE_CONTROL_MAX. */
 #define RING_SLABS   (4u << 20)
 #define RING_ANSWERS (256u << 10)
-
-#define IOV_MAX_HERE 128 /* of stream.c's batches */
+_Static_assert(RING_ANSWERS >= WIRE_HEADER_SIZE + WIRE_CONTROL_MAX, "an answer fits");
 
 struct rdma_io {
 	struct stream_io io;
 	struct rd_stream *s;
 	/* The send under way: what is still to be posted of it, and its length. */
-	struct iovec iov[IOV_MAX_HERE];
+	struct iovec iov[STREAM_IOV_MAX];
 	size_t first, n, length;
 };
 
@@ -35,8 +35,7 @@ static struct rdma_io *rdma(struct stream_io *io)
 static int rdma_send_start(struct stream_io *io, struct msghdr *msg)
 {
 	struct rdma_io *r = rdma(io);
-	if (msg->msg_iovlen > IOV_MAX_HERE)
-		return -EMSGSIZE;
+	assert(!r->length && msg->msg_iovlen <= STREAM_IOV_MAX);
 	memcpy(r->iov, msg->msg_iov, msg->msg_iovlen * sizeof *r->iov);
 	r->first = 0;
 	r->n = msg->msg_iovlen;
@@ -56,6 +55,7 @@ static ssize_t rdma_send_finish(struct stream_io *io, uint64_t deadline)
 			return n == -ENODATA ? -ECONNRESET : n;
 		r->first += mc_iov_advance(r->iov + r->first, r->n - r->first, (size_t)n);
 	}
+	assert(r->first == r->n);
 	int e = rd_stream_drain(r->s, deadline);
 	if (e < 0)
 		return e == -ENODATA ? -ECONNRESET : e;
@@ -128,7 +128,7 @@ static int rdma_new(struct rd_conn *c, struct transport **ret, struct mc_error *
 	struct rdma_io *r = calloc(1, sizeof *r);
 	if (!r) {
 		rd_close(c);
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "No memory for a connection");
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for a connection");
 	}
 	r->io.ops = &rdma_io_ops;
 	int e = rd_stream_new(c, &r->s, err);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Bytes in and out of one stream, for stream.c: tcp-uring.c does it with io_uring, tcp-plain.c with
- * ordinary system calls where io_uring is switched off, rdma.c over an RDMA connection.  At most one
- * send is under way.
+ * Bytes in and out of one stream, for stream.c: over a socket (tcp.c) or an RDMA connection (rdma.c).
+ * At most one send is under way.
  */
 #pragma once
 #include "mcd/wire/transport.h"
@@ -18,15 +17,15 @@ struct stream_io;
 
 struct stream_io_ops {
 	const char *name;
-	/* Starts to send; msg and all that it points to must stay until send_finish gave the result. */
+	/* Starts to send, if no send is under way; msg, of at most STREAM_IOV_MAX pieces, and all that it points to must stay until send_finish gave the result. */
 	int (*send_start)(struct stream_io *io, struct msghdr *msg);
 	/* The bytes that were sent, possibly fewer than asked.  -ETIMEDOUT: still under way at the
 	 * deadline (0 = just look). */
 	ssize_t (*send_finish)(struct stream_io *io, uint64_t deadline);
 	/* At least one byte, or all of len if `all`, but fewer at the deadline or the end of the
 	 * stream; 0 there.  -ETIMEDOUT at the deadline and -EINTR when wake_fd (or -1) is readable,
-	 * both with nothing taken.  Nothing points to buf any more on return.  Sets woken when
-	 * wake_fd was readable and bytes came all the same. */
+	 * both with nothing taken.  A readable wake_fd wins over bytes that are there.  Nothing
+	 * points to buf any more on return. */
 	ssize_t (*recv)(struct stream_io *io, void *buf, size_t len, bool all, uint64_t deadline,
 		int wake_fd);
 	/* Gives up a send that is under way, if any; then nothing points to its bytes any more. */
@@ -40,16 +39,14 @@ struct stream_io_ops {
 	void (*forget)(struct stream_io *io, void *mem);
 };
 
-struct stream_io {
-	const struct stream_io_ops *ops;
-	bool woken;
-};
+#define STREAM_IOV_MAX 128 /* pieces of one send */
 
-/* Both take over fd on success only. */
-int tcp_io_uring_new(int fd, struct stream_io **ret);
-int tcp_io_plain_new(int fd, struct stream_io **ret);
+struct stream_io { const struct stream_io_ops *ops; };
 
-/* transport_tcp_new over a given engine, for tests and benchmarks; takes over io also on failure. */
+/* Takes over fd on success only. */
+int tcp_io_new(int fd, struct stream_io **ret);
+
+/* Takes over io, also on failure. */
 int transport_stream_new(struct stream_io *io, struct transport **ret, struct mc_error *err);
 
 /* -ETIMEDOUT is the caller's deadline and -EINTR its wake_fd: the same numbers as the socket's own

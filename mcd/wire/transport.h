@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Moves messages of the checkpoint stream, over TCP (io_uring) or RDMA: stream.c.  Unit tests have
- * another backend, in process (tests/fakes/transport-fake.h).  A transport belongs to one thread.
+ * Moves messages of the checkpoint stream, over TCP or RDMA: stream.c.  Unit tests have another
+ * backend, in process (tests/fakes/transport-fake.h).  A transport belongs to one thread.
  */
 #pragma once
 #include "common/error.h"
 #include "common/rdma/rdma.h"
 #include "mcd/wire/protocol.h"
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -63,8 +64,8 @@ static inline int transport_post(struct transport *t, const struct wire_header *
 {
 	if (h->length > wire_length_max(h->type))
 		return mc_error_set(e, -EMSGSIZE, MC_ECLASS_FAILED,
-			"A message of type %u would have %llu bytes, more than the %llu a peer accepts", h->type,
-			(unsigned long long)h->length, (unsigned long long)wire_length_max(h->type));
+			"a message of type %u would have %" PRIu64 " bytes, more than the %" PRIu64
+			" a peer accepts", h->type, h->length, wire_length_max(h->type));
 	return t->ops->post(t, h, p, e);
 }
 static inline int transport_flush(struct transport *t, uint64_t deadline, struct mc_error *e)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the engines of the TCP transport cost, between two processes in namespaces of their own:
+ * What the TCP transport costs, between two processes in namespaces of their own:
  *
  *	bench-wire-transport [ROUNDS [loopback|veth [RATE]]]
  *
- * Both engines have a connection, and take turns; who is first alternates too, so that a busy
- * machine is busy for both.  ROUNDS times (default 9) each does
+ * To compare two engines give both a connection and let them take turns (it was done so with
+ * io_uring, see the log of tcp.c): a busy machine is then busy for both.  ROUNDS times (default 9)
  *
  *	large   epochs of 8 slabs of 5 MiB, filled, sealed and posted one after another as the primary
  *	        does it, a device state of 256 KiB and a COMMIT; flush; then the answer
@@ -17,14 +17,12 @@
  */
 #include "common/clock.h"
 #include "mcd/wire/slab.h"
-#include "mcd/wire/stream-io.h"
 #include "mcd/wire/transport.h"
 #include "tests/unit/own-netns.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,14 +48,11 @@ static const struct load loads[] = {
 #define LOADS (sizeof loads / sizeof *loads)
 
 struct engine {
-	const char *name;
-	int (*make)(int fd, struct stream_io **ret);
 	struct transport *t;
 	pid_t receiver;
 	double figures[LOADS][FIGURES][ROUNDS_MAX]; /* us an epoch */
 };
-static struct engine engines[] = {{"io_uring", tcp_io_uring_new}, {"plain", tcp_io_plain_new}};
-#define ENGINES (sizeof engines / sizeof *engines)
+static struct engine engine;
 
 static struct slab *slabs[SLABS];
 static uint8_t *memory, *devices;
@@ -165,16 +160,12 @@ static void measure(struct engine *e, size_t load, unsigned round)
 		e->figures[load][i][round] = (double)got[i] / l->epochs / 1e3;
 }
 
-static struct transport *wrap(struct engine *e, int fd)
+static struct transport *wrap(int fd)
 {
-	int one = 1;
-	struct stream_io *io;
+	struct mc_error err = MC_ERROR_INIT;
 	struct transport *t;
 	must(fd >= 0, "connection");
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	errno = -e->make(fd, &io);
-	must(!errno, e->name);
-	must(transport_stream_new(io, &t, NULL) == 0, "transport");
+	check(transport_tcp_new(fd, &t, &err), &err);
 	return t;
 }
 
@@ -189,17 +180,17 @@ static void command(const char *fmt, ...)
 }
 
 /* Ours and the receiver's end of a network of their own. */
-static void make_veth(unsigned n, pid_t peer, const char *rate)
+static void make_veth(pid_t peer, const char *rate)
 {
-	command("ip link add va%u type veth peer name vb netns %d", n, (int)peer);
-	command("ip addr add 10.9.%u.1/24 dev va%u && ip link set va%u up", n, n, n);
-	command("nsenter -t %d -n ip addr add 10.9.%u.2/24 dev vb", (int)peer, n);
+	command("ip link add va type veth peer name vb netns %d", (int)peer);
+	command("ip addr add 10.9.0.1/24 dev va && ip link set va up");
+	command("nsenter -t %d -n ip addr add 10.9.0.2/24 dev vb", (int)peer);
 	command("nsenter -t %d -n ip link set vb up", (int)peer);
 	if (rate)
-		command("tc qdisc add dev va%u root tbf rate %s burst 4mb latency 10ms", n, rate);
+		command("tc qdisc add dev va root tbf rate %s burst 4mb latency 10ms", rate);
 }
 
-static void start(struct engine *e, unsigned n, bool veth, const char *rate)
+static void start(struct engine *e, bool veth, const char *rate)
 {
 	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_ANY)};
 	socklen_t len = sizeof sa;
@@ -220,18 +211,18 @@ static void start(struct engine *e, unsigned n, bool veth, const char *rate)
 		}
 		eventfd_write(ready, 1);
 		eventfd_read(up, &v);
-		receiver(wrap(e, accept(l, NULL, NULL)));
+		receiver(wrap(accept(l, NULL, NULL)));
 	}
 	eventfd_read(ready, &v);
 	if (veth)
-		make_veth(n, e->receiver, rate);
+		make_veth(e->receiver, rate);
 	eventfd_write(up, 1);
-	sa.sin_addr.s_addr = veth ? htonl(0x0a090002u | n << 8) : htonl(INADDR_LOOPBACK);
+	sa.sin_addr.s_addr = veth ? htonl(0x0a090002) : htonl(INADDR_LOOPBACK);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	must(connect(fd, (struct sockaddr *)&sa, len) == 0, "connect");
 	if (l >= 0)
 		close(l);
-	e->t = wrap(e, fd);
+	e->t = wrap(fd);
 }
 
 static int compare(const void *a, const void *b)
@@ -240,24 +231,11 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void print(const char *load, const char *figure, const char *who, double *v, unsigned n, const char *unit)
+static void report(const struct load *l, const char *figure, double *v, unsigned n)
 {
 	qsort(v, n, sizeof *v, compare);
-	printf("%-7s %-13s %-15s median %10.2f  quartiles %10.2f %10.2f  min %10.2f %s\n", load, figure, who,
-		v[n / 2], v[n / 4], v[n - 1 - n / 4], v[0], unit);
-}
-
-static void report(size_t load, unsigned rounds)
-{
-	for (unsigned i = 0; i < FIGURES; i++) {
-		double ratio[ROUNDS_MAX];
-		for (unsigned j = 0; j < rounds; j++)
-			ratio[j] = engines[0].figures[load][i][j] / engines[1].figures[load][i][j];
-		for (unsigned e = 0; e < ENGINES; e++)
-			print(loads[load].name, figure_names[i], engines[e].name, engines[e].figures[load][i],
-				rounds, "us");
-		print(loads[load].name, figure_names[i], "io_uring/plain", ratio, rounds, "(of each round)");
-	}
+	printf("%-7s %-13s median %10.2f  quartiles %10.2f %10.2f  min %10.2f us\n", l->name, figure, v[n / 2],
+		v[n / 4], v[n - 1 - n / 4], v[0]);
 }
 
 int main(int argc, char **argv)
@@ -279,22 +257,17 @@ int main(int argc, char **argv)
 		memory[i] = devices[i] = (uint8_t)(i * 2654435761u >> 13);
 	for (unsigned i = 0; i < SLABS; i++)
 		must(slab_get(pool, &slabs[i], NULL) == 0, "slabs");
-	for (unsigned e = 0; e < ENGINES; e++)
-		start(&engines[e], e, veth, argc > 3 ? argv[3] : NULL);
+	start(&engine, veth, argc > 3 ? argv[3] : NULL);
 	for (size_t l = 0; l < LOADS; l++) {
-		for (unsigned e = 0; e < ENGINES; e++)
-			measure(&engines[e], l, 0); /* warm */
+		measure(&engine, l, 0); /* warm */
 		for (unsigned i = 0; i < rounds; i++)
-			for (unsigned e = 0; e < ENGINES; e++)
-				measure(&engines[(e + i) % ENGINES], l, i);
-		report(l, rounds);
+			measure(&engine, l, i);
+		for (unsigned i = 0; i < FIGURES; i++)
+			report(&loads[l], figure_names[i], engine.figures[l][i], rounds);
 		fflush(stdout);
 	}
-	for (unsigned e = 0; e < ENGINES; e++)
-		transport_close(engines[e].t);
-	/* Not before all are closed: the second has the first's connection too, by its fork. */
-	for (unsigned e = 0; e < ENGINES; e++)
-		waitpid(engines[e].receiver, NULL, 0);
+	transport_close(engine.t);
+	waitpid(engine.receiver, NULL, 0);
 	for (unsigned i = 0; i < SLABS; i++)
 		slab_put(pool, slabs[i]);
 	slab_pool_free(pool);
