@@ -219,6 +219,7 @@ static int collect_stopped(struct session *s, struct mc_error *err)
 int sync_roms(struct session *s, struct mc_error *err)
 {
 	struct roms roms = {0};
+	_Static_assert(RAMBLOCKS_MAX == WIRE_BLOCKS_MAX && RAMBLOCK_ID_MAX == WIRE_BLOCK_ID_MAX, "a VM's blocks fit");
 	_Static_assert(ROM_BYTES_MAX + WIRE_ROM_FIXED + RAMBLOCK_ID_MAX <= WIRE_ROM_MAX, "a ROM is one message");
 	int r = guest_read_roms(s->vm->guest, &roms, err);
 	for (size_t i = 0; r == 0 && i < roms.n; i++) {

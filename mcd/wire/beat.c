@@ -23,6 +23,9 @@
 #define MAGIC   0x414b434du /* "MCKA" in this byte order */
 #define VERSION 1
 
+#define CHECKSUM_AT 32
+_Static_assert(CHECKSUM_AT == 4 + 2 + 2 + 3 * 8 && BEAT_SIZE == CHECKSUM_AT + 8, "as above");
+
 void beat_encode(uint8_t buf[BEAT_SIZE], const struct beat *b)
 {
 	assert(b->seq && b->interval >= BEAT_INTERVAL_MIN && b->interval <= BEAT_INTERVAL_MAX);
@@ -32,7 +35,7 @@ void beat_encode(uint8_t buf[BEAT_SIZE], const struct beat *b)
 	put_le64(buf + 8, b->seq);
 	put_le64(buf + 16, b->time);
 	put_le64(buf + 24, b->interval);
-	put_le64(buf + 32, XXH3_64bits(buf, 32));
+	put_le64(buf + CHECKSUM_AT, XXH3_64bits(buf, CHECKSUM_AT));
 }
 
 int beat_decode(const uint8_t buf[BEAT_SIZE], const struct beat *prev, struct beat *ret,
@@ -45,7 +48,7 @@ int beat_decode(const uint8_t buf[BEAT_SIZE], const struct beat *prev, struct be
 		return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
 			"the peer sends keep-alives of version %u, this mcd knows version %u; install "
 			"the same release of mcd on all hosts", get_le16(buf + 4), VERSION);
-	if (get_le64(buf + 32) != XXH3_64bits(buf, 32) || get_le16(buf + 6))
+	if (get_le64(buf + CHECKSUM_AT) != XXH3_64bits(buf, CHECKSUM_AT) || get_le16(buf + 6))
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
 			"a keep-alive was damaged on the way");
 	struct beat b = { get_le64(buf + 8), get_le64(buf + 16), get_le64(buf + 24) };

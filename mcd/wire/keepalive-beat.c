@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The real-time thread: every interval a beat to every peer, and an eye on who fell silent.
  *
@@ -11,6 +11,7 @@
 
 #include "common/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -82,6 +83,7 @@ static void send_by_rdma(struct ka_peer *p, const struct beat *b)
 	uint8_t buf[SLOT_SIZE];
 	if (p->sending != KA_BEATING)
 		return;
+	assert(p->rtx);
 	p->rtx_over = (struct mc_error)MC_ERROR_INIT;
 	slot_encode(buf, b, p->k->cfg.instance);
 	int r = rd_check(p->rtx, &p->rtx_over);
@@ -96,6 +98,8 @@ static void send_by_rdma(struct ka_peer *p, const struct beat *b)
 static void send_beat(struct ka_peer *p)
 {
 	struct beat b = {++p->seq, mc_now(), p->k->cfg.interval};
+	assert(b.seq && b.time >= p->sent);
+	p->sent = b.time;
 	/* RDMA first: where it is used, it is the one that counts. */
 	send_by_rdma(p, &b);
 	send_by_tcp(p, &b);
@@ -153,6 +157,7 @@ void *keepalive_beat_thread(void *arg)
 			next_beat += k->cfg.interval;
 			if (next_beat <= now) /* no burst for what was slept through */
 				next_beat = now + k->cfg.interval;
+			assert(next_beat > now);
 		}
 		/* It was this host that stood still.  What the peers sent meanwhile waits in the
 		 * sockets: the serving threads get an interval to read it before anyone is judged. */

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Keeps one peer connected: an ordinary thread, because connecting may take long. */
 #include "mcd/wire/keepalive-private.h"
 

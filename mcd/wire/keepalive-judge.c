@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 
+#include <assert.h>
 #include <sys/eventfd.h>
 
 uint64_t keepalive_limit(const struct ka_peer *p)
@@ -67,6 +68,8 @@ void keepalive_slot_hide(struct ka_peer *p, const volatile uint8_t *mem)
 	pthread_mutex_unlock(&p->slot_lock);
 }
 
+_Static_assert(SLOT_SIZE % 8 == 0, "whole words");
+
 /* Word by word, because somebody else writes to it meanwhile. */
 static void copy_slot(uint8_t to[SLOT_SIZE], const volatile uint8_t *from)
 {
@@ -95,6 +98,7 @@ void keepalive_look(struct ka_peer *p, uint64_t now)
 		eventfd_write(s->leave, 1);
 	}
 	if (r > 0 && s->instance == p->instance) {
+		assert(b.seq > s->prev.seq && b.time >= s->prev.time && now >= s->last);
 		keepalive_hear(p, KA_RDMA, now, s->last, b.interval, p->k->cfg.interval / LOOKS);
 		p->rdma_instance = s->instance;
 		p->path = KA_RDMA;
@@ -119,6 +123,7 @@ static void suspect(struct ka_peer *p, uint64_t now)
 {
 	struct keepalive_config *cfg = &p->k->cfg;
 	uint64_t heard = keepalive_last_heard(p);
+	assert(!p->suspected);
 	bool fall_back = p->path == KA_RDMA && cfg->mode != RD_RDMA;
 	p->announced = false;
 	p->suspected = true;
@@ -129,8 +134,7 @@ static void suspect(struct ka_peer *p, uint64_t now)
 	if (cfg->suspect)
 		cfg->suspect(cfg->ctx, p->cfg.name, heard);
 	if (fall_back)
-		log_notice("%s is not heard by RDMA any more: its keep-alives by TCP count from "
-			   "now on",
+		log_notice("%s is not heard by RDMA any more: its keep-alives by TCP count from now on",
 			p->cfg.name);
 }
 

@@ -62,7 +62,7 @@ struct ka_peer {
 	/* Sending.  Only the dialer turns -1 into a descriptor, only the beat thread turns that
 	 * into -1 again and closes it. */
 	_Atomic int tx;
-	uint64_t seq; /* beat thread */
+	uint64_t seq, sent; /* beat thread: of the last beat, and when */
 	int redial;   /* eventfd, for the dialer */
 	pthread_t dialer;
 	bool dialing; /* the thread was started */

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Queue pairs for keep-alives: made and closed here, by ordinary threads, because both take time;
  * used by the beat thread, which writes to the peer (send_by_rdma) and looks at what peers write
@@ -12,6 +12,7 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -96,6 +97,7 @@ void *keepalive_rdma_dial_thread(void *arg)
 			rd_close(p->rtx);
 			p->rtx = NULL;
 		}
+		assert(p->sending == KA_IDLE && !p->rtx);
 		ms = attempt(p, &pause);
 	} while (wait_ms(p, ms));
 	return NULL;
@@ -123,8 +125,7 @@ static void watch(struct ka_peer *p, struct rd_conn *c, int leave)
 		if (fds[0].revents || fds[1].revents)
 			return;
 	}
-	log_info(
-		"no more keep-alives from %s by RDMA on this connection: %s", p->cfg.name, err.msg);
+	log_info("no more keep-alives from %s by RDMA on this connection: %s", p->cfg.name, err.msg);
 }
 
 void keepalive_serve_rdma(struct ka_peer *p, int fd, const struct link_peer *peer)

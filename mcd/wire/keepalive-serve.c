@@ -1,9 +1,10 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The receiving end of one peer's beats: reads them, and notes when. */
 #include "mcd/wire/keepalive-private.h"
 
 #include "common/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -14,6 +15,7 @@
 static void hear(struct ka_peer *p, const struct beat *b, uint64_t *last)
 {
 	uint64_t now = mc_now();
+	assert(now >= *last);
 	keepalive_hear(p, KA_TCP, now, *last, b->interval, 0);
 	*last = now;
 	if (p->suspected || !p->announced)
@@ -85,6 +87,7 @@ void keepalive_serve(struct keepalive *k, int fd, const struct link_peer *peer)
 		serve_tcp(p, fd, peer);
 
 	pthread_mutex_lock(&k->lock);
+	assert(k->serving);
 	if (!--k->serving)
 		pthread_cond_broadcast(&k->idle);
 	pthread_mutex_unlock(&k->lock);

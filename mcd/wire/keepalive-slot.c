@@ -20,14 +20,19 @@
 
 #include "common/le.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <xxhash.h>
 
 #define MAGIC   0x534b434du /* "MCKS" in this byte order */
 #define VERSION 1
 
+#define CHECKSUM_AT 40
+_Static_assert(CHECKSUM_AT == 4 + 2 + 2 + 4 * 8 && SLOT_SIZE == CHECKSUM_AT + 8, "as above");
+
 void slot_encode(uint8_t buf[SLOT_SIZE], const struct beat *b, uint64_t instance)
 {
+	assert(b->seq && b->interval >= BEAT_INTERVAL_MIN && b->interval <= BEAT_INTERVAL_MAX);
 	put_le32(buf, MAGIC);
 	put_le16(buf + 4, VERSION);
 	put_le16(buf + 6, 0);
@@ -35,7 +40,7 @@ void slot_encode(uint8_t buf[SLOT_SIZE], const struct beat *b, uint64_t instance
 	put_le64(buf + 16, b->time);
 	put_le64(buf + 24, b->interval);
 	put_le64(buf + 32, instance);
-	put_le64(buf + 40, XXH3_64bits(buf, 40));
+	put_le64(buf + CHECKSUM_AT, XXH3_64bits(buf, CHECKSUM_AT));
 }
 
 static int nonsense(struct mc_error *err, const char *what)
@@ -49,7 +54,7 @@ int slot_decode(const uint8_t buf[SLOT_SIZE], uint64_t instance, const struct be
 {
 	uint64_t seq = get_le64(buf + 8);
 	/* The common case first: looked at more often than written.  Also before anything is. */
-	if (seq == prev->seq || get_le64(buf + 40) != XXH3_64bits(buf, 40))
+	if (seq == prev->seq || get_le64(buf + CHECKSUM_AT) != XXH3_64bits(buf, CHECKSUM_AT))
 		return 0;
 	if (get_le32(buf) != MAGIC || get_le16(buf + 6))
 		return nonsense(err, "is none");

@@ -5,7 +5,9 @@
 #include "common/log.h"
 #include "common/thread.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -82,13 +84,13 @@ static int check_config(const struct keepalive_config *cfg, struct mc_error *err
 {
 	if (cfg->interval < BEAT_INTERVAL_MIN || cfg->interval > BEAT_INTERVAL_MAX || !cfg->misses)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"A keep-alive interval of %llu ns with %u misses is out of range",
-			(unsigned long long)cfg->interval, cfg->misses);
+			"a keep-alive interval of %" PRIu64 " ns with %u misses is out of range",
+			cfg->interval, cfg->misses);
 	for (size_t i = 0; i < cfg->n_peers; i++)
 		for (size_t j = 0; j <= i; j++)
 			if (!strcmp(cfg->peers[i].name, j < i ? cfg->peers[j].name : cfg->self))
 				return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-					"Two hosts are called %s", cfg->peers[i].name);
+					"two hosts are called %s", cfg->peers[i].name);
 	return 0;
 }
 
@@ -132,12 +134,13 @@ int keepalive_new(const struct keepalive_config *cfg, struct keepalive **ret, st
 	size = (size + 4095) & ~(size_t)4095;
 	struct keepalive *k = aligned_alloc(4096, size);
 	if (!k)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "No memory for keep-alives");
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for keep-alives");
 	memset(k, 0, size);
 	if (mlock(k, size) < 0)
 		log_debug("the memory of the keep-alives cannot be locked: %s", strerror(errno));
 	k->cfg = *cfg;
 	k->key = *cfg->key;
+	assert(strlen(cfg->self) < sizeof k->self);
 	strncpy(k->self, cfg->self, sizeof k->self - 1);
 	strncpy(k->local, cfg->local_address ? cfg->local_address : "", sizeof k->local - 1);
 	k->cfg.key = &k->key;
@@ -156,7 +159,7 @@ int keepalive_new(const struct keepalive_config *cfg, struct keepalive **ret, st
 	r = start(k);
 	if (r < 0) {
 		keepalive_free(k);
-		return mc_error_set(err, r, MC_ECLASS_FAILED, "The keep-alives cannot be started: %s",
+		return mc_error_set(err, r, MC_ECLASS_FAILED, "the keep-alives cannot be started: %s",
 			strerror(-r));
 	}
 	*ret = k;

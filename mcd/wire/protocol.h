@@ -5,7 +5,6 @@
  */
 #pragma once
 #include "common/error.h"
-#include "mcd/guest/ramblocks.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -69,6 +68,9 @@ struct wire_range {
 #define WIRE_ROM_FIXED   8           /* bytes before its id */
 #define WIRE_CONTROL_MAX (64u << 10) /* payload of every other message than SLAB, SYNC, DEVICES, ROM */
 
+#define WIRE_BLOCKS_MAX   16  /* of a HELLO */
+#define WIRE_BLOCK_ID_MAX 255 /* as in QEMU */
+
 #define WIRE_PAGE_SIZE 4096u          /* sizes, offsets and lengths of RAM are multiples of it */
 #define WIRE_DELAY_MIN 1000000ull     /* 1 ms, as in the configuration */
 #define WIRE_DELAY_MAX 10000000000ull /* 10 s */
@@ -79,7 +81,7 @@ struct wire_hello {
 	uint64_t max_buffer; /* bytes of one epoch at most */
 	char machine[17];    /* cmdline_plan.digest */
 	size_t n_blocks;
-	struct { char id[RAMBLOCK_ID_MAX + 1]; uint64_t size; } blocks[RAMBLOCKS_MAX];
+	struct { char id[WIRE_BLOCK_ID_MAX + 1]; uint64_t size; } blocks[WIRE_BLOCKS_MAX];
 };
 
 /* The payload of WIRE_COMMIT.  WIRE_ACK has none: its header's digest repeats this one. */
@@ -93,8 +95,9 @@ struct wire_commit {
 };
 
 /* Pure encoders and decoders.  Encoders return the bytes written, 0 if cap is too small
- * (WIRE_CONTROL_MAX never is); wire_put_header fills in the digest of an empty payload by itself.  Decoders validate every field (-EBADMSG, class
- * ProtocolError, or -EPROTONOSUPPORT, class WrongVersion) and never read beyond len. */
+ * (WIRE_CONTROL_MAX never is); wire_put_header fills in the digest of an empty payload by itself.
+ * Decoders validate every field (-EBADMSG, class ProtocolError, or -EPROTONOSUPPORT, class
+ * WrongVersion) and never read beyond len. */
 uint64_t wire_length_max(uint16_t type); /* of a payload */
 void wire_put_header(uint8_t buf[WIRE_HEADER_SIZE], const struct wire_header *h);
 int wire_get_header(const uint8_t buf[WIRE_HEADER_SIZE], struct wire_header *ret, struct mc_error *err);
@@ -105,7 +108,7 @@ int wire_get_commit(const uint8_t *buf, size_t len, struct wire_commit *ret, str
 /* What stands before the content of a ROM; returns its length. */
 size_t wire_put_rom(uint8_t *buf, size_t cap, const char *id);
 /* Where the content begins, which is the rest. */
-int wire_get_rom(const uint8_t *buf, size_t len, char ret_id[RAMBLOCK_ID_MAX + 1], size_t *ret_at,
+int wire_get_rom(const uint8_t *buf, size_t len, char ret_id[WIRE_BLOCK_ID_MAX + 1], size_t *ret_at,
 	struct mc_error *err);
 size_t wire_put_error(uint8_t *buf, size_t cap, const struct mc_error *e);
 /* Fills `ret` with the peer's class and message. */

@@ -53,7 +53,7 @@ void slab_pool_reserve(struct slab_pool *p, uint64_t bytes);
 void slab_pool_epoch(struct slab_pool *p);
 void slab_get_stats(const struct slab_pool *p, struct slab_stats *ret);
 
-/* A slab's payload is a sequence of records (wire/protocol.h, struct wire_range) each followed by
+/* A slab's payload is a sequence of records (slab-ranges.c) each followed by
  * its bytes.  Appends as much of mem[0..len) as fits, whole pages; returns the bytes taken (0: full). */
 size_t slab_append(struct slab *s, uint32_t block, uint64_t off, const uint8_t *mem, size_t len);
 /* Appends a range of zeroes (no data); 1 = taken, 0 = full. */

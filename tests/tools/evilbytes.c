@@ -107,7 +107,7 @@ static void range_wraps(struct evil *e)
 
 static void range_unknown_block(struct evil *e)
 {
-	range(e, WIRE_SLAB, RAMBLOCKS_MAX, 0, 0, WIRE_PAGE_SIZE);
+	range(e, WIRE_SLAB, WIRE_BLOCKS_MAX, 0, 0, WIRE_PAGE_SIZE);
 }
 
 static void range_unaligned(struct evil *e)

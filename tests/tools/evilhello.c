@@ -39,7 +39,7 @@ static void hello_absurd_size(struct evil *e)
 static void hello_large_size(struct evil *e)
 {
 	struct wire_hello w = e->hello;
-	w.n_blocks = RAMBLOCKS_MAX;
+	w.n_blocks = WIRE_BLOCKS_MAX;
 	for (size_t i = 0; i < w.n_blocks; i++) {
 		snprintf(w.blocks[i].id, sizeof w.blocks[i].id, "ram%zu", i);
 		w.blocks[i].size = 1ull << 46;

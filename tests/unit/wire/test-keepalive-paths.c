@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Two paths to a peer, and which of them counts: a slot that the test writes as RDMA would, TCP
  * beats that it notes as the serving thread would, and times that it makes up. */
 #include "common/clock.h"

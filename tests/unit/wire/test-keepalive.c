@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Keep-alives between several instances in one process, in a network namespace of our own: who is
  * up, who fell silent and when, who is back; and a hand-made peer for what a broken one would send. */
 #include "common/clock.h"

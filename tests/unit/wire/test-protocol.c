@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Every message survives its encoder and decoder; every field out of order is refused, and the
  * caller's result is untouched then. */
 #include "mcd/wire/slab.h"
@@ -167,10 +167,10 @@ static void hello_round_trips(void **state)
 {
 	struct wire_hello in = a_hello(), out;
 	uint8_t buf[WIRE_CONTROL_MAX];
-	in.n_blocks = RAMBLOCKS_MAX;
-	for (size_t i = 0; i < RAMBLOCKS_MAX; i++) {
-		memset(in.blocks[i].id, 'a' + (int)i, RAMBLOCK_ID_MAX);
-		in.blocks[i].id[RAMBLOCK_ID_MAX] = '\0';
+	in.n_blocks = WIRE_BLOCKS_MAX;
+	for (size_t i = 0; i < WIRE_BLOCKS_MAX; i++) {
+		memset(in.blocks[i].id, 'a' + (int)i, WIRE_BLOCK_ID_MAX);
+		in.blocks[i].id[WIRE_BLOCK_ID_MAX] = '\0';
 		in.blocks[i].size = (i + 1) * WIRE_PAGE_SIZE;
 	}
 	size_t n = wire_put_hello(buf, sizeof buf, &in);
@@ -181,7 +181,7 @@ static void hello_round_trips(void **state)
 	assert_int_equal(out.max_buffer, in.max_buffer);
 	assert_string_equal(out.machine, in.machine);
 	assert_int_equal(out.n_blocks, in.n_blocks);
-	for (size_t i = 0; i < RAMBLOCKS_MAX; i++) {
+	for (size_t i = 0; i < WIRE_BLOCKS_MAX; i++) {
 		assert_string_equal(out.blocks[i].id, in.blocks[i].id);
 		assert_int_equal(out.blocks[i].size, in.blocks[i].size);
 	}
@@ -219,7 +219,7 @@ static void hello_fields_out_of_range_are_refused(void **state)
 		{ 24, 1, 'G', "hex" },
 		{ 39, 1, 0, "hex" },
 		{ 40, 4, 0, "blocks" },
-		{ 40, 4, RAMBLOCKS_MAX + 1, "blocks" },
+		{ 40, 4, WIRE_BLOCKS_MAX + 1, "blocks" },
 		{ 40, 4, 1, "too many" },
 		{ 40, 4, 3, "block 2" },
 		{ 44, 4, 1, "flags" },
@@ -227,7 +227,7 @@ static void hello_fields_out_of_range_are_refused(void **state)
 		{ 48, 8, 4097, "size" },
 		{ 48, 8, 1ull << 63, "size" },
 		{ 56, 2, 0, "not a name" },
-		{ 56, 2, RAMBLOCK_ID_MAX + 1, "does not fit" },
+		{ 56, 2, WIRE_BLOCK_ID_MAX + 1, "does not fit" },
 		{ 56, 2, 200, "does not fit" },
 		{ 58, 2, 1, "flags" },
 		{ 60, 4, 1, "flags" },
@@ -387,7 +387,7 @@ static void epoch_digest_depends_on_everything(void **state)
 static void rom_comes_back_as_it_went(void **state)
 {
 	uint8_t buf[8 + 7 + 4096];
-	char id[RAMBLOCK_ID_MAX + 1] = "";
+	char id[WIRE_BLOCK_ID_MAX + 1] = "";
 	size_t at = 0;
 
 	memset(buf, 'x', sizeof buf);
@@ -414,7 +414,7 @@ static void impossible_roms_are_refused(void **state)
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		uint8_t buf[15 + 4096] = { 0 };
-		char id[RAMBLOCK_ID_MAX + 1] = "same";
+		char id[WIRE_BLOCK_ID_MAX + 1] = "same";
 		size_t at = 99;
 		struct mc_error err = MC_ERROR_INIT;
 		wire_put_rom(buf, sizeof buf, "pc.bios");

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The slab pool keeps its budget, grows and gives back; slabs hold what was appended and a walk
  * refuses every payload that does not fit the VM's memory. */
 #include "common/clock.h"
