@@ -60,7 +60,7 @@ static void signal_end(struct fake *f)
 
 static int gone(int code, struct mc_error *err)
 {
-	return mc_error_set(err, code, MC_ECLASS_UNREACHABLE, "The peer closed the connection");
+	return mc_error_set(err, code, MC_ECLASS_UNREACHABLE, "the peer closed the connection");
 }
 
 /* Which faults the plan has for the message that was just counted. */
@@ -84,7 +84,7 @@ static int fake_post(struct transport *t, const struct wire_header *h, const voi
 	struct fake *other = &p->ends[f == &p->ends[0]];
 	struct message *m = malloc(sizeof *m + WIRE_HEADER_SIZE + h->length);
 	if (!m)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "No memory for a message");
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for a message");
 	*m = (struct message){ .due = mc_now() + p->plan.delay_ns, .len = WIRE_HEADER_SIZE + h->length };
 	wire_put_header(m->bytes, h);
 	if (h->length)
@@ -172,7 +172,7 @@ static int fake_recv(struct transport *t, struct wire_header *ret, uint64_t dead
 	if (r == -ENODATA)
 		return gone(r, err);
 	if (r < 0)
-		return mc_error_set(err, r, MC_ECLASS_TIMEOUT, "Nothing came from the peer in time");
+		return mc_error_set(err, r, MC_ECLASS_TIMEOUT, "nothing came from the peer in time");
 	struct wire_header h;
 	if (m->len < WIRE_HEADER_SIZE)
 		r = gone(-ECONNRESET, err);
@@ -211,7 +211,7 @@ static int fake_recv_payload(struct transport *t, void *buf, uint64_t deadline,
 		return gone(-ECONNRESET, err);
 	if (f->broken)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"The %zu bytes of a message of type %u do not match their digest", len, h.type);
+			"the %zu bytes of a message of type %u do not match their digest", len, h.type);
 	return 0;
 }
 
@@ -258,7 +258,7 @@ int transport_fake_pair(const struct transport_fake_plan *plan, struct transport
 {
 	struct pair *p = calloc(1, sizeof *p);
 	if (!p)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "No memory for a fake connection");
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for a fake connection");
 	if (plan)
 		p->plan = *plan;
 	p->open = 2;
@@ -276,7 +276,7 @@ int transport_fake_pair(const struct transport_fake_plan *plan, struct transport
 			if (p->ends[i].arrived >= 0)
 				close(p->ends[i].arrived);
 		free(p);
-		return mc_error_set(err, code, MC_ECLASS_FAILED, "No eventfd: %s", strerror(-code));
+		return mc_error_set(err, code, MC_ECLASS_FAILED, "no eventfd: %s", strerror(-code));
 	}
 	*ret_a = &p->ends[0].t;
 	*ret_b = &p->ends[1].t;
