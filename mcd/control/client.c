@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "mcd/control/client.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -39,6 +40,7 @@ void control_client_free(struct control_client *cl)
 
 void control_client_read(struct control_client *cl)
 {
+	assert(cl->in_begin <= cl->in_end && cl->in_end <= sizeof cl->in);
 	if (cl->in_begin > 0) {
 		memmove(cl->in, cl->in + cl->in_begin, cl->in_end - cl->in_begin);
 		cl->in_end -= cl->in_begin;
@@ -112,6 +114,7 @@ void control_client_send(struct control_client *cl, const char *data, size_t len
 		cl->dead = "there is no memory for its answer";
 		return;
 	}
+	assert(cl->out_end + len <= cl->out_size);
 	memcpy(cl->out + cl->out_end, data, len);
 	cl->out_end += len;
 	control_client_flush(cl);
@@ -132,6 +135,7 @@ void control_client_flush(struct control_client *cl)
 		}
 		cl->out_begin += (size_t)n;
 	}
+	assert(cl->out_begin <= cl->out_end);
 	if (cl->out_begin < cl->out_end)
 		return;
 	/* A long answer's buffer is not kept for the life of an idle subscriber. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* One connection to the control socket: lines in, lines out, both bounded.  Used by the loop's
- * thread only; control.c owns the list, the event source and every decision. */
+ * thread only; serve.c owns the list, the event source and every decision. */
 #pragma once
 #include "mcd/control/request.h"
 #include <stdbool.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "mcd/control/mailbox.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -25,7 +26,7 @@ int control_mailbox_new(struct control_mailbox **ret, struct mc_error *err)
 		int code = m ? -errno : -ENOMEM;
 		free(m);
 		return mc_error_set(err, code, MC_ECLASS_FAILED,
-			"Cannot make an eventfd for the control socket: %s.", strerror(-code));
+			"cannot make an eventfd for the control socket: %s", strerror(-code));
 	}
 	pthread_mutex_init(&m->lock, NULL);
 	m->refs = 1;
@@ -38,6 +39,7 @@ int control_mailbox_new(struct control_mailbox **ret, struct mc_error *err)
 struct control_mailbox *control_mailbox_ref(struct control_mailbox *m)
 {
 	pthread_mutex_lock(&m->lock);
+	assert(m->refs);
 	m->refs++;
 	pthread_mutex_unlock(&m->lock);
 	return m;
@@ -57,6 +59,7 @@ void control_mailbox_unref(struct control_mailbox *m)
 	if (!m)
 		return;
 	pthread_mutex_lock(&m->lock);
+	assert(m->refs);
 	bool last = --m->refs == 0;
 	pthread_mutex_unlock(&m->lock);
 	if (!last)

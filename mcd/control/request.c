@@ -28,9 +28,9 @@ static int unknown_verb(const struct control_verb *verbs, const char *name, stru
 	const char *near = mc_nearest(name, names, n);
 	if (near)
 		return mc_error_set(err, -EOPNOTSUPP, MC_ECLASS_BAD_REQUEST,
-			"There is no verb '" WORD "'; did you mean '%s'?", name, near);
+			"there is no verb '" WORD "'; did you mean '%s'?", name, near);
 	return mc_error_set(err, -EOPNOTSUPP, MC_ECLASS_BAD_REQUEST,
-		"There is no verb '" WORD "'; 'mcctl help' lists the verbs.", name);
+		"there is no verb '" WORD "'; 'mcctl help' lists the verbs", name);
 }
 
 static size_t count_args(const struct control_verb *verb)
@@ -54,9 +54,9 @@ static int unknown_arg(const struct control_verb *verb, const char *name, struct
 			near);
 	if (n == 0)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"'%s' takes no arguments, but '" WORD "' was given.", verb->name, name);
+			"'%s' takes no arguments, but '" WORD "' was given", verb->name, name);
 	return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-		"'%s' has no argument '" WORD "'; 'mcctl %s --help' lists them.", verb->name, name,
+		"'%s' has no argument '" WORD "'; 'mcctl %s --help' lists them", verb->name, name,
 		verb->name);
 }
 
@@ -93,13 +93,13 @@ static int check_args(const struct control_verb *verb, json_t *args, struct mc_e
 			return unknown_arg(verb, key, err);
 		if (!has_type(value, verb->args[i].type))
 			return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-				"The argument '%s' of '%s' must be %s.", key, verb->name,
+				"the argument '%s' of '%s' must be %s", key, verb->name,
 				type_name(verb->args[i].type));
 	}
 	for (size_t i = 0; i < n; i++)
 		if (verb->args[i].required && !json_object_get(args, verb->args[i].name))
 			return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-				"'%s' needs the argument '%s' (%s).", verb->name,
+				"'%s' needs the argument '%s' (%s)", verb->name,
 				verb->args[i].name, type_name(verb->args[i].type));
 	return 0;
 }
@@ -119,8 +119,8 @@ static int check_members(json_t *request, struct mc_error *err)
 			continue;
 		const char *near = mc_nearest(key, known, 3);
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_BAD_REQUEST,
-			"A request has the members id, execute and arguments, but not '" WORD
-			"'%s%s%s.",
+			"a request has the members id, execute and arguments, but not '" WORD
+			"'%s%s%s",
 			key, near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
 	}
 	return 0;
@@ -132,17 +132,17 @@ int control_parse(const char *line, size_t len, const struct control_verb *verbs
 	ret->id = json_null();
 	if (len > CONTROL_LINE_MAX)
 		return mc_error_set(err, -EMSGSIZE, MC_ECLASS_BAD_REQUEST,
-			"A request line has at most %d bytes.", CONTROL_LINE_MAX);
+			"a request line has at most %d bytes", CONTROL_LINE_MAX);
 
 	json_error_t why;
 	json_auto_t *request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &why);
 	if (!request)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_BAD_REQUEST,
-			"The request is not a line of JSON (at byte %d: %.120s).", why.position,
+			"the request is not a line of JSON (at byte %d: %.120s)", why.position,
 			why.text);
 	if (!json_is_object(request))
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_BAD_REQUEST,
-			"The request is JSON, but not an object with the member 'execute'.");
+			"the request is JSON, but not an object with the member 'execute'");
 	json_t *id = json_object_get(request, "id");
 	if (id)
 		ret->id = json_incref(id);
@@ -153,19 +153,19 @@ int control_parse(const char *line, size_t len, const struct control_verb *verbs
 	const char *name = json_string_value(json_object_get(request, "execute"));
 	if (!name)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_BAD_REQUEST,
-			"The request needs the member 'execute', a string with the name of a "
-			"verb.");
+			"the request needs the member 'execute', a string with the name of a "
+			"verb");
 	json_t *args = json_object_get(request, "arguments");
 	if (args && !json_is_object(args))
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_BAD_REQUEST,
-			"The member 'arguments' of '" WORD "' must be an object.", name);
+			"the member 'arguments' of '" WORD "' must be an object", name);
 	const struct control_verb *verb = find_verb(verbs, name);
 	if (!verb)
 		return unknown_verb(verbs, name, err);
 	json_auto_t *checked = args ? json_incref(args) : json_object();
 	if (!checked)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"There is no memory to serve the request; try again.");
+			"there is no memory to serve the request; try again");
 	r = check_args(verb, checked, err);
 	if (r < 0)
 		return r;

@@ -25,15 +25,15 @@ static int take_lock(struct control_socket *s, struct mc_error *err)
 	s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->lock_fd < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-			"Cannot make '%s': %s; the run-dir of mcd.conf must exist and be writable.",
+			"cannot make '%s': %s; the run-dir of mcd.conf must exist and be writable",
 			path, strerror(errno));
 	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0)
 		return 0;
 	if (errno != EWOULDBLOCK)
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "Cannot lock '%s': %s.", path,
+		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot lock '%s': %s", path,
 			strerror(errno));
 	return mc_error_set(err, -EADDRINUSE, MC_ECLASS_STATE,
-		"Another mcd serves '%s'; stop it first, or give this one another run-dir.",
+		"another mcd serves '%s'; stop it first, or give this one another run-dir",
 		s->path);
 }
 
@@ -43,16 +43,16 @@ static int remove_stale(const char *path, struct mc_error *err)
 	if (lstat(path, &st) < 0) {
 		if (errno == ENOENT)
 			return 0;
-		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "Cannot look at '%s': %s.", path,
+		return mc_error_set(err, -errno, MC_ECLASS_FAILED, "cannot look at '%s': %s", path,
 			strerror(errno));
 	}
 	if (!S_ISSOCK(st.st_mode))
 		return mc_error_set(err, -EEXIST, MC_ECLASS_STATE,
-			"'%s' should be mcd's control socket but is something else; remove it.",
+			"'%s' should be mcd's control socket but is something else; remove it",
 			path);
 	if (unlink(path) < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-			"Cannot remove the stale '%s': %s.", path, strerror(errno));
+			"cannot remove the stale '%s': %s", path, strerror(errno));
 	return 0;
 }
 
@@ -65,7 +65,7 @@ static int start_listening(struct control_socket *s, struct mc_error *err)
 	if (fd < 0 || fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 ||
 		listen(fd, BACKLOG) < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-			"Cannot listen on the control socket '%s': %s.", s->path, strerror(errno));
+			"cannot listen on the control socket '%s': %s", s->path, strerror(errno));
 	s->listen_fd = mc_steal_fd(&fd);
 	return 0;
 }
@@ -75,8 +75,8 @@ int control_socket_open(const char *path, struct control_socket *ret, struct mc_
 	struct control_socket s = {.listen_fd = -1, .lock_fd = -1};
 	if (strlen(path) >= sizeof s.path)
 		return mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
-			"The control socket's path '%s' is longer than the %zu bytes that a socket "
-			"may have; choose a shorter run-dir.",
+			"the control socket's path '%s' is longer than the %zu bytes that a socket "
+			"may have; choose a shorter run-dir",
 			path, sizeof s.path - 1);
 	strcpy(s.path, path);
 	int r = take_lock(&s, err);
