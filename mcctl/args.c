@@ -49,7 +49,7 @@ static int bad_option(int what, const char *word, const struct option *options,
 		word = letter;
 	if (what == ':')
 		return mc_error_set(
-			err, -EINVAL, MC_ECLASS_INVALID, "The option '%.60s' needs a value.", word);
+			err, -EINVAL, MC_ECLASS_INVALID, "the option '%.60s' needs a value", word);
 	const char *names[N_GLOBAL + VERB_OPTIONS_MAX];
 	size_t n = 0, len = strcspn(word, "=");
 	for (; options[n].name; n++)
@@ -59,13 +59,13 @@ static int bad_option(int what, const char *word, const struct option *options,
 	for (size_t i = 0; i < n && name[0] == '-' && name[1] == '-'; i++)
 		if (!strcmp(name + 2, names[i]))
 			return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-				"The option '%s' takes no value.", name);
+				"the option '%s' takes no value", name);
 	const char *near = mc_nearest(name + strspn(name, "-"), names, n);
 	if (near)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"There is no option '%s'; did you mean '--%s'?", name, near);
+			"there is no option '%s'; did you mean '--%s'?", name, near);
 	return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-		"There is no option '%s'; 'mcctl help%s%s' lists the options.", name,
+		"there is no option '%s'; 'mcctl help%s%s' lists the options", name,
 		verb ? " " : "", verb ? verb->name : "");
 }
 
@@ -127,15 +127,15 @@ static int check_words(const struct verb_args *args, struct mc_error *err)
 		text = text && is_text(args->values[i]);
 	if (!text)
 		return mc_error_set(err, -EILSEQ, MC_ECLASS_INVALID,
-			"An argument is not text in UTF-8; names and values must be.");
+			"an argument is not text in UTF-8; names and values must be");
 	if (args->n_operands < verb->min_operands)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"'mcctl %s' needs %s; see 'mcctl help %s'.", verb->name, verb->operands,
+			"'mcctl %s' needs %s; see 'mcctl help %s'", verb->name, verb->operands,
 			verb->name);
 	for (size_t i = 0; i < args->n_operands; i++)
 		if (!*args->operands[i])
 			return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-				"An argument of 'mcctl %s' is empty; see 'mcctl help %s'.",
+				"an argument of 'mcctl %s' is empty; see 'mcctl help %s'",
 				verb->name, verb->name);
 	return 0;
 }
@@ -187,6 +187,6 @@ int args_parse_verb(struct mcctl *m, const struct verb *verb, int argc, char **a
 	return 0;
 too_many:
 	return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-		"'mcctl %s' was given too many arguments; see 'mcctl help %s'.", verb->name,
+		"'mcctl %s' was given too many arguments; see 'mcctl help %s'", verb->name,
 		verb->name);
 }

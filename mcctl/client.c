@@ -26,7 +26,7 @@ struct client {
 static int lost(struct client *c, const char *what, struct mc_error *err)
 {
 	return mc_error_set(err, -ECONNRESET, MCCTL_ECLASS_UNREACHABLE,
-		"The connection to mcd at '%s' %s; see 'systemctl status mcd' or mcd's log.",
+		"the connection to mcd at '%s' %s; see 'systemctl status mcd' or mcd's log",
 		c->path, what);
 }
 
@@ -43,7 +43,7 @@ static int receive(struct client *c, uint64_t deadline, struct mc_error *err)
 		char *buf = size <= LINE_MAX_BYTES ? realloc(c->buf, size) : NULL;
 		if (!buf)
 			return mc_error_set(err, -EMSGSIZE, MC_ECLASS_PROTOCOL,
-				"mcd sent a line of more than %zu bytes.", c->size);
+				"mcd sent a line of more than %zu bytes", c->size);
 		c->buf = buf;
 		c->size = size;
 	}
@@ -81,7 +81,7 @@ static int read_line(struct client *c, uint64_t deadline, json_t **ret, struct m
 			if (!json_is_object(j)) {
 				json_decref(j);
 				return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-					"What answers on '%s' does not speak mcd's protocol.",
+					"what answers on '%s' does not speak mcd's protocol",
 					c->path);
 			}
 			*ret = j;
@@ -100,7 +100,7 @@ static int take_error(const json_t *error, struct mc_error *err)
 	const char *cls = json_string_value(json_object_get(error, "class"));
 	const char *message = json_string_value(json_object_get(error, "message"));
 	return mc_error_set(err, -EREMOTEIO, mc_error_class(cls), "%s",
-		message ? message : "mcd refused without saying why.");
+		message ? message : "mcd refused without saying why");
 }
 
 static int greet(struct client *c, struct mc_error *err)
@@ -114,11 +114,11 @@ static int greet(struct client *c, struct mc_error *err)
 	const json_t *protocol = json_object_get(client_greeting(c), "protocol");
 	if (!json_is_integer(protocol))
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"What answers on '%s' is not mcd.", c->path);
+			"what answers on '%s' is not mcd", c->path);
 	if (json_integer_value(protocol) != PROTOCOL_VERSION)
 		return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
 			"mcd speaks version %lld of the control protocol and this mcctl version "
-			"%d; use the mcctl that was installed with mcd.",
+			"%d; use the mcctl that was installed with mcd",
 			(long long)json_integer_value(protocol), PROTOCOL_VERSION);
 	return 0;
 }
@@ -127,16 +127,16 @@ static int cannot_connect(const char *path, int code, struct mc_error *err)
 {
 	if (code == -EACCES || code == -EPERM)
 		return mc_error_set(err, code, MCCTL_ECLASS_UNREACHABLE,
-			"No permission to connect to mcd at '%.200s'; only root may, use sudo.",
+			"no permission to connect to mcd at '%.200s'; only root may, use sudo",
 			path);
 	if (code == -ENOENT || code == -ECONNREFUSED)
 		return mc_error_set(err, code, MCCTL_ECLASS_UNREACHABLE,
 			"mcd does not run: nothing listens on '%.200s'; start it with 'systemctl "
 			"start mcd', or name its socket with --socket or its mcd.conf with "
-			"--config.",
+			"--config",
 			path);
 	return mc_error_set(err, code, MCCTL_ECLASS_UNREACHABLE,
-		"Cannot connect to mcd at '%.200s': %s.", path, strerror(-code));
+		"cannot connect to mcd at '%.200s': %s", path, strerror(-code));
 }
 
 int client_open(const char *path, struct client **ret, struct mc_error *err)
@@ -147,7 +147,7 @@ int client_open(const char *path, struct client **ret, struct mc_error *err)
 	strcpy(sa.sun_path, path);
 	_cleanup_(client_closep) struct client *c = calloc(1, sizeof *c);
 	if (!c)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "There is no memory.");
+		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "there is no memory");
 	strcpy(c->path, path);
 	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&sa, sizeof sa) < 0)
@@ -188,7 +188,7 @@ static int send_request(struct client *c, const char *verb, json_t *args, struct
 	json_decref(request);
 	if (!line) /* an argument is not UTF-8 */
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"An argument is not text in UTF-8; names and values must be.");
+			"an argument is not text in UTF-8; names and values must be");
 	size_t len = strlen(line);
 	line[len++] = '\n'; /* in the terminator's place: what is sent has a length */
 	for (size_t at = 0; at < len;) {

@@ -29,9 +29,9 @@ int find_verb(const char *name, const struct verb **ret, struct mc_error *err)
 	const char *near = mc_nearest(name, names, n);
 	if (near)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"There is no verb '%.60s'; did you mean '%s'?", name, near);
+			"there is no verb '%.60s'; did you mean '%s'?", name, near);
 	return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-		"There is no verb '%.60s'; 'mcctl help' lists the verbs.", name);
+		"there is no verb '%.60s'; 'mcctl help' lists the verbs", name);
 }
 
 void help_overview(void)

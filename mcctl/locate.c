@@ -40,7 +40,7 @@ static int read_paths(const struct mcctl *m, struct paths *ret, struct mc_error 
 		slash ? (int)(slash + 1 - config) : 0, config);
 	/* An error in a line is mcd's to report; the rest of the file counts. */
 	if (ini_parse(config, on_key, ret) < 0 && m->config)
-		return mc_error_set(err, -ENOENT, MC_ECLASS_CONFIG, "Cannot read '%.200s': %s.",
+		return mc_error_set(err, -ENOENT, MC_ECLASS_CONFIG, "cannot read '%.200s': %s",
 			config, strerror(errno));
 	return 0;
 }
@@ -49,7 +49,7 @@ static int copy(const char *path, char *ret, size_t size, struct mc_error *err)
 {
 	if (strlen(path) >= size)
 		return mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
-			"The path '%.200s' is too long.", path);
+			"the path '%.200s' is too long", path);
 	memcpy(ret, path, strlen(path) + 1);
 	return 0;
 }

@@ -25,7 +25,7 @@ static void print_error(const struct mcctl *m, const struct mc_error *err)
 		return;
 	json_t *message = json_string(err->msg);
 	if (!message) /* the words of the command line need not be UTF-8 */
-		message = json_string("The command line is not text in UTF-8.");
+		message = json_string("the command line is not text in UTF-8");
 	json_auto_t *record =
 		json_pack("{s:{s:s, s:o}}", "error", "class", err->cls, "message", message);
 	output_json(record);

@@ -14,7 +14,7 @@ int run_protect(const struct mcctl *m, const struct verb_args *args)
 	const char *no_wait = verb_option(args, "no-wait");
 	if (!peer)
 		mc_error_set(&err, -EINVAL, MC_ECLASS_INVALID,
-			"'mcctl protect' needs --peer HOST, the host that shall take over.");
+			"'mcctl protect' needs --peer HOST, the host that shall take over");
 	if (err.code || (delay && knob_check("delay", delay, &err) < 0) ||
 		(buffer && knob_check("max-buffer", buffer, &err) < 0))
 		return output_usage(m, &err);

@@ -35,15 +35,15 @@ int knob_check(const char *key, const char *value, struct mc_error *err)
 			return r;
 		if (n < k->min || n > k->max)
 			return mc_error_set(err, -ERANGE, MC_ECLASS_INVALID,
-				"%s = %.40s is out of range; it may be %s.", key, value, k->range);
+				"%s = %.40s is out of range; it may be %s", key, value, k->range);
 		return 0;
 	}
 	const char *near = mc_nearest(key, keys, N_KNOBS);
 	if (near)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"There is no knob '%.60s'; did you mean '%s'?", key, near);
+			"there is no knob '%.60s'; did you mean '%s'?", key, near);
 	return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-		"There is no knob '%.60s'; there are delay and max-buffer.", key);
+		"there is no knob '%.60s'; there are delay and max-buffer", key);
 }
 
 /* Adds "key=value" to the request. */
@@ -53,13 +53,13 @@ static int add_knob(json_t *request, const char *word, struct mc_error *err)
 	char key[64];
 	if (!equals || (size_t)(equals - word) >= sizeof key)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"'%.60s' is not KEY=VALUE, such as delay=50ms.", word);
+			"'%.60s' is not KEY=VALUE, such as delay=50ms", word);
 	snprintf(key, sizeof key, "%.*s", (int)(equals - word), word);
 	int r = knob_check(key, equals + 1, err);
 	if (r < 0)
 		return r;
 	if (json_object_get(request, key))
-		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID, "'%s' is given twice.", key);
+		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID, "'%s' is given twice", key);
 	json_object_set_new(request, key, json_string(equals + 1));
 	return 0;
 }

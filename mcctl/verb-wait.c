@@ -22,9 +22,9 @@ static int check_state(const char *state, struct mc_error *err)
 		n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", states[i]);
 	if (near)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"There is no state '%.60s'; did you mean '%s'?", state, near);
+			"there is no state '%.60s'; did you mean '%s'?", state, near);
 	return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-		"There is no state '%.60s'; the states are %s.", state, list);
+		"there is no state '%.60s'; the states are %s", state, list);
 }
 
 int run_wait(const struct mcctl *m, const struct verb_args *args)
