@@ -63,13 +63,12 @@ static int parse_arguments(int argc, char **argv, struct arguments *a)
 	static const struct option options[] = {
 		{"config", required_argument, NULL, 'c'},
 		{"log-level", required_argument, NULL, 'l'},
-		{"foreground", no_argument, NULL, 'f'},
 		{"check", no_argument, NULL, 'n'},
 		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
-	for (int o; (o = getopt_long(argc, argv, "c:l:fh", options, NULL)) != -1;) {
+	for (int o; (o = getopt_long(argc, argv, "c:l:h", options, NULL)) != -1;) {
 		switch (o) {
 		case 'c':
 			a->path = optarg;
@@ -79,8 +78,6 @@ static int parse_arguments(int argc, char **argv, struct arguments *a)
 				fprintf(stderr, "mcd: no log level \"%s\"\n%s", optarg, usage);
 				return 3;
 			}
-			break;
-		case 'f':
 			break;
 		case 'n':
 			a->only_check = true;

@@ -161,8 +161,8 @@ class Lab:
             h = self.hosts[name]
             env = dict(os.environ, ASAN_OPTIONS=asan, UBSAN_OPTIONS="print_stacktrace=1", **more)
             with open(h.path("log/mcd.log"), "a", encoding="ascii") as log:
-                h.mcd = h.spawn([program, "--config", "/run/lab/etc/mcd.conf", "--foreground",
-                                 "--log-level", self.log_level], stdout=log, stderr=log, env=env)
+                h.mcd = h.spawn([program, "--config", "/run/lab/etc/mcd.conf", "--log-level", self.log_level],
+                                stdout=log, stderr=log, env=env)
         if wait:
             for name in names or self.hosts:
                 self.wait_mcd(name)
