@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* mcd.conf.  The VMs' files: config-vm.c; what both mean by a key: config-keys.c. */
+/* mcd.conf.  The VMs' files: vm-file.c; what both mean by a key: keys.c. */
 #include "mcd/config/config.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -7,6 +7,7 @@
 #include "common/parse.h"
 #include "mcd/config/private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -23,7 +24,7 @@ static const char *const cluster_choices[] = {"static", "corosync", "auto", NULL
 #define DEFAULTS(key, kind, member, ...)                                                           \
 	CONFIG_KEY("defaults", key, kind, struct config, member, __VA_ARGS__)
 
-/* config-dump.c prints in this order; the three of [defaults] come last (CONFIG_DEFAULTS_FIRST). */
+/* dump.c prints in this order; the three of [defaults] come last (CONFIG_DEFAULTS_FIRST). */
 const struct config_key config_main_keys[CONFIG_MAIN_KEYS] = {
 	MCD("name", CONFIG_NAME, name, 0),
 	MCD("run-dir", CONFIG_PATH, run_dir, 0),
@@ -78,7 +79,7 @@ const struct config_host *config_find_host(const struct config *cfg, const char 
 
 static int set_defaults(const char *path, struct config *c, struct mc_error *err)
 {
-	/* An absolute path, because the daemon changes directory, and so may who reads a dump. */
+	/* An absolute path: whoever reads a dump may be in another directory. */
 	_cleanup_free_ char *full = realpath(path, NULL);
 	if (!full)
 		return mc_error_set(err, -errno, MC_ECLASS_CONFIG,
@@ -232,7 +233,7 @@ static int find_self(struct config *c, struct mc_error *err)
 		name, hint);
 }
 
-/* sockaddr_un holds 107 bytes; RUN_DIR/NAME/SOCKET is checked for each VM in config-vm.c. */
+/* sockaddr_un holds 107 bytes; RUN_DIR/NAME/SOCKET is checked for each VM in vm-file.c. */
 static int check_run_dir(const struct config *c, const struct conf_file *f, struct mc_error *err)
 {
 	if (strlen(c->run_dir) + strlen("/control.sock") <= 107)
@@ -260,9 +261,24 @@ int config_check_hosts(struct config *c, struct mc_error *err)
 	int r = check_addresses(c, err);
 	if (r == 0)
 		r = find_self(c, err);
-	if (r == 0)
-		warn_about_voters(c);
-	return r;
+	if (r < 0)
+		return r;
+	assert(c->n_hosts >= 1 && c->n_hosts <= CONFIG_HOSTS_MAX && config_find_host(c, c->name));
+	warn_about_voters(c);
+	return 0;
+}
+
+/* What the tables, the defaults and the checks have made sure of, and others count on. */
+static void assert_limits(const struct config *c)
+{
+	assert(c->delay >= CONFIG_DELAY_MIN && c->delay <= CONFIG_DELAY_MAX);
+	assert(c->max_buffer >= CONFIG_MAX_BUFFER_MIN && c->max_buffer <= CONFIG_BYTES_MAX);
+	assert(c->hold_limit >= CONFIG_HOLD_LIMIT_MIN && c->hold_limit <= CONFIG_BYTES_MAX);
+	assert(c->keepalive_interval && c->keepalive_misses >= 2);
+	assert(c->keepalive_interval <= UINT64_MAX / c->keepalive_misses); /* the suspicion time */
+	assert(c->port && c->n_hosts <= CONFIG_HOSTS_MAX);
+	for (size_t i = 0; i < c->n_hosts; i++)
+		assert(c->hosts[i].name[0] && c->hosts[i].port);
 }
 
 int config_load(const char *path, struct config *ret, struct mc_error *err)
@@ -290,6 +306,7 @@ int config_load(const char *path, struct config *ret, struct mc_error *err)
 	conf_file_clear(&f);
 	if (r < 0)
 		return r;
+	assert_limits(c);
 	*ret = *c;
 	return 0;
 }

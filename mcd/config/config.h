@@ -17,6 +17,12 @@
 #define CONFIG_DISKS_MAX 16
 #define CONFIG_KEYS_MAX  24
 
+#define CONFIG_DELAY_MIN      (1 * 1000000ull)
+#define CONFIG_DELAY_MAX      (10 * 1000000000ull)
+#define CONFIG_MAX_BUFFER_MIN (16ull << 20)
+#define CONFIG_HOLD_LIMIT_MIN (1ull << 20)
+#define CONFIG_BYTES_MAX      (1ull << 50)
+
 /* `lines` members: the line of the file that gave each key, 0 for a default, in the order of the
  * key table; only config_dump and config_vm_dump read them. */
 

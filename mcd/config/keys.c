@@ -3,6 +3,7 @@
 #include "common/parse.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <string.h>
@@ -244,6 +245,7 @@ int config_keys_apply(const struct config_key *table, size_t n, const struct con
 	struct mc_error why = MC_ERROR_INIT;
 	if (store(k, item->value, (char *)base + k->offset, &why) < 0)
 		return conf_file_error(f, item->line, err, "%s: %s", k->name, why.msg);
+	assert(item->line); /* 0 would be a default */
 	lines[k - table] = item->line;
 	return 0;
 }

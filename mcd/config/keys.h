@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The typed key table behind config.c and config-vm.c: one row says where a key belongs, what it
+/* The typed key table behind config.c and vm-file.c: one row says where a key belongs, what it
  * may be, and where it goes. */
 #pragma once
 #include "mcd/config/file.h"
@@ -53,9 +53,3 @@ const char *config_section_arg(const char *section, const char *word);
 /* Host, VM and NIC names: they become file names, QEMU ids and words of commands. */
 bool config_name_ok(const char *name, size_t max);
 
-/* The range of delay, shared with config_parse_delay. */
-#define CONFIG_DELAY_MIN      (1 * 1000000ull)
-#define CONFIG_DELAY_MAX      (10 * 1000000000ull)
-#define CONFIG_MAX_BUFFER_MIN (16ull << 20)
-#define CONFIG_HOLD_LIMIT_MIN (1ull << 20)
-#define CONFIG_BYTES_MAX      (1ull << 50)

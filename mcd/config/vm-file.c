@@ -7,6 +7,7 @@
 #include "mcd/config/qemu-opts.h"
 #include "mcd/config/words.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -128,7 +129,7 @@ static void derive_mac(const char *vm, const char *nic, uint8_t mac[6])
 	memcpy(mac, derived, 6);
 }
 
-static int settle_mac(struct config_vm *vm, struct config_nic *nic, const struct conf_file *f,
+static int decide_mac(struct config_vm *vm, struct config_nic *nic, const struct conf_file *f,
 	const char *const *words, size_t n, struct mc_error *err)
 {
 	char text[64];
@@ -175,7 +176,7 @@ static int check_nics(struct config_vm *vm, const struct conf_file *f, struct mc
 	for (size_t i = 0; i < vm->n_nics && r == 0; i++) {
 		struct config_nic *nic = &vm->nics[i];
 		unsigned line = section_line(f, nic->id);
-		r = settle_mac(vm, nic, f, (const char *const *)words, n, err);
+		r = decide_mac(vm, nic, f, (const char *const *)words, n, err);
 		if (r == 0 && !nic->bridge[0])
 			r = conf_file_error(f, line, err,
 				"[nic %s] has no bridge: add a line such as \"bridge = br0\"",
@@ -273,6 +274,9 @@ int config_load_vm(
 	int r = read_vm(cfg, vm, err);
 	if (r < 0)
 		return r;
+	assert(vm->command && vm->delay >= CONFIG_DELAY_MIN && vm->delay <= CONFIG_DELAY_MAX);
+	assert(vm->max_buffer >= CONFIG_MAX_BUFFER_MIN && vm->hold_limit >= CONFIG_HOLD_LIMIT_MIN);
+	assert(vm->n_nics <= CONFIG_NICS_MAX && vm->n_disks <= CONFIG_DISKS_MAX);
 	*ret = mc_steal_ptr(vm);
 	return 0;
 }

@@ -22,6 +22,12 @@
 #define PAGE         4096u
 #define CALM         (2ull * SLAB_SIZE) /* a rest this small is not worth another round */
 #define REPORT_EVERY (100 * MC_MSEC)
+
+_Static_assert(RAMBLOCKS_MAX == WIRE_BLOCKS_MAX && RAMBLOCK_ID_MAX == WIRE_BLOCK_ID_MAX,
+	"a HELLO can name the blocks of any VM");
+_Static_assert(CONFIG_DELAY_MIN == WIRE_DELAY_MIN && CONFIG_DELAY_MAX == WIRE_DELAY_MAX &&
+		CONFIG_MAX_BUFFER_MIN >= 2ull * SLAB_SIZE,
+	"and has any delay and buffer that may be configured");
 #define SPEAK_EVERY  MC_SEC /* the standby gives up on a primary that says nothing for long */
 #define ZERO_RUN     (64ull << 20) /* zeroes looked at in one go */
 
@@ -219,7 +225,6 @@ static int collect_stopped(struct session *s, struct mc_error *err)
 int sync_roms(struct session *s, struct mc_error *err)
 {
 	struct roms roms = {0};
-	_Static_assert(RAMBLOCKS_MAX == WIRE_BLOCKS_MAX && RAMBLOCK_ID_MAX == WIRE_BLOCK_ID_MAX, "a VM's blocks fit");
 	_Static_assert(ROM_BYTES_MAX + WIRE_ROM_FIXED + RAMBLOCK_ID_MAX <= WIRE_ROM_MAX, "a ROM is one message");
 	int r = guest_read_roms(s->vm->guest, &roms, err);
 	for (size_t i = 0; r == 0 && i < roms.n; i++) {
