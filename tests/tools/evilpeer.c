@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * evilpeer: a peer that holds the cluster key and does one thing wrong, for hostile_peer.py.
+ * evilpeer: a peer that holds the cluster key and does one thing wrong, for tests/scenario/hostile.
  *
  *   evilpeer --config MCD.CONF --vm VM --peer HOST --generation G primary MISDEED
  *	offers the VM's protection to HOST's mcd, in the name of the host that MCD.CONF says

@@ -48,6 +48,21 @@ def available():
     return shutil.which("corosync") is not None
 
 
+def cluster_with(cluster, **vm_options):
+    """A scenario's cluster that follows corosync: (lab, its Corosync, vm1)."""
+    made = []
+
+    def prepare(lab):
+        made.append(Corosync(lab))
+        for h in lab.hosts:
+            made[0].write_config(h)
+        made[0].start()
+        made[0].wait_quorate(len(lab.hosts))
+
+    lab, vm = cluster.up(prepare=prepare, **vm_options)
+    return lab, made[0], vm
+
+
 class Corosync:
     def __init__(self, lab):
         if not available():

@@ -9,7 +9,10 @@
     if __name__ == "__main__":
         run(main)
 """
+import json
 import os
+import random
+import subprocess
 import sys
 import time
 import traceback
@@ -19,7 +22,21 @@ from .lab import Lab
 from .proc import LabError
 
 HOSTS = ("hostA", "hostB", "hostC")
-QUICK = bool(os.environ.get("MCD_QUICK"))
+TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "../../.."))
+QUICK = bool(os.environ.get("MCD_QUICK"))      # scripts/check --quick
+NIGHTLY = bool(os.environ.get("MCD_NIGHTLY"))  # scripts/check --nightly
+
+
+def repetitions(quick, usual, nightly):
+    """How often to do it: MCD_RUNS says so, or scripts/check by its --quick and --nightly."""
+    return int(os.environ.get("MCD_RUNS") or (quick if QUICK else nightly if NIGHTLY else usual))
+
+
+def random_moments():
+    """MCD_SEED=number repeats those of an earlier run, which printed it."""
+    seed = int(os.environ.get("MCD_SEED") or time.time_ns() & 0xffffffff)
+    print("# MCD_SEED=%d" % seed, flush=True)
+    return random.Random(seed)
 
 
 class Report:
@@ -69,6 +86,19 @@ class Report:
     def skip(self, reason):
         print("skip - %s" % reason, flush=True)
 
+    def last_line(self, promise, argv, timeout):
+        """Runs a program that succeeds and ends with a line of JSON: that, or None after a failed check."""
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as p:
+            try:
+                out, err = p.communicate(timeout=timeout)
+            except BaseException:
+                p.terminate()  # it removes its lab
+                raise
+        if not self.check(p.returncode == 0, promise, (out + err)[-2500:]):
+            return None
+        print("# " + out.splitlines()[-1], flush=True)
+        return json.loads(out.splitlines()[-1])
+
 
 class Cluster:
     """Three hosts, their mcds and vm1; made by up(), removed with the scenario."""
@@ -76,11 +106,14 @@ class Cluster:
     def __init__(self, build):
         self.build, self.lab = build, None
 
-    def up(self, protect=True, lab_options=None, hosts=HOSTS, **vm_options):
+    def up(self, protect=True, lab_options=None, hosts=HOSTS, prepare=None, mcd_env=None, **vm_options):
+        """prepare(lab) is called when the hosts have booted, before their mcds start."""
         self.lab = Lab(self.build, log_level="debug", **(lab_options or {}))
         self.lab.__enter__()
         self.lab.add_hosts(*hosts)
-        self.lab.start_mcd()
+        if prepare:
+            prepare(self.lab)
+        self.lab.start_mcd(env=mcd_env)
         vm = self.lab.add_vm("vm1", **vm_options)
         self.lab.start_vm(vm, "hostA")
         if protect:

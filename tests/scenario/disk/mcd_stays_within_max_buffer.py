@@ -4,44 +4,20 @@
 neither host does mcd use more.  The writes wait for the link, or the VM goes on alone for a while.
 
 A sanitizer's own memory would hide mcd's, so this is a test of the plain build."""
-import os
-import sys
-import threading
 import time
 
 from mclab.diskload import Load
+from mclab.meter import FIXED, MIB, Meter, anonymous
 from mclab.proc import now
 from mclab.quiet import outlives_power_loss
 from mclab.scenario import run
 from mclab.vm import Disk
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from memory_bound import FIXED, anonymous  # noqa: E402
-
-MIB = 1 << 20
 BUDGET = 16 * MIB
 SHARE = BUDGET // 4  # of disk writes, see mcd/README.md
 REQUEST = MIB + 4096 # may be in the queue beyond it: the largest, and what the queue notes of it
 REPLICA = 7 * MIB    # what a standby takes beyond it, see diskmirror/README.md
 SLOW = 5             # MB a second
-
-
-class Meter(threading.Thread):
-    def __init__(self, lab, base):
-        super().__init__(daemon=True)
-        self.lab, self.base, self.most = lab, base, dict.fromkeys(base, 0)
-        self.over = threading.Event()
-        self.start()
-
-    def run(self):
-        while not self.over.wait(0.01):
-            for host, base in self.base.items():
-                self.most[host] = max(self.most[host], anonymous(self.lab, host) - base)
-
-    def stop(self):
-        self.over.set()
-        self.join()
-        return self.most
 
 
 def slow_link(host, to):
@@ -72,7 +48,7 @@ def main(report, cluster):
         time.sleep(0.1)
     slow = load.rate()
     lab.hosts["hostA"].run(["tc", "qdisc", "del", "dev", "eth1", "root"])
-    most = meter.stop()
+    most = meter.stop().memory
     lost = [e["data"]["reason"] for e in lab.events["hostA"].all if e["event"] == "LINK_LOST" and e["time"] > at]
     print("# protection ended %d times: %s" % (len(lost), lost), flush=True)
     lab.wait_state("hostA", vm.name, "protected", 60)

@@ -3,12 +3,11 @@
 primary is lost while the guest is in its firmware or boots, the standby goes on booting it.
 
 MCD_RUNS=5, MCD_SEED=number: how often, and the moments of an earlier run once more."""
-import os
-import random
 import time
 
 from mclab.proc import now
-from mclab.scenario import QUICK, run
+from mclab.scenario import random_moments, repetitions, run
+from mclab.turns import turns
 
 
 def reboot(report, lab, vm, host, state):
@@ -56,25 +55,16 @@ def lost_while_booting(report, lab, vm, active, standby, wait, what):
 
 
 def main(report, cluster):
-    runs = int(os.environ.get("MCD_RUNS") or (2 if QUICK else 5))
-    seed = int(os.environ.get("MCD_SEED") or time.time_ns() & 0xffffffff)
-    print("# MCD_SEED=%d" % seed, flush=True)
-    moments = random.Random(seed)
+    moments = random_moments()
     lab, vm = cluster.up(protect=False, dirty=2_000_000)
     reboot(report, lab, vm, "hostA", "unprotected")
     lab.protect(vm, "hostA", "hostB")
     reboot(report, lab, vm, "hostA", "protected")
-    active, standby, early = "hostA", "hostB", 0
-    for i in range(runs):
+    early = 0
+    for active, standby, what in turns(report, lab, vm, repetitions(2, 5, 5)):
         # The firmware takes the first tenths of a second, the kernel the rest of two.
-        wait = moments.uniform(0.0, 0.4) if i % 2 == 0 else moments.uniform(0.4, 1.2)
-        early += lost_while_booting(report, lab, vm, active, standby, wait, " (run %d of %d)" % (i + 1, runs))
-        if report.failed:
-            return
-        if i + 1 < runs:
-            lab.boot(active)
-            active, standby = standby, active
-            lab.wait_state(active, "vm1", "protected", 60)
+        wait = moments.uniform(0.0, 0.4) if active == "hostA" else moments.uniform(0.4, 1.2)
+        early += lost_while_booting(report, lab, vm, active, standby, wait, what)
     report.check(early, "the primary was lost before the guest was up again, at least once")
 
 

@@ -3,12 +3,12 @@
 time-out.  The waiting one on the standby: another takes its place, memory is not copied again.
 Unprotected: the VM is failed, with an alarm, and can be started."""
 import os
-import random
 import signal
 import time
 
 from mclab.proc import now, wait_for
-from mclab.scenario import QUICK, run
+from mclab.scenario import random_moments, repetitions, run
+from mclab.turns import turns
 
 
 def primary(report, lab, vm, active, standby, wait, what):
@@ -68,16 +68,13 @@ def unprotected(report, lab, vm, host):
 
 
 def main(report, cluster):
-    seed = int(os.environ.get("MCD_SEED") or time.time_ns() & 0xffffffff)
-    print("# MCD_SEED=%d" % seed, flush=True)
-    moments = random.Random(seed)
+    moments = random_moments()
     lab, vm = cluster.up(dirty=5_000_000)
-    active, standby = "hostA", "hostB"
-    for i in range(2 if QUICK else 4):
-        primary(report, lab, vm, active, standby, moments.uniform(0.05, 0.4), " (run %d)" % (i + 1))
-        active, standby = standby, active
-        if report.failed:
-            return
+    for active, standby, what in turns(report, lab, vm, repetitions(2, 4, 4)):
+        primary(report, lab, vm, active, standby, moments.uniform(0.05, 0.4), what)
+    if report.failed:
+        return
+    active, standby = standby, active
     waiting(report, lab, vm, active, standby)
     unprotected(report, lab, vm, standby)
 

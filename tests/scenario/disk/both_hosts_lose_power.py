@@ -6,13 +6,11 @@ by force, and has every request that was acknowledged.
 
 What happens to be written all the same, sector by sector, is the matter of the unit test
 `durability`."""
-import os
-import random
 import time
 
 from mclab.forget import forget
 from mclab.quiet import check_disk, look
-from mclab.scenario import QUICK, run
+from mclab.scenario import random_moments, repetitions, run
 from mclab.vm import Disk
 
 
@@ -45,10 +43,8 @@ def one_run(report, lab, vm, clients, active, standby, wait, what):
 
 
 def main(report, cluster):
-    runs = int(os.environ.get("MCD_RUNS") or (2 if QUICK else 4))
-    seed = int(os.environ.get("MCD_SEED") or time.time_ns() & 0xffffffff)
-    print("# MCD_SEED=%d" % seed, flush=True)
-    moments = random.Random(seed)
+    runs = repetitions(2, 4, 4)
+    moments = random_moments()
     lab, vm = cluster.up(lab_options={"mcd": "tests/tools/mcd-forget"}, dirty=1_000_000, disk=Disk(megabytes=64))
     active, standby, clients, undone = "hostA", "hostB", [], 0
     for i in range(1, runs + 1):

@@ -9,10 +9,10 @@ import time
 
 from mclab.lab import Lab
 from mclab.proc import LabError, processes
-from mclab.scenario import run
+from mclab.scenario import TOP, run
 from mclab.sweep import leftovers
 
-LAB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../scripts/lab")
+LAB = os.path.join(TOP, "scripts/lab")
 MARK = "MCD_LAB_TEST=%d-%d" % (os.getpid(), time.time_ns())
 
 

@@ -6,9 +6,9 @@ import json
 import os
 import subprocess
 
-from mclab.scenario import QUICK, run
+from mclab.scenario import TOP, repetitions, run
 
-RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../chaos/run")
+RUN = os.path.join(TOP, "tests/chaos/run")
 PROMISES = {"lost": "no acknowledged request is lost or changed",
             "diverged": "the VM never emits diverging histories from two hosts",
             "late": "the service is back within the bound that mcctl check states",
@@ -37,7 +37,7 @@ def campaign(report, cluster, what, *args):
 
 
 def main(report, cluster):
-    rounds, seed = int(os.environ.get("MCD_RUNS") or (8 if QUICK else 25)), os.environ.get("MCD_SEED", "1")
+    rounds, seed = repetitions(8, 25, 120), os.environ.get("MCD_SEED", "1")
     plain = (rounds + 1) // 2
     campaign(report, cluster, "", "--rounds", str(plain), "--seed", seed)
     campaign(report, cluster, " (with a disk)", "--rounds", str(rounds - plain), "--seed", seed,

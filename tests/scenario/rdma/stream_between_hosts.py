@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 
-TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+from mclab.scenario import TOP
+
 LIMIT = 240  # seconds; a quiet machine needs 40
 
 

@@ -2,7 +2,7 @@
 """Two hosts without a third voter: nothing fails over by itself; the operator's word does it."""
 import time
 
-from mclab.scenario import Cluster, run
+from mclab.scenario import run
 
 
 def main(report, cluster):

@@ -4,60 +4,24 @@
 more, the epochs are whole all the same, and the knobs take effect on the running session.
 
 A sanitizer's own memory would hide mcd's, so this is a test of the plain build."""
-import threading
 import time
 
 from mclab.control import CommandError
+from mclab.meter import FIXED, MIB, Meter, anonymous, spilled
 from mclab.proc import wait_for
 from mclab.scenario import run
 
-MIB = 1 << 20
 BUDGET = 16 * MIB
-# Beyond max-buffer (mcd/README.md, invariant 5): device state, the list of dirty ranges, what malloc keeps.
-FIXED = 4 * MIB
 
 
-def anonymous(lab, host):
-    """Bytes of mcd's own memory: neither the guest's (shared memory) nor files (spilled slabs)."""
-    h = lab.hosts[host]
-    with open("/proc/%d/smaps_rollup" % h.inner(h.mcd), encoding="ascii") as f:
-        for line in f:
-            if line.startswith("Pss_Anon:"):
-                return int(line.split()[1]) << 10
-    raise RuntimeError("this kernel does not tell Pss_Anon")
-
-
-def spilled(lab, host):
-    h = lab.hosts[host]
-    with open("/proc/%d/maps" % h.inner(h.mcd), encoding="latin1") as f:
-        return sum("/state/#" in line for line in f)
-
-
-class Meter:
-    """The most that either mcd used, and said that it used, between start and stop."""
-
-    def __init__(self, lab, base):
-        self.lab, self.base = lab, base
-        self.memory, self.buffer, self.peak, self.spilled = {}, {}, {}, 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self):
-        while not self._stop.wait(0.01):
-            for host, base in self.base.items():
-                self.memory[host] = max(self.memory.get(host, 0), anonymous(self.lab, host) - base)
-            self.spilled = max(self.spilled, spilled(self.lab, "hostB"))
+class BufferMeter(Meter):
+    """And what either mcd says that it buffers, in the end and at most."""
 
     def stop(self):
-        self._stop.set()
-        self._thread.join()
-        for host in self.base:
-            b = self.lab.status(host)["buffer"]
-            self.buffer[host], self.peak[host] = b["in_use"], b["peak"]
-        print("# used beyond the start: %s, buffer peak %s, spilled %d" % (
-            {h: "%.1f MiB" % (m / MIB) for h, m in self.memory.items()},
-            {h: "%.0f MiB" % (p / MIB) for h, p in self.peak.items()}, self.spilled), flush=True)
+        super().stop()
+        found = {h: self.lab.status(h)["buffer"] for h in self.base}
+        self.buffer = {h: b["in_use"] for h, b in found.items()}
+        self.peak = {h: b["peak"] for h, b in found.items()}
         return self
 
     def check(self, report, what, budgets):
@@ -108,7 +72,7 @@ def knobs(report, lab, vm, base):
     report.check(answer["max_buffer"] == 96 * MIB and lab.status("hostA")["buffer"]["budget"] == 96 * MIB,
                  "a larger max-buffer is what status shows", answer)
     rate(lab, vm, 50)
-    meter = Meter(lab, base)
+    meter = BufferMeter(lab, base)
     wait_for(lambda: lab.status("hostA")["buffer"]["in_use"] > BUDGET, 20, "the larger buffer is used")
     time.sleep(2)
     meter.stop().check(report, "after it was raised (on hostA only)", {"hostA": 96 * MIB, "hostB": BUDGET})
@@ -116,7 +80,7 @@ def knobs(report, lab, vm, base):
     lab.mcctl("hostA", "set", "vm1", "max-buffer=16MiB")
     epoch = lab.status("hostA")["epoch"]
     wait_for(lambda: lab.status("hostA")["epoch"] > epoch + 1, 10, "epochs go on")
-    meter = Meter(lab, base)
+    meter = BufferMeter(lab, base)
     time.sleep(2)
     meter.stop().check(report, "after it was lowered", {"hostA": BUDGET, "hostB": BUDGET})
 
@@ -130,7 +94,7 @@ def main(report, cluster):
     client.wait_acked(5)
 
     rate(lab, vm, 50)
-    meter = Meter(lab, base)
+    meter = BufferMeter(lab, base)
     time.sleep(5)
     client.wait_acked(5)
     meter.stop().check(report, "at 50 MB per 100 ms", {"hostA": BUDGET, "hostB": BUDGET})
@@ -138,7 +102,7 @@ def main(report, cluster):
     # An epoch ends early once half of max-buffer is dirty, but it is looked at four times a delay only.
     lab.mcctl("hostA", "set", "vm1", "delay=4s")
     rate(lab, vm, 150)
-    meter = Meter(lab, base)
+    meter = BufferMeter(lab, base)
     time.sleep(6)
     rate(lab, vm, 1)
     lab.mcctl("hostA", "set", "vm1", "delay=100ms")
@@ -146,7 +110,7 @@ def main(report, cluster):
     meter.stop().check(report, "in the burst", {"hostA": BUDGET, "hostB": BUDGET})
     largest = lab.status("hostA")["dirty"]["max_bytes"]
     report.check(largest > 100e6, "an epoch was many times max-buffer", "%.0f MB" % (largest / 1e6))
-    report.check(meter.spilled > 0, "what does not fit is spilled by the standby")
+    report.check(meter.spilled["hostB"] > 0, "what does not fit is spilled by the standby")
 
     knobs(report, lab, vm, base)
     report.check(lab.status("hostA")["state"] == "protected", "the VM is protected all the time", lab.status("hostA"))

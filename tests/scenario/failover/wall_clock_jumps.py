@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The wall clock of each host jumps by hours, forwards and backwards: no time-out of ours is measured
 by it.  Protection goes on, no host is suspected, no epoch fails; a takeover is as quick as ever."""
+import os
 import struct
 import time
 
-from mclab.lab import Lab
 from mclab.proc import now, wait_for
 from mclab.scenario import HOSTS, run
 
@@ -20,8 +20,8 @@ class Clock:
                 f.write(bytes(8))
 
     @staticmethod
-    def env(lab):
-        return {"LD_PRELOAD": lab.tool("tests/tools/clockjump.so"), "CLOCKJUMP_FILE": "/run/lab/etc/clock",
+    def env(build):
+        return {"LD_PRELOAD": os.path.abspath(os.path.join(build, "tests/tools/clockjump.so")), "CLOCKJUMP_FILE": "/run/lab/etc/clock",
                 "CLOCKJUMP_COUNT": "/run/lab/etc/clock-asked"}
 
     def jump(self, ns):
@@ -34,14 +34,9 @@ class Clock:
 
 
 def set_up(cluster):
-    lab = cluster.lab = Lab(cluster.build, log_level="debug")
-    lab.__enter__()
-    lab.add_hosts(*HOSTS)
-    clocks = {h: Clock(lab, h) for h in HOSTS}
-    lab.start_mcd(env=Clock.env(lab))
-    vm = lab.add_vm("vm1", dirty=2_000_000)
-    lab.start_vm(vm, "hostA")
-    lab.protect(vm, "hostA", "hostB")
+    clocks = {}
+    lab, vm = cluster.up(prepare=lambda lab: clocks.update((h, Clock(lab, h)) for h in HOSTS),
+                         mcd_env=Clock.env(cluster.build), dirty=2_000_000)
     return lab, vm, clocks
 
 

@@ -5,7 +5,6 @@ import sys
 import time
 
 from mclab import corosync
-from mclab.lab import Lab
 from mclab.proc import now, wait_for
 from mclab.scenario import HOSTS, run
 
@@ -122,18 +121,7 @@ def main(report, cluster):
     if not corosync.available():
         print(corosync.MISSING)
         sys.exit(77)
-    lab = cluster.lab = Lab(cluster.build, log_level="debug")
-    lab.__enter__()
-    lab.add_hosts(*HOSTS)
-    cs = corosync.Corosync(lab)
-    for h in HOSTS:
-        cs.write_config(h)
-    cs.start()
-    lab.start_mcd()
-    cs.wait_quorate(3)
-    vm = lab.add_vm("vm1", dirty=1_000_000)
-    lab.start_vm(vm, "hostA")
-    lab.protect(vm, "hostA", "hostB")
+    lab, cs, vm = corosync.cluster_with(cluster, dirty=1_000_000)
     for row in (standby_lost, link_cut, isolated):
         row(report, lab, cs, vm)
         if report.failed:

@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 
-TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+from mclab.scenario import TOP
+
 ROUNDS, SECONDS, LEAST, TRIES = 4, 2, 80, 2
 
 

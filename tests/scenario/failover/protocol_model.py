@@ -3,9 +3,11 @@
 import os
 import sys
 
-RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../model/run")
+from mclab.scenario import QUICK, TOP
+
+RUN = os.path.join(TOP, "tests/model/run")
 
 if __name__ == "__main__":
     # It prints a line for each variant, or why it is skipped, and ends with the status of a scenario.
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-B", RUN, "--tap"] + ["--quick"] * bool(os.environ.get("MCD_QUICK")))
+    os.execv(sys.executable, [sys.executable, "-B", RUN, "--tap"] + ["--quick"] * QUICK)

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 from mclab import corosync
-from mclab.lab import Lab
 from mclab.proc import now, wait_for
 from mclab.scenario import HOSTS, run
 
@@ -28,22 +27,6 @@ def wait_shown(lab, host, wanted, timeout=5):
 def wait_cluster(lab, host, text, timeout=10):
     wait_for(lambda: text in cluster_of(lab, host), timeout,
              lambda: "%s says \"%s\", not \"%s\"" % (host, cluster_of(lab, host), text), 0.05)
-
-
-def set_up(cluster):
-    lab = cluster.lab = Lab(cluster.build, log_level="debug")
-    lab.__enter__()
-    lab.add_hosts(*HOSTS)
-    cs = corosync.Corosync(lab)
-    for h in HOSTS:
-        cs.write_config(h)
-    cs.start()
-    lab.start_mcd()
-    cs.wait_quorate(3)
-    vm = lab.add_vm("vm1", dirty=1_000_000)
-    lab.start_vm(vm, "hostA")
-    lab.protect(vm, "hostA", "hostB")
-    return lab, cs, vm
 
 
 def voters(report, lab):
@@ -152,7 +135,7 @@ def main(report, cluster):
     if not corosync.available():
         print(corosync.MISSING)
         sys.exit(77)
-    lab, cs, vm = set_up(cluster)
+    lab, cs, vm = corosync.cluster_with(cluster, dirty=1_000_000)
     voters(report, lab)
     isolated(report, lab)
     frozen(report, lab)
