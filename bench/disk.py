@@ -5,20 +5,15 @@ that gets slower or faster meanwhile does not decide a ratio.
 Operations are counted inside the guest and divided by our time, in which the guest's pauses are and
 its own clock's time is not.  A protected guest's answer comes with its epoch, up to a delay late:
 that counts against the protected one."""
-import argparse
-import json
 import statistics
 import sys
 import threading
 import time
 
+import program
 from mclab import Lab, LabError
-from mclab.demo import size
 from mclab.proc import wait_for
 from mclab.vm import Disk
-
-sys.path.insert(0, __file__.rsplit("/", 1)[0])
-from pause import milliseconds  # noqa: E402
 
 KINDS = ("fsync", "write")
 
@@ -102,24 +97,13 @@ def measure(args, say):
 
 
 def main():
-    p = argparse.ArgumentParser(prog="disk", description="What mirroring costs a guest that writes to its disk.")
-    p.add_argument("--build", required=True, help=argparse.SUPPRESS)
-    p.add_argument("--dirty", type=size, default="5MB", help="memory the guest writes each 100 ms (5MB)")
-    p.add_argument("--delay", type=milliseconds, default="100ms", help="time between checkpoints (100ms)")
+    p = program.parser("disk", "What mirroring costs a guest that writes to its disk.")
+    p.add_argument("--delay", type=program.milliseconds, default="100ms", help="time between checkpoints (100ms)")
     p.add_argument("--seconds", type=int, default=6, help="how long to measure each (6)")
     p.add_argument("--rounds", type=int, default=3, help="how often (3)")
     p.add_argument("--durability", choices=("flush", "commit", "none"), help="disk-durability (flush)")
-    p.add_argument("--json", action="store_true", help="one line of JSON on stdout, the rest on stderr")
-    args = p.parse_args()
-    out = sys.stderr if args.json else sys.stdout
-    try:
-        result = measure(args, lambda text: print(text, file=out, flush=True))
-    except LabError as e:
-        print("disk: %s" % e, file=sys.stderr)
-        return 2
-    print(json.dumps(result) if args.json else "fsync: %(fsync_ratio).2f, write: %(write_ratio).2f of the "
-          "unprotected guest; pause: %(pause_ratio).2f of that with an idle disk" % result)
-    return 0
+    return program.main(p, measure, "fsync: %(fsync_ratio).2f, write: %(write_ratio).2f of the unprotected guest; "
+                        "pause: %(pause_ratio).2f of that with an idle disk")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """bench/failover: the host of a protected guest under client load is powered off at a random moment;
 once the survivor has protected the guest again, with the host that is back, it is its turn."""
-import argparse
-import json
 import random
 import sys
 import time
 
+import program
 from mclab import Lab, LabError
-from mclab.demo import size
+from program import percentile
 
 STEPS = (("suspected", "SUSPECTED"), ("vote won", "VOTE_WON"), ("device state loaded", "DEVICES_LOADED"))
-
-
-def percentile(values, p):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(len(values) * p / 100))]
 
 
 def one_round(lab, vm, active, standby, wait):
@@ -65,33 +59,15 @@ def measure(args, say):
             "min_ms": round(min(running), 1), "max_ms": round(max(running), 1)}
 
 
-def positive(text):
-    n = int(text)
-    if n < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return n
-
-
 def main():
-    p = argparse.ArgumentParser(prog="failover", description="From a host's power-off to its guest running on the standby.")
-    p.add_argument("--build", required=True, help=argparse.SUPPRESS)
-    p.add_argument("--rounds", type=positive, default=20, help="how many hosts are lost (20)")
+    p = program.parser("failover", "From a host's power-off to its guest running on the standby.")
+    p.add_argument("--rounds", type=program.positive, default=20, help="how many hosts are lost (20)")
     p.add_argument("--keep-alive", default="20ms", help="time between keep-alives (20ms)")
-    p.add_argument("--misses", type=positive, default=5, help="how many may be missed (5)")
-    p.add_argument("--dirty", type=size, default="5MB", help="memory the guest writes each 100 ms (5MB)")
+    p.add_argument("--misses", type=program.positive, default=5, help="how many may be missed (5)")
     p.add_argument("--delay", default="100ms", help="time between checkpoints (100ms)")
     p.add_argument("--seed", type=int, default=1, help="of the moments of the power-offs (1)")
-    p.add_argument("--json", action="store_true", help="one line of JSON on stdout, the rest on stderr")
-    args = p.parse_args()
-    out = sys.stderr if args.json else sys.stdout
-    try:
-        result = measure(args, lambda text: print(text, file=out, flush=True))
-    except LabError as e:
-        print("failover: %s" % e, file=sys.stderr)
-        return 2
-    print(json.dumps(result) if args.json else "power-off to running: median %(median_ms).0f ms, p99 %(p99_ms).0f ms, "
-          "min %(min_ms).0f ms, max %(max_ms).0f ms" % result)
-    return 0
+    return program.main(p, measure, "power-off to running: median %(median_ms).0f ms, p99 %(p99_ms).0f ms, "
+                        "min %(min_ms).0f ms, max %(max_ms).0f ms")
 
 
 if __name__ == "__main__":

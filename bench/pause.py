@@ -1,29 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """bench/pause: the floor is measured before and after the protected time, so that a machine that
 gets slower or faster meanwhile does not decide the ratio."""
-import argparse
 import json
-import re
 import sys
 import time
 
+import program
 from mclab import Lab, LabError
-from mclab.demo import size
 from mclab.proc import run, wait_for
-
-UNITS = {"us": 0.001, "ms": 1, "s": 1000}
-
-
-def milliseconds(text):
-    m = re.fullmatch(r"(\d+(?:\.\d+)?)(us|ms|s)", text)
-    if not m:
-        raise argparse.ArgumentTypeError("%s is not a duration such as 100ms" % text)
-    return float(m[1]) * UNITS[m[2]]
-
-
-def percentile(values, p):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(len(values) * p / 100))]
+from program import percentile
 
 
 def floor(lab, host, delay, seconds):
@@ -63,21 +48,10 @@ def measure(args, say):
 
 
 def main():
-    p = argparse.ArgumentParser(prog="pause", description="The pause of an epoch against the floor.")
-    p.add_argument("--build", required=True, help=argparse.SUPPRESS)
-    p.add_argument("--dirty", type=size, default="5MB", help="memory the guest writes each 100 ms (5MB)")
-    p.add_argument("--delay", type=milliseconds, default="100ms", help="time between checkpoints (100ms)")
+    p = program.parser("pause", "The pause of an epoch against the floor.")
+    p.add_argument("--delay", type=program.milliseconds, default="100ms", help="time between checkpoints (100ms)")
     p.add_argument("--seconds", type=float, default=20, help="how long to measure each (20)")
-    p.add_argument("--json", action="store_true", help="one line of JSON on stdout, the rest on stderr")
-    args = p.parse_args()
-    out = sys.stderr if args.json else sys.stdout
-    try:
-        result = measure(args, lambda text: print(text, file=out, flush=True))
-    except LabError as e:
-        print("pause: %s" % e, file=sys.stderr)
-        return 2
-    print(json.dumps(result) if args.json else "ratio: %.2f" % result["ratio"])
-    return 0
+    return program.main(p, measure, "ratio: %(ratio).2f")
 
 
 if __name__ == "__main__":
