@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# check: quick
 """A guest whose requests are on its disk before it answers them; the primary's host is powered off at
 a random moment, again and again, so that each host's copy is the one to go on from in turn.  After
 each takeover the VM's disk is looked at from outside: the file system is clean, and

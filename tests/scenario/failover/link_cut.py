@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# check: quick
 """Only the link between primary and standby is cut, both reach the third voter: the primary is
 preferred, the standby discards its copy; when the link is back the VM is protected again."""
 from mclab.proc import now

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# check: quick
 """The primary loses the cluster network but not the VMs' one: from its last acknowledged epoch on it
 is silent, the standby takes over, and when it is back it learns that it lost and destroys its copy.
 Then the same with a host that is frozen as a whole and wakes up."""

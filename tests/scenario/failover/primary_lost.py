@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# check: quick
 """The primary's host is powered off at a random moment, again and again: each time the standby goes
 on, the guest's memory is whole, and the next protection comes about by itself.
 

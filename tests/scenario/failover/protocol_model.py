@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# check: computes
 """The protocol's model holds, and each of its mutations is caught (tests/model, failover/README.md)."""
 import os
 import sys

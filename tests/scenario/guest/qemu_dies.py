@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# check: quick
 """QEMU dies, its host lives.  On the primary: the standby goes on at once, nobody waits for a
 time-out.  The waiting one on the standby: another takes its place, memory is not copied again.
 Unprotected: the VM is failed, with an alarm, and can be started."""

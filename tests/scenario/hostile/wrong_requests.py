@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# check: quick
 """Wrong requests get a clear error within 2 s, change nothing, and leave the running VM alone."""
 import json
 import os

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # check: alone
 """Lab hosts with Linux 6.1: dirty tracking by soft-dirty bits, for its unit test and for a guest under KVM whose
-QEMU is not root's.  Its QEMU is killed; on the other host its clocks go on, and its agent sets the time.
+QEMU is not root's and whose output the plug holds.  Its QEMU is killed; on the other host its clocks go on, and its
+agent sets the time.  Then that host is switched off.
 
 MCD_KERNEL=6.12: the same with PAGEMAP_SCAN."""
 import os
@@ -63,8 +64,16 @@ def is_nobody(lab, host, vm):
     return said.split() == ["Uid:"] + ["65534"] * 4 + ["Gid:"] + ["65534"] * 4 + ["CapEff:", "0" * 16]
 
 
-def takeover(report, lab, vm):
-    client = lab.start_client(vm, patience=PATIENCE)
+def inspect(report, lab):
+    """What is under test is really in use."""
+    status = lab.mcctl("hostA", "status")
+    report.check(status["dirty"] == TRACKING, "a KVM guest of nobody's is protected with " + TRACKING)
+    report.check((status["netbuf"], status["vms"][0]["transport"]) == ("plug", "tcp"),
+                 "its output is held by the plug, its checkpoints go by TCP", status)
+
+
+def qemu_dies(report, lab, vm, client):
+    watch = lab.watch(vm)
     client.wait_acked(5, PATIENCE)
     before = Reading(lab, vm)
     at = now()
@@ -83,17 +92,30 @@ def takeover(report, lab, vm):
     report.check(told["set"], "the guest's agent sets its clock", told)
     print("# %s: running %.0f ms after the kill; %s; late %.3f s now" % (
         TRACKING, (running - at) / 1e6, told, later.behind), flush=True)
-    report.client(client.stop(PATIENCE))
+    report.watch(watch.stop(), vm, 1, " (its QEMU dies)")
+    return running
+
+
+def host_lost(report, lab, vm, client):
+    watch = lab.watch(vm)
+    client.wait_acked(5, PATIENCE)
+    off = lab.poweroff("hostB")
+    running = lab.events["hostA"].wait("RUNNING", PATIENCE, off)["time"]
+    client.wait_answer_after(running, PATIENCE)
+    client.wait_acked(5, PATIENCE)
+    report.check(is_nobody(lab, "hostA", vm), "it goes on where it was at first, as nobody")
+    report.watch(watch.stop(), vm, 1, " (its host is lost)")
+    print("# running %.0f ms after the power cut" % ((running - off) / 1e6), flush=True)
 
 
 def main(report, cluster):
     began = time.monotonic()
     lab = cluster.lab = Lab(cluster.build, keepalive="200ms", misses=15, delay="200ms")
     lab.__enter__()
-    lab.add_hosts(*HOSTS, kernel=KERNEL, load=["kvm"], boot_timeout=PATIENCE)
+    lab.add_hosts(*HOSTS, kernel=KERNEL, load=["kvm", "plug"], boot_timeout=PATIENCE)
     lab.add_hosts("hostC")
     for host in HOSTS:
-        lab.write_config(host, "netbuf = relay\ntransport = tcp")
+        lab.write_config(host, "netbuf = plug\ntransport = tcp")
     print("# booted after %.0f s" % (time.monotonic() - began), flush=True)
     unit_test(report, lab, lab.hosts["hostB"])
     lab.start_mcd()
@@ -101,9 +123,14 @@ def main(report, cluster):
                     memory=160)
     closed_kvm(report, lab)
     protect(lab, vm)
-    report.check(lab.mcctl("hostA", "status")["dirty"] == TRACKING, "a KVM guest of nobody's is protected with " + TRACKING)
+    inspect(report, lab)
     print("# protected after %.0f s" % (time.monotonic() - began), flush=True)
-    takeover(report, lab, vm)
+    client = lab.start_client(vm, window=4, patience=PATIENCE)
+    running = qemu_dies(report, lab, vm, client)
+    # Asking for its state again and again would slow an emulated host down.
+    lab.events["hostB"].wait("STATE_CHANGED", PATIENCE, running, to="protected")
+    host_lost(report, lab, vm, client)
+    report.client(client.stop(PATIENCE), " (outlives its QEMU and its host)")
 
 
 if __name__ == "__main__":

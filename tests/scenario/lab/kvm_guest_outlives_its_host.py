@@ -5,10 +5,10 @@ import os
 
 from mclab.scenario import NIGHTLY, TOP, run
 
-STORIES = (("6.12", "rdma", "plug", "--disk", "--pin-all"), ("6.1", "tcp", "plug"))
+# kvm_guest_by_soft_dirty tells that of Linux 6.1 with TCP.
+STORY = ("6.12", "rdma", "plug", "--disk", "--pin-all")
 # Every kernel with every way of the stream and of holding output.
-ALL = STORIES + tuple((k, t, n) for k in ("6.12", "6.1") for t in ("rdma", "tcp") for n in ("plug", "relay")
-                      if (k, t, n) not in STORIES)
+ALL = (STORY,) + tuple((k, t, n) for k in ("6.12", "6.1") for t in ("rdma", "tcp") for n in ("plug", "relay"))
 
 
 def story(report, build, kernel, transport, netbuf, *more):
@@ -23,7 +23,7 @@ def story(report, build, kernel, transport, netbuf, *more):
 
 
 def main(report, cluster):
-    for words in ALL if NIGHTLY else STORIES:
+    for words in ALL if NIGHTLY else (STORY,):
         story(report, cluster.build, *words)
 
 

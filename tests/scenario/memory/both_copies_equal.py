@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# check: quick
 """At a committed epoch all of the guest's RAM is the same, bit for bit, on both hosts.
 
 The administrator stops the guest behind mcd's back; epochs go on, and after some of them nothing is

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# check: alone
+# check: alone, both builds
 """Keep-alives by RDMA between two lab hosts: whatever happens to the peer, it is suspected within the bound
 of failover/timing.c, also where the queue pair says nothing; and a host that has lost only RDMA is suspected, then
 heard by TCP, then by RDMA again.  With the plain build: it is times that are looked at."""

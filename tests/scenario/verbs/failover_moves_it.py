@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# check: quick
 """`mcctl failover` moves the VM to its standby, and back."""
 from mclab.scenario import run
 
