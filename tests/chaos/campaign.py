@@ -252,7 +252,7 @@ class Campaign:
         for host in HOSTS:
             e = self.lab.events.get(host)
             for event in list(e.all) if e else []:
-                if event["event"] in ("LINK_LOST", "SUSPECTED") and moment - 1e9 < event.get("time", 0) < moment:
+                if event["event"] in ("LINK_LOST", "PROTECTION_ENDED", "SUSPECTED") and moment - 1e9 < event.get("time", 0) < moment:
                     return "%s on %s" % (event["event"], host)
         return None
 

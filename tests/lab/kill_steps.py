@@ -65,7 +65,7 @@ def lose_output(report, lab, vm, active):
     lab.hosts[active].run(["sh", "-c", "for q in /sys/class/net/mq-*; do tc qdisc change dev ${q##*/} root handle "
                            "$(tc qdisc show dev ${q##*/} | cut -d' ' -f3) plug limit 100; done"])
     client = lab.start_client(vm, window=4, patience=2 * ANSWER)
-    ended = lab.events[active].wait("LINK_LOST", ANSWER, at)
+    ended = lab.events[active].wait("PROTECTION_ENDED", ANSWER, at)
     report.check("were lost" in ended["data"]["reason"], "lost output ends the protection", ended)
     lab.wait_state(active, vm.name, "protected", PROTECT)
     client.wait_acked(20, ANSWER)

@@ -49,7 +49,7 @@ def main(report, cluster):
     slow = load.rate()
     lab.hosts["hostA"].run(["tc", "qdisc", "del", "dev", "eth1", "root"])
     most = meter.stop().memory
-    lost = [e["data"]["reason"] for e in lab.events["hostA"].all if e["event"] == "LINK_LOST" and e["time"] > at]
+    lost = [e["data"]["reason"] for e in lab.events["hostA"].all if e["event"] == "PROTECTION_ENDED" and e["time"] > at]
     print("# protection ended %d times: %s" % (len(lost), lost), flush=True)
     lab.wait_state("hostA", vm.name, "protected", 60)
     print("# %.0f writes/s, over the slow link %.0f; beyond the start %s; %s" % (

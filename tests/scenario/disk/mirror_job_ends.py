@@ -16,7 +16,7 @@ def main(report, cluster):
         report.check([j["type"] for j in jobs] == ["mirror"] and jobs[0]["ready"], "the disk has its mirror", jobs)
         at = time.monotonic_ns()
         qmp.command("block-job-cancel", device=jobs[0]["device"], force=True)
-    lost = lab.events["hostA"].wait("LINK_LOST", 5, at)
+    lost = lab.events["hostA"].wait("PROTECTION_ENDED", 5, at)
     report.check("disk0" in lost["data"]["reason"], "the protection ends, and says why", lost)
     client.wait_acked(20)
     lab.wait_state("hostA", "vm1", "protected", 30)

@@ -88,7 +88,7 @@ def changes(report, lab, vm, client, qemu):
         at = now()
         q.command("device_add", driver="virtio-balloon-pci", id="balloon9", bus="rp0")
         lab.events["hostA"].wait("RUNNING", 15, at)
-        lost = lab.events["hostA"].find("LINK_LOST", at)["data"]["reason"]
+        lost = lab.events["hostA"].find("PROTECTION_ENDED", at)["data"]["reason"]
         report.check("plugged" in lost, "a device that is plugged in ends the protection, and that is said", lost)
         lab.events["hostB"].wait("DISCARDED", 15, at)
         untouched(report, lab, vm, client, qemu, " (device plugged in)")

@@ -42,7 +42,7 @@ def set_up(cluster):
 
 def trouble(lab, since):
     """Whatever an mcd took for a failure."""
-    names = ("KEEPALIVE_LOST", "LINK_LOST", "STATE_CHANGED", "VOTE_STARTED", "ALARM", "PROTOCOL_ERROR", "QUORUM_LOST")
+    names = ("KEEPALIVE_LOST", "LINK_LOST", "PROTECTION_ENDED", "STATE_CHANGED", "VOTE_STARTED", "ALARM", "PROTOCOL_ERROR", "QUORUM_LOST")
     return [(h, n) for h in HOSTS for n in names if lab.hosts[h].up and lab.events[h].find(n, since)]
 
 

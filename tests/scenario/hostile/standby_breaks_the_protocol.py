@@ -59,7 +59,7 @@ def unprotected(report, lab, vm, standby, misdeed):
     running = lab.events["hostA"].wait("RUNNING", 15, began, vm="vm1")
     answer = standby.answer(misdeed.name)
     won = lab.events["hostA"].find("VOTE_WON", answer["at"], vm="vm1")
-    lost = lab.events["hostA"].find("LINK_LOST", began, vm="vm1")
+    lost = lab.events["hostA"].find("PROTECTION_ENDED", began, vm="vm1")
     time.sleep(0.2)
     watch.stop()
     report.check(answer["end"] == "closed" and answer["took_ms"] <= 2000 and lost and len(lost["data"]["reason"]) > 10,

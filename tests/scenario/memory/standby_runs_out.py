@@ -90,7 +90,7 @@ def with_an_error(report, lab, vm, client):
     at = now()
     rate(lab, vm, 40)  # more slabs than ever
     goes_on(report, lab, vm, client, at, what)
-    lost = lab.events["hostA"].find("LINK_LOST", at)
+    lost = lab.events["hostA"].find("PROTECTION_ENDED", at)
     report.check(lost and "hostB" in lost["data"]["reason"] and "memory" in lost["data"]["reason"],
                  "the standby's error comes to the primary" + what, lost)
     told(report, lab, "memory", what)
