@@ -9,7 +9,7 @@ import resource
 import signal
 import time
 
-from mclab.proc import LabError, alive, now, wait_for
+from mclab.proc import LabError, alive, wait_for
 
 PRIMARY_STEPS = ("TICK", "PAUSE", "BARRIER", "SAVE", "SCAN", "COPY", "RESUME", "INSPECT", "SEND", "ACKED", "RELEASE", "DONE")
 STANDBY_STEPS = ("STAGE", "VERIFY", "COMMIT", "APPLY")

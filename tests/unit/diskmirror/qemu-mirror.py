@@ -252,7 +252,7 @@ def a_write_that_fails_on_its_way_ends_the_job_and_not_the_guest(directory):
 
 
 def a_stall_lets_the_guest_go_on_and_a_resync_sends_what_changed(directory):
-    image, rng = f"{directory}/image.raw", random.Random(3)
+    image = f"{directory}/image.raw"
     image_with_holes(image)
     host, qemu = Host(directory, stall_ms=500), None
     try:
