@@ -7,19 +7,28 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from . import proc
+from .control import Json
 from .proc import LabError, end, in_netns, spawn
 from .switch import port
+
+if TYPE_CHECKING:
+    from .lab import Lab
+    from .vm import Vm
 
 
 class Client:
     """ftclient in the client's namespace; its reports are kept, the newest in `last`."""
 
-    def __init__(self, lab, vm, think=2, window=1, seconds=0, patience=30, report=100, listener=None,
-                 check=True):
+    def __init__(self, lab: "Lab", vm: "Vm", think: int = 2, window: int = 1, seconds: int = 0, patience: int = 30,
+                 report: int = 100, listener: Callable[[Json], object] | None = None, check: bool = True) -> None:
         self.log = os.path.join(lab.dir, "requests-%s-%d.json" % (vm.name, proc.now()))
-        self.reports, self.summary, self.status = [], None, None
+        self.reports: list[Json] = []
+        self.summary: Json | None = None
+        self.status: int | None = None
         self._listener = listener
         self._changed = threading.Condition()
         argv = ["ip", "netns", "exec", lab.client_ns, lab.tool("tests/tools/ftclient"),
@@ -33,7 +42,8 @@ class Client:
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
-    def _read(self):
+    def _read(self) -> None:
+        assert self._process.stdout
         for line in self._process.stdout:
             try:
                 value = json.loads(line)
@@ -51,14 +61,14 @@ class Client:
             self._changed.notify_all()
 
     @property
-    def last(self):
+    def last(self) -> Json:
         return self.reports[-1] if self.reports else {"acked": 0, "last_answer": 0, "state": "connecting"}
 
     @property
-    def running(self):
+    def running(self) -> bool:
         return self._process.poll() is None
 
-    def wait_acked(self, more, timeout=30):
+    def wait_acked(self, more: int, timeout: float = 30) -> None:
         """Until that many requests more have been answered.  A report may be old when it is read: what counts
         begins with the first one that knows an answer from after the call, and that answer is the first."""
         begin, deadline = proc.now(), time.monotonic() + timeout
@@ -69,17 +79,18 @@ class Client:
             raise LabError("the client got %d answers instead of %d within %.0f s (%s)" % (
                 self.last["acked"], target, timeout, self.last["state"]))
 
-    def wait_answer_after(self, moment, timeout=30):
+    def wait_answer_after(self, moment: int, timeout: float = 30) -> Json:
         """Until an answer has come in since then; the first report that says so."""
-        def found():
+        def found() -> Json | None:
             return next((r for r in self.reports if r["last_answer"] > moment), None)
         with self._changed:
             self._changed.wait_for(lambda: found() or self.summary, timeout)
-        if not found():
+        first = found()
+        if not first:
             raise LabError("no answer at the client within %.0f s" % timeout)
-        return found()
+        return first
 
-    def stop(self, timeout=90):
+    def stop(self, timeout: float = 90) -> Json:
         """Lets it verify all that was acknowledged, and returns its summary."""
         if self.running:
             self._process.send_signal(signal.SIGTERM)
@@ -93,26 +104,27 @@ class Client:
             raise LabError("the client ended without a summary (status %s)" % self.status)
         return self.summary
 
-    def requests(self):
+    def requests(self) -> list[Json]:
         with open(self.log, encoding="ascii") as f:
             return [json.loads(line) for line in f if line.endswith("}\n")]
 
-    def first_answer_after(self, moment):
+    def first_answer_after(self, moment: int) -> int | None:
         """When the first answer since that moment came in, or None."""
         for r in self.requests():
             if r["answered"] > moment:
                 return r["answered"]
         return None
 
-    def close(self):
+    def close(self) -> None:
         if self.running:
             self._process.kill()
             self._process.wait()
         self._thread.join(2)
-        self._process.stdout.close()
+        if self._process.stdout:
+            self._process.stdout.close()
 
 
-def ask(lab, vm, line, timeout=30):
+def ask(lab: "Lab", vm: "Vm", line: str, timeout: float = 30) -> str:
     """One request on a connection of its own, e.g. CHECK; the answer line."""
     s = in_netns(lab.client_ns, lambda: socket.socket(socket.AF_INET))
     try:
@@ -130,7 +142,7 @@ def ask(lab, vm, line, timeout=30):
 class FrameWatch:
     """framewatch on the switch, at every host's port of the VMs' network."""
 
-    def __init__(self, lab, vms, log=None):
+    def __init__(self, lab: "Lab", vms: "Iterable[Vm]", log: str | None = None) -> None:
         argv = ["ip", "netns", "exec", lab.switch.ns, lab.tool("tests/tools/framewatch")]
         for host in lab.hosts:
             argv += ["--port", "%s=%s" % (host, port("vm", host))]
@@ -139,16 +151,18 @@ class FrameWatch:
         if log:
             argv += ["--log", log]
         self._process = spawn(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self._process.stderr
         line = self._process.stderr.readline()
         if "ready" not in line:
             raise LabError("framewatch does not start: " + line.strip())
 
-    def stop(self):
+    def stop(self) -> Json:
         self._process.send_signal(signal.SIGTERM)
         out, _ = self._process.communicate(timeout=10)
         return json.loads(out)
 
-    def close(self):
+    def close(self) -> None:
         end(self._process, 1)
         for f in (self._process.stdout, self._process.stderr):
-            f.close()
+            if f:
+                f.close()

@@ -6,19 +6,25 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 from .proc import LabError, spawn
+
+Json = dict[str, Any]
 
 
 class CommandError(LabError):
     """mcd or mcctl refused: cls and message are theirs, status is mcctl's exit status."""
 
-    def __init__(self, cls, message, status=1):
+    def __init__(self, cls: str, message: str, status: int = 1) -> None:
         super().__init__("%s: %s" % (cls, message))
-        self.cls, self.message, self.status = cls, message, status
+        self.cls = cls
+        self.message = message
+        self.status = status
 
 
-def mcctl(program, sock, args, timeout=120):
+def mcctl(program: str, sock: str, args: list[str], timeout: float = 120) -> Json:
     """Runs `mcctl --json ARGS`; the last JSON value on stdout."""
     try:
         r = subprocess.run([program, "--socket", sock, "--json", *args], capture_output=True, text=True,
@@ -42,7 +48,7 @@ def mcctl(program, sock, args, timeout=120):
 class Control:
     """A connection to the control socket; one request at a time."""
 
-    def __init__(self, path, timeout=5):
+    def __init__(self, path: str, timeout: float = 5) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(timeout)
         try:
@@ -54,15 +60,15 @@ class Control:
             raise LabError("no mcd at %s: %s" % (path, e)) from None
         self._id = 0
 
-    def send_raw(self, data):
+    def send_raw(self, data: bytes) -> None:
         self.sock.sendall(data)
 
-    def read_line(self):
+    def read_line(self) -> Json | None:
         """The next message; None: mcd closed the connection."""
         line = self._in.readline()
         return json.loads(line) if line else None
 
-    def request(self, execute, timeout=30, **arguments):
+    def request(self, execute: str, timeout: float = 30, **arguments: Any) -> Any:
         self._id += 1
         self.sock.settimeout(timeout)
         self.send_raw(json.dumps({"id": self._id, "execute": execute, "arguments": arguments}).encode() + b"\n")
@@ -80,22 +86,26 @@ class Control:
             if "return" in answer:
                 return answer["return"]  # what came before were progress lines
 
-    def close(self):
+    def close(self) -> None:
         self._in.close()
         self.sock.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "Control":
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
 
 class Events:
     """The events of one mcd, from `mcctl events`, in memory and in a file."""
 
-    def __init__(self, program, sock, host, file, listener=None, here=lambda ns: ns):
-        self.host, self.all, self._here = host, [], here
+    def __init__(self, program: str, sock: str, host: str, file: str,
+                 listener: Callable[[Json], object] | None = None,
+                 here: Callable[[int], int] = lambda ns: ns) -> None:
+        self.host = host
+        self.all: list[Json] = []
+        self._here = here
         self._listener = listener
         self._changed = threading.Condition()
         self._file = open(file, "a", encoding="utf-8", buffering=1)
@@ -104,7 +114,8 @@ class Events:
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
-    def _read(self):
+    def _read(self) -> None:
+        assert self._process.stdout
         for line in self._process.stdout:
             try:
                 event = json.loads(line)
@@ -124,13 +135,13 @@ class Events:
         with self._changed:
             self._changed.notify_all()
 
-    def _make_times_ours(self, event):
+    def _make_times_ours(self, event: Json) -> None:
         """A host with a kernel of its own has a clock of its own."""
         for part, key in ((event, "time"), (event["data"], "last_heard"), (event["data"], "at")):
             if part.get(key):
                 part[key] = self._here(part[key])
 
-    def find(self, name, since=0, **data):
+    def find(self, name: str, since: int = 0, **data: Any) -> Json | None:
         """The first event of that name since then whose data has these values, or None."""
         for e in list(self.all):
             if e["event"] == name and e.get("time", 0) >= since and \
@@ -138,7 +149,7 @@ class Events:
                 return e
         return None
 
-    def wait(self, name, timeout, since=0, **data):
+    def wait(self, name: str, timeout: float, since: int = 0, **data: Any) -> Json:
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
@@ -150,10 +161,11 @@ class Events:
                     raise LabError("no event %s %s on %s within %.1f s" % (name, data or "", self.host, timeout))
                 self._changed.wait(left)
 
-    def close(self):
+    def close(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
         self._thread.join(2)
-        self._process.stdout.close()
+        if self._process.stdout:
+            self._process.stdout.close()
         self._file.close()

@@ -6,6 +6,8 @@ PRIMARY, STANDBY, VOTER = "hostA", "hostB", "hostC"
 
 
 class Fault:
+    title: str
+    lost_host: str      # whom the survivor misses
     survivor = PRIMARY  # where the VM runs afterwards
     moves = 0           # how often the VM may be seen to change places
 

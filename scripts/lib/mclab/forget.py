@@ -26,7 +26,8 @@ def records(path):
 def forget(host):
     """After poweroff(); bytes that were undone, of each file."""
     host.gone()
-    logs, undone = host.path("state", "forget"), {}
+    logs = host.path("state", "forget")
+    undone: dict[str, int] = {}
     for log in sorted(os.listdir(logs)) if os.path.isdir(logs) else ():
         name = log[:-len(".undo")]
         path = host.path("state", "disks", name) if name.endswith(".journal") else host.path("disks", name)

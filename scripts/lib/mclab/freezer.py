@@ -10,8 +10,9 @@ V1, V2 = "/sys/fs/cgroup/freezer", "/sys/fs/cgroup"
 class Freezer:
     """A cgroup for the processes of one host. Without a freezer on this machine: procs is None."""
 
-    def __init__(self, name):
-        self.dir = self.procs = None
+    def __init__(self, name: str) -> None:
+        self.dir = ""
+        self.procs: str | None = None
         self.v1 = os.path.isdir(V1)
         if not self.v1 and not os.path.exists(V2 + "/cgroup.controllers"):
             return
@@ -22,7 +23,7 @@ class Freezer:
             return
         self.dir, self.procs = path, path + "/cgroup.procs"
 
-    def _set(self, frozen):
+    def _set(self, frozen: bool) -> None:
         if not self.dir:
             raise LabError("this machine has no cgroup freezer that we can use")
         if self.v1:
@@ -33,21 +34,21 @@ class Freezer:
             self._write("cgroup.freeze", "1" if frozen else "0")
             wait_for(lambda: ("frozen %d" % frozen) in self._read("cgroup.events"), 5, "freezer")
 
-    def _write(self, name, text):
+    def _write(self, name: str, text: str) -> None:
         with open(os.path.join(self.dir, name), "w", encoding="ascii") as f:
             f.write(text)
 
-    def _read(self, name):
+    def _read(self, name: str) -> str:
         with open(os.path.join(self.dir, name), encoding="ascii") as f:
             return f.read()
 
-    def freeze(self):
+    def freeze(self) -> None:
         self._set(True)
 
-    def thaw(self):
+    def thaw(self) -> None:
         self._set(False)
 
-    def close(self):
+    def close(self) -> None:
         if not self.dir:
             return
         try:

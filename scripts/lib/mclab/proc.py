@@ -6,22 +6,25 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 libc = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG = 1
 CLONE_NEWNET = 0x40000000
+T = TypeVar("T")
 
 
 class LabError(Exception):
     """Something in the lab did not work; the message is for people."""
 
 
-def now():
+def now() -> int:
     """CLOCK_MONOTONIC in ns: the clock of mcd's events, the client and framewatch."""
     return time.monotonic_ns()
 
 
-def run(argv, check=True, timeout=30, stdin=None):
+def run(argv: list[str], check: bool = True, timeout: float = 30, stdin: str | None = None) -> str:
     """Runs a command to its end; stdout as text."""
     try:
         r = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout,
@@ -33,7 +36,7 @@ def run(argv, check=True, timeout=30, stdin=None):
     return r.stdout
 
 
-def spawn(argv, cgroup=None, **kwargs):
+def spawn(argv: list[str], cgroup: str | None = None, **kwargs: Any) -> "subprocess.Popen[Any]":
     """Starts a process that dies with this one.
 
     In a session of its own, so that ^C reaches only us and we end it in order.  Call it from the
@@ -48,7 +51,7 @@ def spawn(argv, cgroup=None, **kwargs):
     return subprocess.Popen(argv, preexec_fn=prepare, start_new_session=True, **kwargs)
 
 
-def end(process, grace=2.0):
+def end(process: "subprocess.Popen[Any] | None", grace: float = 2.0) -> None:
     """SIGTERM, then SIGKILL; fine on one that is gone or None."""
     if process is None or process.poll() is not None:
         return
@@ -60,7 +63,7 @@ def end(process, grace=2.0):
         process.wait()
 
 
-def alive(pid):
+def alive(pid: int) -> bool:
     """Whether the process exists and is not a zombie."""
     try:
         with open("/proc/%d/stat" % pid, encoding="latin1") as f:
@@ -69,7 +72,7 @@ def alive(pid):
         return False
 
 
-def start_time(pid):
+def start_time(pid: int) -> int | None:
     """With the pid it names a process for good: pids are used again, this pair is not."""
     try:
         with open("/proc/%d/stat" % pid, encoding="latin1") as f:
@@ -78,8 +81,8 @@ def start_time(pid):
         return None
 
 
-def children(pid):
-    found = []
+def children(pid: int) -> list[int]:
+    found: list[int] = []
     try:
         for task in os.listdir("/proc/%d/task" % pid):
             with open("/proc/%d/task/%s/children" % (pid, task), encoding="ascii") as f:
@@ -89,7 +92,7 @@ def children(pid):
     return found
 
 
-def processes():
+def processes() -> Iterator[tuple[int, str]]:
     """(pid, command name) of everything that runs."""
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -101,7 +104,8 @@ def processes():
             continue
 
 
-def wait_for(condition, timeout, what, interval=0.01):
+def wait_for(condition: Callable[[], T | None], timeout: float, what: str | Callable[[], str],
+             interval: float = 0.01) -> T:
     """Polls for what nobody announces; the first true value of condition()."""
     deadline = time.monotonic() + timeout
     while True:
@@ -113,13 +117,13 @@ def wait_for(condition, timeout, what, interval=0.01):
         time.sleep(interval)
 
 
-def in_netns(name, function):
+def in_netns(name: str, function: Callable[[], T]) -> T:
     """Calls function() in a thread that has moved into the named network namespace.
 
     A socket made there stays there: used for connections of the client's and for ioctls on the
     switch, without a process for each.
     """
-    box = {}
+    box: dict[str, Any] = {}
 
     def body():
         fd = os.open("/run/netns/" + name, os.O_RDONLY | os.O_CLOEXEC)

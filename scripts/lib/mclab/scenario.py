@@ -40,10 +40,10 @@ def random_moments():
 
 
 class Report:
-    def __init__(self):
+    def __init__(self) -> None:
         self.failed = 0
 
-    def check(self, good, promise, detail="", safety=False):
+    def check(self, good: object, promise: str, detail: object = "", safety: bool = False) -> bool:
         """safety: however slow the machine, this must hold; scripts/check does not try such a failure again."""
         if good:
             print("ok - %s" % promise, flush=True)
@@ -141,7 +141,9 @@ def run(main):
     if os.geteuid() != 0:
         print("needs root: it makes network namespaces")
         sys.exit(77)
-    report, cluster, error = Report(), Cluster(build), None
+    report = Report()
+    cluster = Cluster(build)
+    error: BaseException | None = None
     try:
         main(report, cluster)
     except KeyboardInterrupt:
@@ -152,7 +154,7 @@ def run(main):
         where = traceback.extract_tb(e.__traceback__)
         mine = [f for f in where if "/tests/scenario/" in f.filename] or where
         report.check(False, "the scenario runs to its end",
-                     "%s (line %d): %s" % (type(e).__name__, mine[-1].lineno, e))
+                     "%s (line %s): %s" % (type(e).__name__, mine[-1].lineno, e))
     finally:
         cluster.down(report, error)
     sys.exit(1 if report.failed else 0)

@@ -23,7 +23,7 @@ def owner_file(directory):
 
 def claim(directory):
     with open(owner_file(directory), "w", encoding="ascii") as f:
-        f.write("%d %d\n" % (os.getpid(), proc.start_time(os.getpid())))
+        f.write("%d %s\n" % (os.getpid(), proc.start_time(os.getpid())))
 
 
 def _owned(directory):
@@ -59,9 +59,10 @@ def _remove_cgroups(pid):
                 pass
 
 
-def _dead_labs():
+def _dead_labs() -> dict[int, str | None]:
     """{pid: work directory or None} of the labs whose owner is gone."""
-    living, dead = set(), {}
+    living: set[int] = set()
+    dead: dict[int, str | None] = {}
     for directory in glob.glob("/tmp/mcd-lab.*"):
         owner = _owned(directory)
         if owner and owner[1]:
@@ -76,22 +77,22 @@ def _dead_labs():
     return dead
 
 
-def _kept(directory):
+def _kept(directory: str | None) -> bool:
     return directory is None or os.path.exists(os.path.join(directory, "keep"))
 
 
-def leftovers():
+def leftovers() -> list[str]:
     """What labs have left behind: namespaces, and directories that nobody asked to keep."""
-    left = []
+    left: list[str] = []
     for pid, directory in _dead_labs().items():
-        left += [] if _kept(directory) else [directory]
+        left += [directory] if directory and not _kept(directory) else []
         left += glob.glob("/run/netns/%s%d-*" % (PREFIX, pid))
     return left
 
 
-def sweep():
+def sweep() -> None:
     for pid, directory in _dead_labs().items():
         _remove_namespaces(pid)
         _remove_cgroups(pid)
-        if not _kept(directory):
+        if directory and not _kept(directory):
             shutil.rmtree(directory, ignore_errors=True)

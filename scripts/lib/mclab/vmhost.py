@@ -16,18 +16,24 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Union
 
 from . import proc, remote
+from .host import Host
 from .proc import LabError, run, spawn
 from .switch import MANAGEMENT
 from .vm import Qmp
+
+if TYPE_CHECKING:
+    from .lab import Lab
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "labhost")
 KERNELS = ("6.12", "6.1")
 NICS = {"vm": "eth0", "cluster": "eth1", "beat": "eth2"}
 
 
-def image(kernel):
+def image(kernel: str) -> dict[str, str]:
     """What mkimage prints, as a dictionary; the first time it asks the Debian archive."""
     if kernel not in KERNELS:
         raise LabError("no lab host with a kernel %s: there are %s" % (kernel, " and ".join(KERNELS)))
@@ -35,12 +41,12 @@ def image(kernel):
     return dict(line.split("=", 1) for line in out.splitlines())
 
 
-def read(path):
+def read(path: str) -> str:
     with open(path, encoding="utf-8", errors="replace") as f:
         return f.read()
 
 
-def tsc_khz():
+def tsc_khz() -> str:
     """A kernel that boots on a busy machine may measure its clock several times too slow, and then believes that
     minutes pass in seconds.  Under emulation its clock is this machine's, whose rate is known here if it is constant."""
     if os.path.exists("/sys/devices/system/cpu/cpu0/cpufreq"):
@@ -53,30 +59,44 @@ def tsc_khz():
 class StoppedCpus:
     """What Freezer is to namespaces: QEMU gets no CPU time, and the host no interrupt."""
 
-    def __init__(self, host):
+    def __init__(self, host: "VmHost") -> None:
         self._host = host
 
-    def freeze(self):
+    def freeze(self) -> None:
+        assert self._host.qemu
         os.kill(self._host.qemu.pid, signal.SIGSTOP)
 
-    def thaw(self):
+    def thaw(self) -> None:
+        assert self._host.qemu
         os.kill(self._host.qemu.pid, signal.SIGCONT)
 
 
 class VmHost:
     patience = 60
 
-    def __init__(self, lab, name, number, kernel="6.12", memory=1024, cpus=1, boot_timeout=120, load=()):
-        self.lab, self.name, self.number = lab, name, number
-        self.kernel, self.memory, self.cpus, self.boot_timeout, self.load = kernel, memory, cpus, boot_timeout, load
+    def __init__(self, lab: "Lab", name: str, number: int, kernel: str = "6.12", memory: int = 1024, cpus: int = 1,
+                 boot_timeout: float = 120, load: Iterable[str] = ()) -> None:
+        self.lab = lab
+        self.name = name
+        self.number = number
+        self.kernel = kernel
+        self.memory = memory
+        self.cpus = cpus
+        self.boot_timeout = boot_timeout
+        self.load = load
         self.dir = os.path.join(lab.dir, name)
         self.address = "10.78.0.%d" % number
         self.vm_address = "10.77.0.%d" % number
         self.beat_address = "10.79.0.%d" % number if lab.beat_network else None
-        self.management_address = "10.76.0.%d" % number
-        self.qemu = self.mcd = self.off_at = self.clock = self.loading = None
+        self.management_address: str = "10.76.0.%d" % number
+        self.qemu: "subprocess.Popen[Any] | None" = None
+        self.mcd: Any = None  # a remote.Process
+        self.off_at: int | None = None
+        self.clock: remote.Clock | None = None
+        self.loading: tuple[remote.Process, str] | None = None
         self.freezer = StoppedCpus(self)
-        self._relays, self._outputs = {}, 0
+        self._relays: dict[str, remote.Relay] = {}
+        self._outputs = 0
         self._image = image(kernel)
         self.networks = ["vm", "cluster"] + (["beat"] if self.beat_address else [])
         for d in ("etc/vms.d", "state", "log", "run"):
@@ -86,10 +106,10 @@ class VmHost:
 
     # --- power ------------------------------------------------------------
 
-    def _mac(self, network):
+    def _mac(self, network: str) -> str:
         return "02:4d:44:%02x:00:%02x" % ((self.networks + [MANAGEMENT]).index(network), self.number)
 
-    def _write_environment(self):
+    def _write_environment(self) -> None:
         """For labhost/init, and for every command that runs in there."""
         with open(self.path("boot.env"), "w", encoding="ascii") as f:
             for key, value in {
@@ -104,7 +124,7 @@ class VmHost:
         with open(os.path.join(self.lab.dir, "hosts"), "w", encoding="ascii") as f:
             f.writelines("%s %s\n" % (h.address, h.name) for h in self.lab.hosts.values())
 
-    def _argv(self, fds):
+    def _argv(self, fds: dict[str, int]) -> list[str]:
         kernel = "console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off tsc=reliable no_timer_check " + tsc_khz() + \
             "lab.modules=%s lab.init=%s lab.host=%s" % (self._image["MODULES"], os.path.join(HERE, "init"), self.name)
         argv = ["qemu-system-x86_64", "-name", self.name, "-nodefaults", "-no-user-config", "-display", "none",
@@ -123,14 +143,14 @@ class VmHost:
         return argv
 
     @property
-    def up(self):
+    def up(self) -> bool:
         return self.qemu is not None and self.qemu.poll() is None
 
-    def alive(self):
+    def alive(self) -> bool:
         """For those who wait for an answer from in there."""
         return self.up
 
-    def boot(self):
+    def boot(self) -> None:
         """Switches it on; wait_booted() waits until commands can be run."""
         if self.up:
             raise LabError("%s is running already" % self.name)
@@ -155,8 +175,8 @@ class VmHost:
                 os.close(fd)
         self.off_at = None
 
-    def wait_booted(self):
-        def booted():
+    def wait_booted(self) -> None:
+        def booted() -> bool:
             if not self.up:
                 raise LabError("%s ended while it booted: %s" % (self.name, self.last_words()))
             return os.path.exists(self.path("booted"))
@@ -164,25 +184,27 @@ class VmHost:
         self.clock = remote.Clock(self)
         self.loading = self.start(["bash", "-ec", "; ".join("lab-" + name for name in self.load)])
 
-    def wait_loaded(self):
+    def wait_loaded(self) -> None:
         """Until the modules that it was to load are there."""
+        assert self.loading
         self.finish(self.loading, 120)
 
-    def last_words(self):
+    def last_words(self) -> str:
         words = "".join(read(self.path(name)) for name in ("log/qemu.log", "log/console") if os.path.exists(self.path(name)))
         return " | ".join(words.strip().splitlines()[-4:]) or "it said nothing"
 
-    def poweroff(self):
+    def poweroff(self) -> int:
         """The cables first, then the power. Returns the moment it began."""
         at = proc.now()
         self.lab.switch.links(self.name, False)
+        assert self.qemu
         self.qemu.kill()
         self.off_at = at
         for r in self._relays.values():
             r.hang_up()
         return at
 
-    def gone(self):
+    def gone(self) -> None:
         if self.qemu is not None:
             self.qemu.wait(10)
         if self.mcd is not None:
@@ -191,7 +213,7 @@ class VmHost:
             self.clock.close()
         self.qemu = self.mcd = self.clock = None
 
-    def close(self):
+    def close(self) -> None:
         if self.qemu is not None and self.qemu.poll() is None:
             self.qemu.kill()
             self.qemu.wait()
@@ -200,32 +222,32 @@ class VmHost:
         if self.clock is not None:
             self.clock.close()
 
-    def carrier(self, network, up):
+    def carrier(self, network: str, up: bool) -> None:
         """Pulls or puts in a cable so that the host itself sees it; ports of the switch do not show that."""
         with Qmp(self.path("qmp.sock")) as q:
             q.command("set_link", name=network, up=up)
 
     # --- what runs there --------------------------------------------------
 
-    def path(self, *parts):
+    def path(self, *parts: str) -> str:
         """A file of the host, as seen from outside."""
         return os.path.join(self.dir, *parts)
 
-    def socket_path(self, name):
+    def socket_path(self, name: str) -> str:
         """A unix socket below run/, as it can be connected to from outside."""
         if name not in self._relays:
             self._relays[name] = remote.Relay(self, self.path("run", name), "/run/lab/run/" + name)
         return self._relays[name].path
 
     @property
-    def socket(self):
+    def socket(self) -> str:
         return self.socket_path("control.sock")
 
-    def here(self, ns):
+    def here(self, ns: int) -> int:
         """A time of the host's CLOCK_MONOTONIC as one of ours."""
         return self.clock.here(ns) if self.clock else ns
 
-    def _inside(self, file):
+    def _inside(self, file: Any) -> str | None:
         """The name in there of an open file of the host, None for /dev/null."""
         if file in (None, subprocess.DEVNULL):
             return None
@@ -235,21 +257,23 @@ class VmHost:
             raise LabError("what a command on %s prints can only go to a file of the lab, not to %s" % (self.name, name))
         return "/run/mclab" + name[len(top):]
 
-    def spawn(self, command, stdout=None, stderr=None, env=None, cwd=None):
+    def spawn(self, command: Iterable[Any], stdout: Any = None, stderr: Any = None, env: dict[str, str] | None = None,
+              cwd: str | None = None) -> remote.Process:
         """Starts a command; stdout and stderr are files below the lab's directory, appended to."""
         if not self.up:
             raise LabError("%s is off" % self.name)
         err = stdout if stderr == subprocess.STDOUT else stderr
         return remote.Process(self, command, env=env, cwd=cwd, stdout=self._inside(stdout), stderr=self._inside(err))
 
-    def start(self, command, env=None, cwd=None):
+    def start(self, command: Iterable[Any], env: dict[str, str] | None = None,
+              cwd: str | None = None) -> tuple[remote.Process, str]:
         """Starts a command whose output finish() returns."""
         self._outputs += 1
         base = self.path("log", "run-%d" % self._outputs)
         with open(base + ".out", "a", encoding="ascii") as out, open(base + ".err", "a", encoding="ascii") as err:
             return self.spawn(command, out, err, env, cwd), base
 
-    def finish(self, started, timeout, check=True):
+    def finish(self, started: tuple[remote.Process, str], timeout: float, check: bool = True) -> str:
         """Waits for the end of a command; stdout as text."""
         process, base = started
         try:
@@ -266,27 +290,31 @@ class VmHost:
             raise LabError("%s on %s: %s" % (" ".join(process.args), self.name, (said or text).strip() or status))
         return text
 
-    def run(self, command, check=True, timeout=30, env=None, cwd=None):
+    def run(self, command: Iterable[Any], check: bool = True, timeout: float = 30, env: dict[str, str] | None = None,
+            cwd: str | None = None) -> str:
         """Runs a command to its end; stdout as text."""
         return self.finish(self.start(command, env, cwd), timeout, check)
 
     @staticmethod
-    def inner(process):
+    def inner(process: Any) -> int:
         return process.pid
 
-    def terminate(self, process):
+    def terminate(self, process: Any) -> None:
         process.terminate()
 
-    def pids(self, comm):
+    def pids(self, comm: str) -> list[int]:
         """Pids, as they are in there, of the processes of that name."""
         return sorted(pid for pid, _ in self.commands(comm))
 
-    def commands(self, comm):
+    def commands(self, comm: str) -> list[tuple[int, str]]:
         """(pid, command line) of the processes of that name."""
         if not self.up:
             return []
         return [(p, line) for p, name, line in remote.ask(self, do="ps")["processes"] if name == comm[:15]]
 
-    def kill9(self, pid):
+    def kill9(self, pid: int) -> None:
         """Kills one process of the host and waits until it is gone."""
         remote.ask(self, do="kill", pid=pid, signal=int(signal.SIGKILL))
+
+
+AnyHost = Union[Host, VmHost]
