@@ -81,8 +81,10 @@ static int spill_error(const char *dir, int r, struct mc_error *err)
 static int open_spill(const char *dir)
 {
 	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC | O_EXCL, 0600);
-	if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT))
-		return fd < 0 ? -errno : fd;
+	if (fd >= 0)
+		return fd;
+	if (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT)
+		return -errno;
 	/* Not every file system can. */
 	_cleanup_free_ char *path = NULL;
 	if (asprintf(&path, "%s/mcd-spill-XXXXXX", dir) < 0)

@@ -101,7 +101,7 @@ static int read_slots(struct record_file *f, struct paxos_acceptor *ret_state, s
 	bool found = false;
 	for (unsigned i = 0; i < 2; i++) {
 		uint8_t p[USED];
-		struct slot s;
+		struct slot s = {0};
 		ssize_t n = pread(f->fd, p, sizeof p, (off_t)i * SLOT_SIZE);
 		if (n < 0)
 			return mc_error_set(err, -errno, MC_ECLASS_FAILED,

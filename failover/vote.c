@@ -197,6 +197,7 @@ void voter_serve(struct voter *v, int fd, const struct link_peer *peer)
 	bool closing = v->closing;
 	if (!closing) {
 		self.next = v->serving;
+		/* cppcheck-suppress autoVariables ; it is taken off the list before we return */
 		v->serving = &self;
 	}
 	pthread_mutex_unlock(&v->lock);

@@ -61,6 +61,7 @@ int keepalive_get_stats(struct keepalive *k, const char *peer, struct keepalive_
 	size_t n = total < GAPS ? total : GAPS;
 	for (size_t i = 0; i < n; i++)
 		gaps[i] = ear->gap_us[i];
+	/* cppcheck-suppress uninitvar ; n of them are not */
 	qsort(gaps, n, sizeof *gaps, compare_u32);
 	*ret = (struct keepalive_stats){
 		.last_heard = ear->heard,

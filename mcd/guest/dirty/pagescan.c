@@ -161,11 +161,12 @@ static bool written_is_enough(void)
 		return false;
 	uint8_t *at = (uint8_t *)(((uintptr_t)p + size - 1) & ~(uintptr_t)(size - 1));
 	bool enough =
+		/* cppcheck-suppress leakReturnValNotUsed ; it is in the place of a part of p */
 		mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memfd, 0) == at;
 	struct uffdio_register reg = {{(uintptr_t)at, size}, UFFDIO_REGISTER_MODE_WP, 0};
 	enough = enough && !ioctl(uffd, UFFDIO_REGISTER, &reg);
 	for (int round = 0; enough && round < 2; round++) {
-		struct page_region vec;
+		struct page_region vec = {0};
 		struct pm_scan_arg arg = {.flags = PM_SCAN_WP_MATCHING,
 			.vec = (uintptr_t)&vec,
 			.vec_len = 1,

@@ -161,6 +161,7 @@ int dirtychild_start(struct dirtychild *c, uint64_t len0, uint64_t len1, unsigne
 		close(out[0]);
 		for (int i = 0; i < DIRTYCHILD_REGIONS; i++) {
 			munmap(c->map[i], c->region[i].len);
+			/* cppcheck-suppress leakReturnValNotUsed ; until the child's end */
 			if (mmap((void *)(uintptr_t)c->region[i].addr, c->region[i].len,
 				    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, c->fd[i],
 				    0) == MAP_FAILED)

@@ -133,7 +133,8 @@ static void assert_dies(void (*fn)(struct guest *g), struct guest *g)
 	pid_t pid = fork();
 	if (pid == 0) {
 		setrlimit(RLIMIT_CORE, &(struct rlimit){0});
-		freopen("/dev/null", "w", stderr);
+		if (!freopen("/dev/null", "w", stderr))
+			_exit(1);
 		signal(SIGABRT, SIG_DFL); /* not cmocka's */
 		fn(g);
 		_exit(0);

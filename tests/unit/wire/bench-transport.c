@@ -233,6 +233,7 @@ static int compare(const void *a, const void *b)
 
 static void report(const struct load *l, const char *figure, double *v, unsigned n)
 {
+	/* cppcheck-suppress uninitvar ; n of them are not */
 	qsort(v, n, sizeof *v, compare);
 	printf("%-7s %-13s median %10.2f  quartiles %10.2f %10.2f  min %10.2f us\n", l->name, figure, v[n / 2],
 		v[n / 4], v[n - 1 - n / 4], v[0]);
