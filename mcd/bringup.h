@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-#include "mcd/daemon.h"
+#include "mcd/hosts/daemon.h"
 
 /* Brings up the parts of a daemon that has its configuration, its instance and its loop, in order of
  * dependency.  On failure what is there is left to take_down. */

@@ -2,7 +2,7 @@
 /* mcd: reads its configuration, brings up its parts, runs the control loop. */
 #include "common/log.h"
 #include "mcd/bringup.h"
-#include "mcd/failpoint.h"
+#include "common/failpoint.h"
 #include "mcd/hosts/hosts.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Between the daemon and the other hosts. */
 #pragma once
-#include "mcd/daemon.h"
+#include "mcd/hosts/daemon.h"
 
 /* env.c: fills in d->env of what d has, and will have (the voter and so on may come later). */
 void env_of_daemon(struct daemon *d);

@@ -15,6 +15,7 @@
 #include "mcd/vm/machine.h"
 #include "mcd/vm/owner.h"
 #include "mcd/vm/published.h"
+#include "mcd/vm/vm.h"
 
 #include <errno.h>
 #include <string.h>

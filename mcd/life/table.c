@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "mcd/life/life.h"
 #include "mcd/vm/mailbox.h"
+#include "mcd/vm/make.h"
 #include "mcd/vm/vm.h"
 
 #include <assert.h>

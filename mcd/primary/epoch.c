@@ -21,10 +21,11 @@
 
 #include "common/clock.h"
 #include "diskmirror/mirror.h"
-#include "mcd/failpoint.h"
+#include "common/failpoint.h"
 #include "mcd/primary/capture.h"
 #include "mcd/primary/disks.h"
 #include "mcd/primary/listen.h"
+#include "mcd/primary/pause.h"
 #include "mcd/primary/peer.h"
 #include "mcd/primary/verify.h"
 #include "mcd/vm/owner.h"
@@ -81,30 +82,6 @@ static int tick(struct session *s, struct mc_error *err)
 	if (r == 0)
 		disks_flush(s);
 	return r;
-}
-
-/* It stood already, and not by us.  Asked each time: an event may still be on its way. */
-static int why_stopped(struct session *s, struct mc_error *err)
-{
-	enum guest_event why;
-	int r = guest_why_stopped(s->vm->guest, s->timing.command, &why, err);
-	if (r == 0)
-		s->e.guest_state = why == GUEST_EVENT_SHUTDOWN   ? WIRE_GUEST_OFF
-				   : why == GUEST_EVENT_PANICKED ? WIRE_GUEST_PANICKED
-								 : WIRE_GUEST_STOPPED;
-	return r;
-}
-
-int epoch_pause(struct session *s, struct mc_error *err)
-{
-	struct guest *g = s->vm->guest;
-	if (!guest_paused_by_us(g)) /* not since the last epoch, because its output piled up */
-		s->pause_began = mc_now();
-	int r = guest_pause(g, s->timing.command, err);
-	if (r == -ETIMEDOUT && s->disks.mirror) /* QEMU drains disk I/O that waits for us, who knows why */
-		guest_mirror_yank(g, s->vm->cfg, MC_SEC, NULL);
-	/* A guest that its administrator stopped is checkpointed like any other, and stays stopped. */
-	return r < 0 || guest_paused_by_us(g) ? r : why_stopped(s, err);
 }
 
 static int barrier(struct session *s, struct mc_error *err)
@@ -309,7 +286,7 @@ static const struct {
 	int measured; /* STEP_*, or -1 */
 } steps[] = {
 	{"TICK", tick, -1},
-	{"PAUSE", epoch_pause, STEP_STOP},
+	{"PAUSE", session_pause, STEP_STOP},
 	{"BARRIER", barrier, STEP_BARRIER},
 	{"SAVE", save, STEP_SAVE},
 	{"SCAN", scan, STEP_SCAN},

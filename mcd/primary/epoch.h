@@ -12,6 +12,3 @@ int epoch_run(struct session *s, struct mc_error *err);
 /* The first epoch in two halves, because its RELEASE waits for the ownership vote (protect.c). */
 int epoch_run_until_acked(struct session *s, struct mc_error *err);
 int epoch_release(struct session *s, struct mc_error *err);
-
-/* Stops the guest as PAUSE does, which then finds it stopped. */
-int epoch_pause(struct session *s, struct mc_error *err);

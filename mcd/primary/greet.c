@@ -3,6 +3,8 @@
  * The greeting of a session: all that is checked and made before anything changes for the guest.
  * Whatever fails here leaves the VM as it was.
  */
+#include "mcd/primary/greet.h"
+
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "mcd/primary/capture.h"
@@ -31,11 +33,6 @@ int session_check_majority(struct vm *vm, struct mc_error *err)
 		"only %zu of the %zu voters can be reached; protecting %s needs a majority: see "
 		"'mcctl status' for the hosts",
 		connected, total, vm->name);
-}
-
-uint64_t session_memory(const struct vm *vm)
-{
-	return vm->max_buffer - disks_share(vm, vm->max_buffer);
 }
 
 static int connect_peer(struct session *s, struct mc_error *err)

@@ -3,7 +3,7 @@
 
 #include "common/clock.h"
 #include "diskmirror/mirror.h"
-#include "mcd/primary/epoch.h"
+#include "mcd/primary/pause.h"
 #include "mcd/primary/peer.h"
 #include "mcd/primary/verify.h"
 #include "mcd/vm/calls.h"
@@ -113,6 +113,6 @@ int session_listen(struct session *s, enum listen_mode mode, struct mc_error *er
 	/* Output piles up while its epoch is not acknowledged yet: the guest waits.  RESUME comes
 	 * with the next epoch, whose PAUSE finds it stopped. */
 	if ((pending & WAKE_PRESSURE) && s->e.under_way && !guest_paused_by_us(vm->guest))
-		return epoch_pause(s, err);
+		return session_pause(s, err);
 	return 0;
 }

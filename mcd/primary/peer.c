@@ -6,28 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <xxhash.h>
-
-int session_fails(struct session *s, enum session_end end, int r)
-{
-	if (r < 0 && s->end == END_NONE)
-		s->end = end;
-	return r;
-}
-
-int session_ends(struct session *s, enum session_end end, struct mc_error *err, int code, const char *cls,
-	const char *fmt, ...)
-{
-	char text[sizeof err->msg];
-	va_list ap;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	mc_error_set(err, code, cls, "%s", text);
-	return session_fails(s, end, code);
-}
 
 int peer_post(struct session *s, const struct wire_header *h, const void *payload, struct mc_error *err)
 {

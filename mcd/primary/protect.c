@@ -18,7 +18,9 @@
 #include "mcd/primary/disks.h"
 #include "mcd/primary/ends.h"
 #include "mcd/primary/epoch.h"
+#include "mcd/primary/greet.h"
 #include "mcd/primary/listen.h"
+#include "mcd/primary/pause.h"
 #include "mcd/primary/peer.h"
 #include "mcd/primary/sync.h"
 #include "mcd/primary/verify.h"
@@ -79,7 +81,7 @@ static int begin_protection(struct session *s, struct mc_error *err)
 	/* Stopped, so that no frame is under way when the hold begins (netbuf.h); the epoch that
 	 * follows at once would stop it anyway, and resumes it. */
 	s->tick_at = 0;
-	int r = epoch_pause(s, err);
+	int r = session_pause(s, err);
 	if (r == 0)
 		r = netbuf_hold(vm->nb, 1, err);
 	struct netbuf_stats st;

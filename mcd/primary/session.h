@@ -79,9 +79,3 @@ int session_fails(struct session *s, enum session_end end, int r);
 
 /* Of max-buffer what is for memory. */
 uint64_t session_memory(const struct vm *vm);
-
-/* greet.c: before anything changes.  Connects, checks both sides, and has the standby get ready. */
-int session_greet(struct session *s, struct mc_error *err);
-/* Whether a vote could be won now. */
-int session_check_majority(struct vm *vm, struct mc_error *err);
-void session_free(struct session *s);

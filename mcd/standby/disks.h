@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A VM's disks, kept here for another host. */
 #pragma once
-#include "mcd/standby/standby.h"
+#include "mcd/standby/session.h"
 
 /* Waits for the primary's disk connection and opens the replica.  Nothing for a VM without disks. */
 int disks_receive(struct standby *s, struct mc_error *err);

@@ -5,6 +5,8 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "mcd/standby/epoch.h"
+#include "mcd/standby/listen.h"
+#include "mcd/standby/peer.h"
 #include "mcd/standby/takeover.h"
 #include "mcd/vm/ask.h"
 #include "mcd/vm/ends.h"

@@ -2,7 +2,7 @@
 /* When the stream ends, or the facts have changed.  failover/decide.c says what follows, from the facts;
  * this does it. */
 #pragma once
-#include "mcd/standby/standby.h"
+#include "mcd/standby/session.h"
 
 struct takeover_state;
 

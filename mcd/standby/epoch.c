@@ -15,9 +15,10 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "mcd/failpoint.h"
+#include "common/failpoint.h"
 #include "mcd/standby/disks.h"
 #include "mcd/standby/memory.h"
+#include "mcd/standby/peer.h"
 #include "mcd/standby/verify.h"
 
 #include <assert.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-#include "mcd/standby/standby.h"
+#include "mcd/standby/session.h"
 
 int epoch_stage_slab(struct standby *s, const struct wire_header *h, struct mc_error *err);
 int epoch_stage_devices(struct standby *s, const struct wire_header *h, struct mc_error *err);

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The greeting: is the offer good, does the machine fit, and is there room for its replica?  Whatever
  * fails here leaves this host as it was. */
+#include "mcd/standby/greet.h"
+
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "mcd/standby/disks.h"
 #include "mcd/standby/memory.h"
+#include "mcd/standby/peer.h"
 #include "mcd/standby/waiting.h"
 #include "mcd/vm/disks.h"
 #include "mcd/vm/machine.h"

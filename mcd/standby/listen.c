@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The VM's bell, heard by a standby. */
+#include "mcd/standby/listen.h"
+
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "mcd/standby/refuse.h"
-#include "mcd/standby/standby.h"
+#include "mcd/standby/session.h"
 #include "mcd/standby/waiting.h"
 #include "mcd/vm/calls.h"
 #include "mcd/vm/owner.h"

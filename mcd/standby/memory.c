@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "diskmirror/disklink.h"
 #include "mcd/standby/available.h"
+#include "mcd/standby/peer.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The replica of the guest's memory, and the slabs that its epochs are received in. */
 #pragma once
-#include "mcd/standby/standby.h"
+#include "mcd/standby/session.h"
 
 /* Whether this host has the memory for it. */
 int memory_check(const struct standby *s, struct mc_error *err);

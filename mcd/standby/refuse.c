@@ -3,7 +3,8 @@
 
 #include "common/clock.h"
 #include "common/rdma/rdma.h"
-#include "mcd/standby/standby.h"
+#include "mcd/standby/peer.h"
+#include "mcd/standby/session.h"
 
 void standby_refuse_tcp(int fd, const struct mc_error *why)
 {

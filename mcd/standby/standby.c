@@ -6,6 +6,10 @@
 #include "common/log.h"
 #include "mcd/standby/ends.h"
 #include "mcd/standby/epoch.h"
+#include "mcd/standby/greet.h"
+#include "mcd/standby/listen.h"
+#include "mcd/standby/peer.h"
+#include "mcd/standby/receive.h"
 #include "mcd/vm/machine.h"
 
 #include <errno.h>

@@ -1,71 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One protection of a VM, on its standby.  Belongs to the VM's thread. */
 #pragma once
-#include "diskmirror/replica.h"
-#include "failover/timing.h"
-#include "mcd/guest/roms.h"
-#include "mcd/vm/published.h"
-#include "mcd/vm/vm.h"
-#include "mcd/wire/slab.h"
-#include "mcd/wire/transport.h"
+#include "common/link.h"
 
-struct standby {
-	struct vm *vm;
-	char primary[LINK_NAME_MAX + 1];
-	struct transport *link; /* NULL once it is down */
-	uint64_t link_down_at, last_received;
-	struct timing timing;
-	struct wire_hello hello;
-	uint64_t generation; /* of the record that names us standby */
-	uint8_t *replica[RAMBLOCKS_MAX]; /* our mappings of the memfds QEMU maps as guest RAM */
-	uint64_t sizes[RAMBLOCKS_MAX];
-	struct slab_pool *pool;
-	struct replica *disks; /* NULL: the VM has none */
-	struct roms roms;      /* for every QEMU that is to wait here */
-	bool has_roms;         /* the one that waits was given them */
-
-	/* slot one: the last committed epoch.  Its RAM is in the replica, once it is applied. */
-	uint64_t committed, applied; /* 0 = none yet; applied <= committed */
-	uint8_t *devices;
-	size_t devices_len;
-	enum wire_guest guest_state;
-	uint64_t kept; /* the generation whose takeover_keep was done, 0 = none */
-
-	/* slot two: the epoch that is being received */
-	uint64_t receiving;
-	struct slab *staged, **staged_tail;
-	uint8_t *staged_devices;
-	size_t staged_devices_len;
-	struct wire_epoch_digest digest;
-	struct wire_commit counted;
-	struct wire_verify_range *verify; /* to be compared when that epoch is applied, or NULL */
-	size_t verify_n;
-
-	bool operator;   /* `mcctl takeover`: the operator wants it, failover = manual or not */
-	bool discard;    /* the primary ended the protection in order */
-	bool superseded; /* it offers another one before this was decided */
-};
+struct vm;
 
 /* Serves a primary that offers to protect the VM on this host, until the protection ends: the VM runs
  * here then (took over), or this host's copy is gone.  Takes over fd. */
 void standby_run(struct vm *vm, int fd, const struct link_peer *peer);
-
-/* greet.c: takes over fd; receives HELLO, checks everything, makes replica and QEMU, answers HELLO_OK. */
-int standby_greet(struct standby *s, int fd, const struct link_peer *peer, struct mc_error *err);
-void standby_free(struct standby *s); /* the memory and the link; not the VM */
-
-/* receive.c: one message of the primary. -ECANCELED: it ended the protection, or hands the VM over;
- * -EINTR, -ETIMEDOUT: nothing came, and the facts are to be looked at; others: the stream is over. */
-int standby_receive(struct standby *s, struct mc_error *err);
-/* A payload; gives up (-ECONNRESET) when the primary is suspected meanwhile. */
-int standby_payload(struct standby *s, void *buf, uint64_t deadline, struct mc_error *err);
-/* An answer without a payload.  digest: of the epoch, for an ACK; the others carry none. */
-int standby_answer(struct standby *s, uint16_t type, uint64_t epoch, uint64_t digest, struct mc_error *err);
-/* Tells the primary why it ends, if that can still be told. */
-void standby_send_error(struct standby *s, const struct mc_error *why);
-/* The record of this session, or a later one, is what we act under: the primary said PROTECTED. */
-bool standby_named(const struct standby *s);
-
-/* listen.c: serves what waits on the VM's bell: verbs, QEMU's end (restarted).  True: look at the facts
- * of failover again (suspicion, or a newer record). */
-bool standby_listen(struct standby *s);

@@ -11,7 +11,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "mcd/failpoint.h"
+#include "common/failpoint.h"
 #include "mcd/standby/waiting.h"
 #include "mcd/vm/guest-clock.h"
 #include "mcd/vm/kept.h"

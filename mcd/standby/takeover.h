@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-#include "mcd/standby/standby.h"
+#include "mcd/standby/session.h"
 
 /* After {self, none} was won.  0: the VM runs here. */
 int takeover_run(struct standby *s, struct mc_error *err);

@@ -4,6 +4,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "mcd/standby/peer.h"
 #include "mcd/vm/range-digest.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The QEMU that waits on a standby for a takeover. */
 #pragma once
-#include "mcd/standby/standby.h"
+#include "mcd/standby/session.h"
 
 int waiting_launch(struct standby *s, struct mc_error *err);
 /* It ended: another takes its place; the memory is ours and stays. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The part of `mcctl check` about holding the VMs' output. */
 #include "mcd/verbs/check.h"
-#include "mcd/daemon.h"
+#include "mcd/hosts/daemon.h"
 #include "mcd/vm/published.h"
 #include "netbuf/netbuf.h"
 

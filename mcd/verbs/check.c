@@ -3,7 +3,7 @@
  */
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "mcd/daemon.h"
+#include "mcd/hosts/daemon.h"
 #include "mcd/guest/dirty/dirty.h"
 #include "mcd/guest/dirty/trace.h"
 #include "mcd/verbs/check.h"

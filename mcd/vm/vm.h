@@ -44,12 +44,6 @@ struct vm {
 	bool quit;     /* WAKE_QUIT was taken: return from everything */
 };
 
-/* Starts its thread, which runs body(vm) until vm->quit. */
-int vm_new(const struct vm_env *env, const char *name, void *(*body)(void *vm), struct vm **ret,
-	struct mc_error *err);
-/* Rings WAKE_QUIT, joins the thread; a primary's QEMU goes on.  NULL is fine. */
-void vm_free(struct vm *vm);
-
 static inline const char *vm_self(const struct vm *vm)
 {
 	return vm->env->cfg->name;

@@ -4,7 +4,7 @@
 import os
 
 _LOW = ("common", "netbuf", "diskmirror", "failover",
-        "mcd/config", "mcd/control", "mcd/guest", "mcd/wire", "mcd/failpoint")
+        "mcd/config", "mcd/control", "mcd/guest", "mcd/wire")
 _ANY = ("*",)
 
 WALLS: dict[str, tuple[str, ...]] = {
@@ -13,7 +13,6 @@ WALLS: dict[str, tuple[str, ...]] = {
     "diskmirror": ("common",),
     "failover": ("common",),
     "mcctl": ("common",),
-    "mcd/failpoint": ("common",),
     "mcd/config": ("common",),
     "mcd/control": ("common",),
     "mcd/wire": ("common",),

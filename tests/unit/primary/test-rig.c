@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "mcd/vm/machine.h"
+#include "mcd/vm/make.h"
 #include "mcd/vm/vm.h"
 #include "tests/fakes/fake-guest.h"
 #include "tests/fakes/netbuf-fake.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "mcd/vm/vm.h"
+#include "mcd/vm/make.h"
 
 #include "common/cleanup.h"
 #include "mcd/vm/calls.h"

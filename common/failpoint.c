@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "mcd/failpoint.h"
+#include "common/failpoint.h"
 
 #include <signal.h>
 #include <stdatomic.h>
