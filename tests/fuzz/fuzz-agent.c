@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What a guest's agent may say: whatever bytes come, a line stays within its buffer, nothing is
  * taken before the sentinel, and what the agent says of itself can be printed.

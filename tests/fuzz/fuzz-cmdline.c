@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The user's QEMU command, twice: the same text must give the same plan and digest, and every plan
  * a command that begins with the user's words and has each RAM block and NIC of ours once.

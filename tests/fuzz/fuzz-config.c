@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The configuration: the same text as mcd.conf and as a VM's file.  What is accepted must lie in
  * the documented ranges, because nothing checks it again, and must have a dump.

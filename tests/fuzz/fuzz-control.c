@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The request parser of the control socket.  What it accepts must satisfy the verb's row: the run
  * functions take arguments without asking again whether they are there and of their type.

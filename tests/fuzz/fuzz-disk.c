@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What a standby decodes of its disks: the stream of a peer, and after a crash its own journal and
  * state file.  The first byte says which, and whether checksums are made right first, as a peer that

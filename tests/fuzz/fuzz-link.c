@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What a stranger sends to an acceptor: whatever it is, it is not let in.  (Nobody gets past the
  * proof without the key, so this covers what is read before it.) */
 #include "tests/fuzz/fuzz.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Whatever a client sends to the NBD server: it comes to an end, and an op sees only what fits the
  * disk. */
 #include "tests/fuzz/fuzz.h"

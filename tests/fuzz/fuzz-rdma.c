@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the other end of an RDMA connection may send: the agreement, the private data, the header of
  * a message.  The first byte chooses the decoder.  What is accepted must be encoded to the same

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A slab from a hostile peer, applied to memory of exactly the VM's size: what slab_walk lets
  * through must stay inside it, and the validating walk must foresee the applying one. */
 #include "tests/fuzz/fuzz.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What voters and hosts of a cluster tell each other, and what a voter finds on its disk.  The
  * first byte chooses the decoder.  What is accepted must be encoded to the same bytes again.  The

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The decoders of the checkpoint stream and of keep-alives.  The first byte chooses the decoder.
  * Checksums are made right first, because no mutation would ever get past them.  What is accepted
