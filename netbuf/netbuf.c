@@ -93,6 +93,7 @@ static int open_or_adopt(const struct netbuf_config *cfg, const int *guest_fds, 
 	if (r < 0 || (r = check_config(cfg, err)) < 0 ||
 		(r = ops->open(cfg, guest_fds, &nb, err)) < 0)
 		return r;
+	assert(nb);
 	nb->ops = ops;
 	nb->n_nics = cfg->n_nics;
 	nb->state = NETBUF_CLOSED;
@@ -134,6 +135,7 @@ int netbuf_hold(struct netbuf *nb, uint64_t first, struct mc_error *err)
 	int r = nb->ops->hold(nb, first, err);
 	if (r < 0)
 		return r;
+	assert(nb->state != NETBUF_HOLDING);
 	nb->state = NETBUF_HOLDING;
 	nb->first = nb->running = first;
 	return 0;
@@ -151,6 +153,7 @@ int netbuf_barrier(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 	r = nb->ops->barrier(nb, epoch, err);
 	if (r < 0)
 		return r;
+	assert(epoch >= nb->first && epoch < UINT64_MAX);
 	nb->running = epoch + 1;
 	return 0;
 }
@@ -166,6 +169,7 @@ int netbuf_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 			(unsigned long long)epoch, (unsigned long long)nb->running);
 	if (epoch < nb->first)
 		return 0; /* before this hold: nothing of it is here */
+	assert(nb->first < nb->running);
 	return nb->ops->release(nb, epoch, err);
 }
 

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "netbuf/iface.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,6 +144,7 @@ static int plug_hold(struct netbuf *nb, uint64_t first, struct mc_error *err)
 {
 	struct plug *p = plug_of(nb);
 	pthread_mutex_lock(&p->lock);
+	assert(p->state != NETBUF_HOLDING);
 	int r = plug_fit(p, true, err);
 	p->announce_round = 0;
 	if (r == 0 && p->state == NETBUF_OPEN) {
@@ -167,6 +169,7 @@ static int plug_hold(struct netbuf *nb, uint64_t first, struct mc_error *err)
 
 static int barrier(struct plug *p, struct plug_queue *q, uint64_t epoch, struct mc_error *err)
 {
+	assert(p->state == NETBUF_HOLDING);
 	int r = check_unbroken(p, err);
 	if (r < 0)
 		return r;
@@ -196,6 +199,8 @@ static int barrier(struct plug *p, struct plug_queue *q, uint64_t epoch, struct 
 				"released output is still leaving %s after %d ms: is its CPU overloaded?",
 				p->ifname, (int)(DRAIN / MC_MSEC));
 	}
+	/* A second BUFFER would make the kernel forget what it is to let out. */
+	assert(!p->closed);
 	if ((r = say(p, PLUG_BUFFER, err)) < 0)
 		return r;
 	p->closed_end = after + q->frames;
@@ -220,11 +225,14 @@ static int plug_barrier(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 
 static int release(struct plug *p, struct mc_error *err)
 {
+	assert(p->state == NETBUF_HOLDING);
 	int r = check_unbroken(p, err);
 	if (r < 0 || !p->closed)
 		return r;
 	if (!p->closed_empty) {
 		r = wait_gone(p, UINT64_MAX / 2, err);
+		/* While released frames leave, one more would be counted with them. */
+		assert(r < 0 || (p->closed && p->drained && p->left >= p->due));
 		if (r == 0)
 			r = say(p, PLUG_RELEASE_ONE, err);
 		if (r < 0)
@@ -242,6 +250,7 @@ static int plug_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 {
 	struct plug *p = plug_of(nb);
 	pthread_mutex_lock(&p->lock);
+	assert(epoch < nb->running);
 	/* An epoch before the closed one was released already. */
 	int r = epoch + 1 < nb->running ? 0 : release(p, err);
 	pthread_mutex_unlock(&p->lock);

@@ -12,6 +12,8 @@ struct queue_chunk {
 	uint8_t data[];
 };
 
+_Static_assert(sizeof(struct queue_frame) % 8 == 0, "frames stay aligned one behind the other");
+
 #define CHUNK_ROOM (QUEUE_CHUNK - (uint32_t)sizeof(struct queue_chunk))
 
 static struct queue_chunk *chunk_get(struct queue *q)
@@ -53,6 +55,8 @@ int queue_push(struct queue *q, uint64_t epoch, size_t nic, const struct iovec *
 		len += iov[i].iov_len;
 	if (len > QUEUE_FRAME_MAX)
 		return -EMSGSIZE;
+	/* Else an epoch could leave before the one in front of it. */
+	assert(!q->frames || epoch >= q->newest);
 	uint32_t cost = (uint32_t)queue_cost(len);
 	struct queue_chunk *c = q->tail;
 	if (!c || CHUNK_ROOM - c->end < cost) {
@@ -73,8 +77,10 @@ int queue_push(struct queue *q, uint64_t epoch, size_t nic, const struct iovec *
 		p += iov[i].iov_len;
 	}
 	c->end += cost;
+	assert(c->end <= CHUNK_ROOM);
 	q->bytes += cost;
 	q->frames++;
+	q->newest = epoch;
 	return 0;
 }
 
@@ -88,9 +94,11 @@ void queue_pop(struct queue *q)
 	assert(q->frames);
 	struct queue_chunk *c = q->head;
 	uint32_t cost = (uint32_t)queue_cost(frame_at(c, c->start)->len);
+	assert(c->start + cost <= c->end && q->bytes >= cost);
 	c->start += cost;
 	q->bytes -= cost;
 	q->frames--;
+	assert((q->frames == 0) == (q->bytes == 0));
 	if (c->start < c->end)
 		return;
 	q->head = c->next;
@@ -120,6 +128,7 @@ void queue_set_free(struct queue *q)
 			frame_at(c, o)->epoch = QUEUE_FREE_TO_GO;
 			o += (uint32_t)queue_cost(frame_at(c, o)->len);
 		}
+	q->newest = QUEUE_FREE_TO_GO;
 }
 
 void queue_destroy(struct queue *q)

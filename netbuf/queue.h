@@ -35,6 +35,7 @@ struct queue {
 	size_t n_spare;
 	uint64_t bytes;  /* of memory taken by frames, record headers included */
 	uint64_t frames;
+	uint64_t newest; /* epoch of the tail */
 };
 
 /* Appends a frame gathered from iov.  -ENOMEM or -EMSGSIZE (nothing changed then). */

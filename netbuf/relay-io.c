@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "netbuf/tap.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
@@ -34,6 +35,7 @@ struct slot {
 	uint8_t tag[TAG_LEN];
 	uint8_t rest[QUEUE_FRAME_MAX - HEAD_LEN - TAG_LEN];
 };
+_Static_assert(sizeof(struct slot) == QUEUE_FRAME_MAX, "what a slot takes fits into the queue");
 
 struct relay_batch {
 	struct mmsghdr msgs[RELAY_BATCH];
@@ -105,6 +107,7 @@ void relay_flush(struct relay *r)
 		struct queue_frame *f = queue_head(&r->q);
 		if (f->epoch >= r->mark)
 			return;
+		assert(r->state != NETBUF_CLOSED && f->nic < r->n_nics);
 		struct iovec iov = { f->data, f->len };
 		if (!bridge_write(r, f->nic, &iov, 1, f->len)) {
 			if (!relay_watch(r->out_epoll, r->nics[f->nic].tap, EPOLLOUT,
@@ -127,6 +130,8 @@ static void dispose(struct relay *r, size_t nic, const struct iovec *iov, size_t
 		r->dropped++;
 		return;
 	}
+	/* What is captured while holding can never be what may go already. */
+	assert(r->state == NETBUF_OPEN ? r->mark == UINT64_MAX : r->epoch >= r->mark);
 	/* Behind frames that are waiting it must wait too, or it would overtake them. */
 	if (r->state == NETBUF_OPEN && !r->q.frames && bridge_write(r, nic, iov, 2, len))
 		return;
@@ -168,6 +173,7 @@ static bool has_tag(struct msghdr *m, struct tpacket_auxdata *ret)
 int relay_capture(struct relay *r, size_t nic, unsigned max)
 {
 	struct relay_batch *b = r->out;
+	assert(nic < r->n_nics && max <= RELAY_BATCH);
 	for (unsigned i = 0; i < max; i++) {
 		b->iov[i][0] = (struct iovec){ b->slots[i].head, HEAD_LEN };
 		b->iov[i][1] = (struct iovec){ b->slots[i].rest, sizeof b->slots[i].rest };
@@ -243,6 +249,7 @@ void relay_capture_round(struct relay *r)
 		if (!max)
 			return;
 		int n = relay_capture(r, i, max);
+		assert(r->q.bytes <= r->limit + queue_cost(QUEUE_FRAME_MAX));
 		if (n < 0) {
 			/* Left on the socket; the next barrier meets the error again and fails. */
 			log_error("cannot read the guest's output: %s", strerror(-n));

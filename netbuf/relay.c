@@ -13,6 +13,7 @@
 #include "common/thread.h"
 #include "netbuf/tap.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -51,6 +52,7 @@ static int relay_hold(struct netbuf *nb, uint64_t first, struct mc_error *err)
 	/* By the old rules first: what a closed netbuf was sent is dropped, not kept.  A guest that
 	 * sends on makes this end early, and what is left is held: never the unsafe way round. */
 	relay_drain(r);
+	assert(r->state != NETBUF_HOLDING);
 	r->state = NETBUF_HOLDING;
 	r->epoch = first;
 	r->mark = first;
@@ -64,6 +66,7 @@ static int relay_barrier(struct netbuf *nb, uint64_t epoch, struct mc_error *err
 {
 	struct relay *r = relay_of(nb);
 	relay_lock(r);
+	assert(r->state == NETBUF_HOLDING && r->epoch == epoch);
 	/* The guest's tap hands frames to the socket within the write(2) that sends them, so with
 	 * QEMU stopped the sockets hold all that is missing. */
 	int ret = relay_drain(r);
@@ -89,8 +92,11 @@ static int relay_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err
 {
 	struct relay *r = relay_of(nb);
 	relay_lock(r);
+	/* Only what has its barrier, so never the running epoch: the mark stays at or below it. */
+	assert(r->state == NETBUF_HOLDING && epoch < r->epoch);
 	if (r->mark <= epoch)
 		r->mark = epoch + 1;
+	assert(r->mark <= r->epoch);
 	relay_flush(r);
 	relay_unlock(r);
 	return 0;
@@ -102,6 +108,7 @@ static int relay_pass(struct netbuf *nb, struct mc_error *err)
 	relay_lock(r);
 	relay_drain(r);
 	queue_set_free(&r->q);
+	assert(r->q.newest == QUEUE_FREE_TO_GO);
 	r->state = NETBUF_OPEN;
 	r->epoch = QUEUE_FREE_TO_GO;
 	r->mark = UINT64_MAX;

@@ -4,11 +4,19 @@
 #include "netbuf/netbuf-internal.h"
 #include "netbuf/queue.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+struct out_frame {
+	struct out_frame *next;
+	uint64_t epoch;
+	size_t nic, len;
+	uint8_t data[];
+};
 
 struct fake {
 	struct netbuf nb;
@@ -19,7 +27,8 @@ struct fake {
 	void *ctx;
 	pthread_mutex_t lock;
 	enum netbuf_state state;
-	struct queue held, out; /* `out` keeps the epochs for netbuf_fake_take */
+	struct queue held;
+	struct out_frame *out, **out_tail; /* until netbuf_fake_take */
 	uint64_t epoch;
 	bool pressed;
 	struct netbuf_stats st;
@@ -82,11 +91,15 @@ static int begin(struct fake *f, enum netbuf_fake_op op, struct mc_error *err)
 
 static void let_out(struct fake *f, uint64_t epoch, size_t nic, const void *data, size_t len)
 {
-	struct iovec iov = { (void *)data, len };
-	if (queue_push(&f->out, epoch, nic, &iov, 1) < 0) {
+	struct out_frame *o = malloc(sizeof *o + len);
+	if (!o) {
 		f->st.lost_frames++;
 		return;
 	}
+	*o = (struct out_frame){ .epoch = epoch, .nic = nic, .len = len };
+	memcpy(o->data, data, len);
+	*f->out_tail = o;
+	f->out_tail = &o->next;
 	f->st.released_frames++;
 	f->st.released_bytes += len;
 }
@@ -113,6 +126,7 @@ static int fake_open(const struct netbuf_config *cfg, const int *guest_fds, stru
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "out of memory");
 	snprintf(f->vm, sizeof f->vm, "%s", cfg->vm);
 	f->limit = cfg->limit;
+	f->out_tail = &f->out;
 	f->pressure = cfg->pressure;
 	f->ctx = cfg->ctx;
 	pthread_mutex_init(&f->lock, NULL);
@@ -148,6 +162,7 @@ static int fake_barrier(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 	int r = begin(f, NETBUF_FAKE_BARRIER, err);
 	if (r < 0)
 		return r;
+	assert(f->state == NETBUF_HOLDING && f->epoch == epoch);
 	f->epoch = epoch + 1;
 	f->pressed = false;
 	unlock(f);
@@ -160,6 +175,7 @@ static int fake_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 	int r = begin(f, NETBUF_FAKE_RELEASE, err);
 	if (r < 0)
 		return r;
+	assert(f->state == NETBUF_HOLDING && epoch < f->epoch);
 	let_out_until(f, epoch);
 	unlock(f);
 	return 0;
@@ -218,7 +234,10 @@ static void fake_close(struct netbuf *nb)
 	*p = f->next;
 	pthread_mutex_unlock(&list_lock);
 	queue_destroy(&f->held);
-	queue_destroy(&f->out);
+	for (struct out_frame *o = f->out, *next; o; o = next) {
+		next = o->next;
+		free(o);
+	}
 	pthread_mutex_destroy(&f->lock);
 	free(f);
 }
@@ -271,7 +290,7 @@ ssize_t netbuf_fake_take(struct netbuf *nb, void *buf, size_t size, size_t *ret_
 	struct fake *f = fake_of(nb);
 	ssize_t r = -EAGAIN;
 	pthread_mutex_lock(&f->lock);
-	struct queue_frame *q = queue_head(&f->out);
+	struct out_frame *q = f->out;
 	if (q && q->len > size) {
 		r = -EMSGSIZE;
 	} else if (q) {
@@ -281,7 +300,10 @@ ssize_t netbuf_fake_take(struct netbuf *nb, void *buf, size_t size, size_t *ret_
 			*ret_nic = q->nic;
 		if (ret_epoch)
 			*ret_epoch = q->epoch;
-		queue_pop(&f->out);
+		f->out = q->next;
+		if (!f->out)
+			f->out_tail = &f->out;
+		free(q);
 	}
 	pthread_mutex_unlock(&f->lock);
 	return r;
