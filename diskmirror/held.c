@@ -9,6 +9,7 @@
 #include "common/cleanup.h"
 #include "diskmirror/seam.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -24,6 +25,7 @@ static uint64_t payload(const struct disk_header *h)
 
 struct held_epoch *held_new(uint64_t generation, uint64_t n)
 {
+	assert(n); /* epoch 0, the synchronisation, is never held */
 	struct held_epoch *e = calloc(1, sizeof *e);
 	if (!e)
 		return NULL;
@@ -64,6 +66,7 @@ struct held_record *held_record_new(const struct disk_header *h)
 
 void held_keep(struct held_epoch *e, struct held_record *rec)
 {
+	assert(e->spill_fd < 0 && !e->ended);
 	e->memory += held_cost(&rec->h);
 	*e->tail = rec;
 	e->tail = &rec->next;
@@ -100,6 +103,7 @@ int held_spill(
 	struct held_epoch *e, const char *dir, const struct held_record *rec, struct mc_error *err)
 {
 	int r = 0;
+	assert(!e->ended && (e->spill_fd >= 0 || !e->spilled));
 	if (e->spill_fd < 0) {
 		r = open_spill(dir);
 		if (r < 0)
@@ -133,7 +137,9 @@ static int refill(struct held_cursor *c, size_t want, struct mc_error *err)
 	int r = c->reuse ? c->reuse(c->ctx, err) : 0;
 	if (r < 0)
 		return r;
+	assert(c->pos <= c->fill && c->fill <= c->cap && c->at >= c->fill - c->pos);
 	uint64_t from = c->at - (c->fill - c->pos);
+	assert(from < c->e->spilled);
 	if (want > c->cap) {
 		size_t cap = want > WINDOW ? want : WINDOW;
 		free(c->window);

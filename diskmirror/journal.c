@@ -47,6 +47,12 @@
 #include <sys/stat.h>
 #include <xxhash.h>
 
+_Static_assert(sizeof journal_magic == 8 && sizeof((struct journal_header *)0)->digest == 16 &&
+		       JOURNAL_HEADER_SIZE == 64 + 8 && JOURNAL_HEADER_SIZE <= JOURNAL_BODY,
+	"the header is as the table above says");
+_Static_assert(JOURNAL_ID_SIZE == DISK_ID_MAX + 1, "an id and its NUL fill the field");
+_Static_assert(JOURNAL_ENTRY_SIZE == 16 + 8, "an entry ends with its length");
+
 #define BUFFER (1u << 20)
 #define KEEP   (256ull << 20) /* a larger file, of one huge epoch, is cut before the next one */
 
@@ -138,6 +144,7 @@ void journal_close(struct journal *j)
 
 static int flush(struct journal *j)
 {
+	assert(j->fill <= BUFFER && j->at >= JOURNAL_BODY);
 	int r = seam_pwrite(j->fd, j->buf, j->fill, j->at);
 	j->at += j->fill;
 	j->fill = 0;
@@ -165,6 +172,10 @@ int journal_begin(struct journal *j, uint64_t generation, uint64_t epoch, struct
 {
 	struct stat st;
 	int r = 0;
+	/* Epochs only grow, or a replay could bring back an older one. */
+	assert(generation && epoch);
+	assert(generation > j->h.generation ||
+		(generation == j->h.generation && epoch >= j->h.epoch));
 	j->h = (struct journal_header){ .generation = generation, .epoch = epoch };
 	j->fill = 0;
 	j->at = JOURNAL_BODY;
@@ -185,6 +196,7 @@ int journal_begin(struct journal *j, uint64_t generation, uint64_t epoch, struct
 int journal_add(struct journal *j, const struct journal_entry *e, struct mc_error *err)
 {
 	assert(j->adding && e->disk < j->n_ids && e->length);
+	assert((e->type == DISK_WRITE && e->data) || e->type == DISK_ZERO || e->type == DISK_TRIM);
 	uint8_t b[JOURNAL_ENTRY_SIZE] = { 0 };
 	put_le16(b, e->disk);
 	put_le16(b + 2, e->type);
@@ -208,6 +220,7 @@ int journal_seal(struct journal *j, struct mc_error *err)
 	j->h.sealed = true;
 	j->clear = false;
 	int r = flush(j);
+	assert(j->at == JOURNAL_BODY + j->h.length);
 	if (r == 0)
 		r = write_header(j);
 	if (r == 0)

@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/thread.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <xxhash.h>
@@ -150,14 +151,18 @@ static void pop(struct mirror *m, size_t items, uint64_t bytes)
 {
 	pthread_mutex_lock(&m->lock);
 	struct mirror_item *first = m->head, *last = first;
+	assert(items && first);
 	for (size_t i = 1; i < items; i++)
 		last = last->next;
 	m->head = last->next;
 	if (!m->head)
 		m->tail = &m->head;
 	last->next = NULL;
-	for (struct mirror_item *i = first; i; i = i->next)
+	for (struct mirror_item *i = first; i; i = i->next) {
+		assert(!i->waits); /* nothing is sent before mirror_end has said how its epoch ended */
 		m->out_total += i->cost;
+	}
+	assert(m->out_total <= m->in_total && (m->head || m->out_total == m->in_total));
 	m->stats.sent_bytes += bytes;
 	pthread_cond_broadcast(&m->done);
 	pthread_mutex_unlock(&m->lock);

@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "common/thread.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -187,6 +188,8 @@ static int try_write(const struct range *r, const struct plan *p, void **data,
 	pthread_mutex_lock(&m->lock);
 	int e = over(m) ? -ESHUTDOWN : plan_holds(r, p) ? 0 : -EAGAIN;
 	if (e == 0) {
+		/* Once an epoch runs everything is sent: only a synchronisation skips. */
+		assert(last || (p->skipped == r->length && !m->epoch));
 		if (last) {
 			last->owned = mc_steal_ptr(*data);
 			last->cost += r->length;

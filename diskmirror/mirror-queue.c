@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/thread.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <xxhash.h>
@@ -51,6 +52,8 @@ void mirror_queue_hurry(struct mirror *m)
 uint64_t mirror_queue_add(struct mirror *m, struct mirror_item *i)
 {
 	uint64_t payload = i->data ? i->h.length : 0;
+	assert(is_write(&i->h) ? i->h.length > 0 : !i->waits || i->h.type == DISK_END);
+	assert(m->epoch || i->h.type != DISK_END);
 	i->h.epoch = is_write(&i->h) || i->h.type == DISK_END ? m->epoch : 0;
 	disk_put_header(i->header, &i->h);
 	if (is_write(&i->h)) {
@@ -61,6 +64,7 @@ uint64_t mirror_queue_add(struct mirror *m, struct mirror_item *i)
 		m->stats.epoch_bytes += DISK_HEADER_SIZE + payload;
 	}
 	i->next = NULL;
+	assert(!*m->tail && m->in_total >= m->out_total);
 	*m->tail = i;
 	m->tail = &i->next;
 	m->in_total += i->cost;

@@ -7,6 +7,7 @@
  */
 #include "diskmirror/mirror-private.h"
 
+#include <assert.h>
 #include <string.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -34,6 +35,7 @@ struct mirror_table *mirror_table_new(uint64_t size, const struct disk_hash *has
 	struct mirror_table *t = calloc(1, sizeof *t);
 	if (!t)
 		return NULL;
+	assert(size);
 	t->blocks = (size + DISK_BLOCK - 1) / DISK_BLOCK;
 	size_t bitmap = t->blocks / 8 + 1;
 	t->mapped = t->blocks * DISK_DIGEST_SIZE + 2 * bitmap;
@@ -61,6 +63,7 @@ void mirror_table_free(struct mirror_table *t)
 
 void mirror_table_store(struct mirror_table *t, uint64_t first, size_t n, const uint8_t *digests)
 {
+	assert(first <= t->blocks && n <= t->blocks - first);
 	memcpy(t->digests[first], digests, n * DISK_DIGEST_SIZE);
 	for (uint64_t i = first; i < first + n; i++)
 		set_bit(t->known, i);
@@ -68,16 +71,19 @@ void mirror_table_store(struct mirror_table *t, uint64_t first, size_t n, const 
 
 const uint8_t *mirror_table_get(const struct mirror_table *t, uint64_t block)
 {
+	assert(block < t->blocks);
 	return bit(t->known, block) && !bit(t->sent, block) ? t->digests[block] : NULL;
 }
 
 const uint8_t *mirror_table_zero(const struct mirror_table *t, uint64_t block)
 {
+	assert(block < t->blocks);
 	return block == t->blocks - 1 ? t->zero_last : t->zero;
 }
 
 void mirror_table_void(struct mirror_table *t, uint64_t offset, uint64_t length)
 {
+	assert(length && (offset + length - 1) / DISK_BLOCK < t->blocks);
 	for (uint64_t i = offset / DISK_BLOCK; i <= (offset + length - 1) / DISK_BLOCK; i++)
 		set_bit(t->sent, i);
 }

@@ -126,6 +126,7 @@ void mirror_close(struct mirror *m)
 /* Under the lock. */
 static void start_epoch(struct mirror *m, uint64_t epoch)
 {
+	assert(epoch > m->epoch); /* epochs only grow */
 	m->epoch = epoch;
 	m->sum = (struct disk_epoch_sum){0};
 	disk_digest_init(&m->digest, m->hello.generation, epoch);
@@ -188,7 +189,7 @@ int mirror_end(struct mirror *m, uint64_t n, bool flushed, struct mc_error *err)
 	pthread_mutex_lock(&m->lock);
 	if (!m->broken) {
 		struct mirror_item *end = m->open_end;
-		assert(end && end->h.epoch == n);
+		assert(end && end->h.epoch == n && end->waits && n < m->epoch);
 		end->h.flags = flushed ? DISK_FLUSHED : 0;
 		disk_put_header(end->header, &end->h);
 		end->waits = false;

@@ -17,6 +17,7 @@
 
 #include "diskmirror/seam.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <unistd.h>
 
@@ -31,6 +32,7 @@ static int sync_files(struct replica *r, struct mc_error *err)
 static int journal_epoch(struct replica *r, const struct held_epoch *e, struct mc_error *err)
 {
 	struct held_cursor c;
+	assert(e->ended);
 	held_start(&c, e);
 	int x = journal_begin(r->journal, r->hello.generation, e->n, err), more = 0;
 	while (x == 0 && (more = held_next(&c, err)) > 0) {
@@ -107,6 +109,7 @@ int replica_harden(struct replica *r, uint64_t n, struct mc_error *err)
 		return x;
 	pthread_mutex_lock(&r->lock);
 	r->unhardened |= e->sum.writes && !hardened;
+	assert(r->epochs == e && n == r->committed + 1 && n <= r->ended);
 	r->committed = n;
 	pthread_mutex_unlock(&r->lock);
 	return 0;
@@ -121,6 +124,8 @@ static int apply(struct replica *r, const struct held_epoch *e, struct mc_error 
 {
 	struct held_cursor c;
 	int x, more = 0;
+	/* Never a part of an epoch, and never one that the primary may yet take back. */
+	assert(e->ended && e->n <= r->committed);
 	held_start(&c, e);
 	c.reuse = drain;
 	c.ctx = r;
@@ -149,6 +154,7 @@ int replica_apply(struct replica *r, uint64_t n, struct mc_error *err)
 	int x = apply(r, e, &why);
 	if (x == 0) {
 		pthread_mutex_lock(&r->lock);
+		assert(r->epochs == e && r->stats.held_bytes >= e->memory);
 		r->epochs = e->next;
 		r->stats.held_bytes -= e->memory;
 		r->stats.applied_bytes += e->sum.bytes;
@@ -210,6 +216,7 @@ int replica_take(struct replica *r, uint64_t generation, struct mc_error *err)
 	/* Hardened is committed: a crash here would bring it back from the journal as well. */
 	for (struct held_epoch *next; e; e = next) {
 		next = e->next;
+		assert(e->n <= r->committed); /* replica_cut has dropped the others */
 		int x = replica_apply(r, e->n, err);
 		if (x < 0)
 			return x;

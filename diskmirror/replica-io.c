@@ -79,6 +79,7 @@ static void finish(struct diskio *io, struct op *op, int res)
 			op->off + (uint64_t)res);
 	if (res < 0)
 		fail(io, op->f, res);
+	assert(io->flying && op->f);
 	op->f = NULL;
 	io->flying--;
 }
@@ -131,6 +132,7 @@ static int start_write(
 	struct op *op = io->ops;
 	while (op->f)
 		op++;
+	assert(op < io->ops + FLIGHT);
 	*op = (struct op){ f, off, len, data };
 	io->flying++;
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&io->ring);
@@ -198,6 +200,7 @@ int diskio_op(struct diskio *io, struct diskfile *f, uint16_t type, uint64_t off
 int diskio_drain(struct diskio *io, struct mc_error *err)
 {
 	settle(io);
+	assert(!io->flying); /* the data may go away now */
 	int r = io->failed.code;
 	if (r < 0 && err)
 		*err = io->failed;

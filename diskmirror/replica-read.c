@@ -3,6 +3,7 @@
  * the held writes in the order they came. */
 #include "diskmirror/replica-private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,7 @@ static int queue(struct replica *r, struct answer *a, struct mc_error *err)
 		*r->answers_tail = a;
 		r->answers_tail = &a->next;
 		r->answers_bytes += a->h.length;
+		assert(r->answers_bytes <= ANSWERS_MAX);
 		pthread_cond_broadcast(&r->changed);
 	}
 	pthread_mutex_unlock(&r->lock);

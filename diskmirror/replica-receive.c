@@ -93,6 +93,7 @@ static int running_epoch(
 	if (n - r->committed > AHEAD_MAX)
 		return refuse(err, "epoch %llu of the disk writes came when %llu was not committed",
 			(unsigned long long)n, (unsigned long long)n - AHEAD_MAX);
+	assert(r->committed <= r->ended && (!e || e->n == r->ended));
 	struct held_epoch *new = held_new(r->hello.generation, n);
 	if (!new)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
@@ -127,6 +128,7 @@ static int apply_now(struct replica *r, const struct held_record *rec, struct mc
 	int n = diskio_op(r->sync_io, f, rec->h.type, rec->h.offset, rec->h.length, rec->data, err);
 	pthread_mutex_unlock(&r->files);
 	pthread_mutex_lock(&r->lock);
+	assert(!r->numbered); /* from the first epoch on nothing goes into the files uncommitted */
 	r->unhardened = true;
 	r->disk_failed |= n < 0;
 	uint64_t before = r->stats.applied_bytes;
@@ -146,13 +148,16 @@ static int hold(
 	const struct disk_header *h = &(*rec)->h;
 	uint64_t cost = held_cost(h), len = h->type == DISK_WRITE ? h->length : 0;
 	uint8_t head[DISK_HEADER_SIZE];
+	assert(h->epoch == e->n && !e->ended);
 	disk_put_header(head, h);
 	/* Once an epoch has something in the file, all that follows goes there: that is its order. */
 	pthread_mutex_lock(&r->lock);
+	assert(e->n > r->committed);
 	bool keep = e->spill_fd < 0 && r->stats.held_bytes + cost <= r->c.budget;
 	if (keep) {
 		held_keep(e, mc_steal_ptr(*rec));
 		r->stats.held_bytes += cost;
+		assert(r->stats.held_bytes <= r->c.budget);
 		if (r->stats.held_peak < r->stats.held_bytes)
 			r->stats.held_peak = r->stats.held_bytes;
 	} else {
@@ -199,6 +204,7 @@ static int take_end(struct replica *r, const struct disk_header *h, struct mc_er
 	if (n < 0)
 		return n;
 	pthread_mutex_lock(&r->lock);
+	assert(e && !e->ended && e->n == r->ended + 1 && e->n > r->committed);
 	e->sum.digest = e->digest.h;
 	if (memcmp(&e->sum, &sum, sizeof sum)) {
 		n = refuse(err, "the disk writes of epoch %llu are not those that its end tells of",

@@ -5,6 +5,7 @@
  */
 #include "diskmirror/replica-private.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -54,6 +55,7 @@ static struct answer *take_answer(struct replica *r)
 	r->answers = a->next;
 	if (!r->answers)
 		r->answers_tail = &r->answers;
+	assert(r->answers_bytes >= a->h.length);
 	r->answers_bytes -= a->h.length;
 	pthread_cond_broadcast(&r->changed);
 	return a;

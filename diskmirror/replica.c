@@ -121,9 +121,11 @@ static void drop_epochs(struct replica *r, bool committed_too)
 	*at = NULL;
 	for (struct held_epoch *next; e; e = next) {
 		next = e->next;
+		assert(r->stats.held_bytes >= e->memory);
 		r->stats.held_bytes -= e->memory;
 		held_free(e);
 	}
+	assert(r->epochs || !r->stats.held_bytes);
 	pthread_mutex_unlock(&r->lock);
 }
 
