@@ -26,12 +26,20 @@
 #include "failover/cluster-private.h"
 #include "failover/vote-wire.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
 #define HEADER  80
 #define ENTRY   480
 #define VERSION 1
+
+_Static_assert(2 * (LINK_NAME_MAX + 1) == 128 && sizeof((struct cluster_vm *)0)->role == 16 &&
+		       sizeof((struct cluster_vm *)0)->state == 24 &&
+		       sizeof((struct cluster_vm *)0)->alarm == ENTRY - 176,
+	"a VM's fields are as the table above says");
+_Static_assert(CLUSTER_ANNOUNCE_MAX == HEADER + CLUSTER_VMS_MAX * ENTRY,
+	"a buffer has room for all of them");
 
 static const uint8_t magic[4] = {'m', 'c', 'd', 'a'};
 
@@ -59,6 +67,7 @@ static bool get_text(char *ret, size_t size, const uint8_t *p)
 size_t cluster_announce_encode(
 	uint8_t p[CLUSTER_ANNOUNCE_MAX], const char *host, const struct cluster_vm *vms, size_t n)
 {
+	assert(n <= CLUSTER_VMS_MAX);
 	memset(p, 0, HEADER);
 	memcpy(p, magic, sizeof magic);
 	put_be16(p + 4, VERSION);

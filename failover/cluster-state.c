@@ -4,6 +4,7 @@
 
 #include "common/clock.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,6 +71,7 @@ void cluster_alarm(struct cluster *c, char *ret, size_t size)
 int cluster_take_announcement(
 	struct cluster *c, size_t host, uint32_t pid, const void *msg, size_t len)
 {
+	assert(host < CLUSTER_HOSTS_MAX);
 	struct cluster_vm *vms = calloc(CLUSTER_VMS_MAX, sizeof *vms);
 	if (!vms)
 		return -ENOMEM;
@@ -88,6 +90,7 @@ int cluster_take_announcement(
 
 void cluster_forget(struct cluster *c, size_t host, uint32_t pid)
 {
+	assert(host < CLUSTER_HOSTS_MAX);
 	pthread_mutex_lock(&c->lock);
 	struct cluster_announced *a = &c->announced[host];
 	/* A restarted mcd may have spoken before the old one is reported gone. */

@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "common/thread.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -66,6 +67,7 @@ void mesh_watch_socket(int fd)
 static void send_locked(struct peer *p, const struct vote_msg *m)
 {
 	uint8_t buf[VOTE_MSG_SIZE];
+	assert(p->fd >= 0 && p->node != p->mesh->cfg.self);
 	vote_encode(buf, m);
 	ssize_t n = send(p->fd, buf, sizeof buf, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n != (ssize_t)sizeof buf)
@@ -117,6 +119,7 @@ static void set_connected(struct peer *p, int fd)
 {
 	struct mesh *m = p->mesh;
 	pthread_mutex_lock(&m->lock);
+	assert((fd >= 0) != (p->fd >= 0)); /* one connection at a time */
 	p->fd = fd;
 	if (fd >= 0 && m->closing)
 		shutdown(fd, SHUT_RDWR); /* mesh_shutdown could not see it */
@@ -196,6 +199,7 @@ static void *peer_thread(void *arg)
 
 int mesh_open(const struct mesh_config *cfg, struct mesh **ret, struct mc_error *err)
 {
+	assert(cfg->self >= 1 && cfg->self <= cfg->group->n && cfg->link.key);
 	struct mesh *m = calloc(1, sizeof *m);
 	if (!m)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "out of memory");
@@ -215,8 +219,11 @@ int mesh_open(const struct mesh_config *cfg, struct mesh **ret, struct mc_error 
 	for (unsigned i = 0; i <= VOTERS_MAX; i++)
 		m->peers[i] = (struct peer){.mesh = m, .node = i, .fd = -1};
 
-	for (size_t i = 0; i < cfg->n_voters; i++)
-		m->peers[paxos_group_node(cfg->group, cfg->voters[i].name)].voter = cfg->voters[i];
+	for (size_t i = 0; i < cfg->n_voters; i++) {
+		unsigned node = paxos_group_node(cfg->group, cfg->voters[i].name);
+		assert(node); /* the group was made of this list */
+		m->peers[node].voter = cfg->voters[i];
+	}
 	*ret = m;
 	return 0;
 }
@@ -349,6 +356,7 @@ int mesh_call_wait(struct mesh_call *c, uint64_t deadline, unsigned *ret_node, s
 	int r = wait_locked(c, deadline, true);
 	if (r == 1) {
 		unsigned node = (unsigned)__builtin_ctz(c->unread);
+		assert(node >= 1 && node <= VOTERS_MAX && (c->answered & 1u << node));
 		c->unread &= ~(1u << node);
 		*ret_node = node;
 		*ret = c->answers[node];

@@ -20,6 +20,8 @@
  * and accepting it would leave no room above. */
 #define ROUND_MAX (UINT64_C(1) << 48)
 
+_Static_assert(VOTERS_MAX < 31, "a node's number is a bit of 32, and 0 is none");
+
 int ballot_compare(const struct ballot *a, const struct ballot *b)
 {
 	if (a->round != b->round)
@@ -40,6 +42,21 @@ bool own_record_valid(const struct own_record *r)
 	if (!r->owner[0])
 		return !r->standby[0];
 	return r->generation > 0 && strcmp(r->owner, r->standby) != 0;
+}
+
+/* What may never happen to a voter's memory of the generation that is open, whoever asks. */
+static void check_grown(const struct paxos_acceptor *was, const struct paxos_acceptor *is)
+{
+	assert(is->decided.generation >= was->decided.generation);
+	if (is->decided.generation > was->decided.generation)
+		return;
+	assert(own_record_equal(&is->decided, &was->decided));
+	assert(ballot_compare(&is->promised, &was->promised) >= 0);
+	int order = ballot_compare(&is->accepted, &was->accepted);
+	assert(order >= 0);
+	assert(order > 0 || own_record_equal(&is->value, &was->value)); /* a ballot has one value */
+	assert(order == 0 || ballot_compare(&is->accepted, &was->promised) >= 0);
+	assert(order == 0 || is->value.generation == is->decided.generation + 1);
 }
 
 void paxos_group_init(struct paxos_group *g, const struct voter_peer *voters, size_t n)
@@ -168,6 +185,7 @@ bool paxos_answer(struct paxos_acceptor *a, const struct paxos_group *g, const c
 	const struct paxos_msg *req, struct paxos_msg *ret_answer)
 {
 	struct paxos_msg answer = {.ballot = req->ballot};
+	const struct paxos_acceptor was = *a;
 	bool changed = false;
 	switch (req->type) {
 	case PAXOS_PREPARE:
@@ -187,6 +205,9 @@ bool paxos_answer(struct paxos_acceptor *a, const struct paxos_group *g, const c
 	default:
 		answer.type = refuse(&answer, PAXOS_MALFORMED);
 	}
+	check_grown(&was, a);
+	assert(answer.type != PAXOS_PROMISE || ballot_compare(&a->promised, &req->ballot) == 0);
+	assert(answer.type != PAXOS_ACCEPTED || own_record_equal(&a->value, &req->value));
 	answer.decided = a->decided;
 	answer.promised = a->promised;
 	answer.accepted = a->accepted;
@@ -197,9 +218,12 @@ bool paxos_answer(struct paxos_acceptor *a, const struct paxos_group *g, const c
 
 void paxos_new_round(struct paxos_proposer *p, uint64_t own_round)
 {
+	const struct ballot former = p->ballot;
 	if (own_round > p->highest)
 		p->highest = own_round;
 	p->ballot = (struct ballot){.round = ++p->highest, .node = (uint8_t)p->self};
+	/* Above every ballot that we have used, or two values could share one. */
+	assert(ballot_compare(&p->ballot, &former) > 0 && p->ballot.round > own_round);
 	p->best = (struct ballot){0};
 	p->value = p->want;
 	p->preparing = true;
@@ -209,6 +233,7 @@ void paxos_new_round(struct paxos_proposer *p, uint64_t own_round)
 void paxos_start(struct paxos_proposer *p, const struct paxos_group *g, unsigned self,
 	const struct own_record *before, const struct own_record *want, uint64_t own_round)
 {
+	assert(self >= 1 && self <= g->n);
 	const char *name = g->names[self - 1];
 	assert(paxos_allowed(g, before, name, want));
 	*p = (struct paxos_proposer){.group = g, .self = self, .before = *before, .want = *want};
@@ -227,10 +252,14 @@ void paxos_request(const struct paxos_proposer *p, struct paxos_msg *ret)
 	ret->type = p->preparing ? PAXOS_PREPARE : PAXOS_ACCEPT;
 	if (!p->preparing)
 		ret->value = p->value;
+	/* Round 0 needs no promises, because it can carry one value only. */
+	assert(p->preparing ? p->ballot.round > 0
+			    : p->ballot.round > 0 || own_record_equal(&p->value, &p->want));
 }
 
 static enum paxos_step on_promise(struct paxos_proposer *p, const struct paxos_msg *m)
 {
+	assert(p->preparing);
 	if (m->accepted.node && ballot_compare(&m->accepted, &p->best) > 0) {
 		p->best = m->accepted;
 		p->value = m->value;
@@ -281,6 +310,7 @@ void paxos_read(const struct paxos_group *g, const struct paxos_msg *answers, si
 	struct own_record *ret)
 {
 	struct own_record newest = {0};
+	assert(n <= VOTERS_MAX);
 	for (size_t i = 0; i < n; i++)
 		if (answers[i].decided.generation > newest.generation)
 			newest = answers[i].decided;

@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "failover/vote-private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -122,6 +123,7 @@ static int run_phase(struct voter *v, struct voter_vm *vm, struct paxos_proposer
 {
 	struct paxos_msg req;
 	struct vote_msg m;
+	assert(vm->proposing); /* two proposals of this host would share ballots */
 	paxos_request(p, &req);
 	voter_vm_request(v, vm, &req, &m);
 	mesh_call_send(call, &m, MESH_ALL);
@@ -146,6 +148,7 @@ static int run_phase(struct voter *v, struct voter_vm *vm, struct paxos_proposer
 /* Tells everybody; nothing depends on their hearing it. */
 static void announce(struct voter *v, struct voter_vm *vm, const struct own_record *decided)
 {
+	assert(decided->generation && own_record_valid(decided));
 	struct paxos_msg msg = {.type = PAXOS_DECIDED, .value = *decided};
 	struct vote_msg m;
 	voter_vm_request(v, vm, &msg, &m);
@@ -189,6 +192,7 @@ static int propose(struct voter *v, struct voter_vm *vm, const struct own_record
 {
 	struct paxos_proposer p;
 	struct mesh_call call;
+	assert(next->generation == before->generation + 1);
 	paxos_start(&p, &v->group, v->self, before, next, own_round(vm));
 	mesh_call_begin(v->mesh, &call);
 	int r = drive(v, vm, &p, &call, deadline, ret_decided, err);
@@ -315,6 +319,7 @@ static int query(struct voter *v, struct voter_vm *vm, struct mesh_call *call, u
 			return -ENOLINK;
 		if (r == 1 && m.paxos.type == PAXOS_CURRENT)
 			answers[n++] = m.paxos;
+		assert(n <= v->group.n);
 	}
 	paxos_read(&v->group, answers, n, ret);
 	return 0;

@@ -34,6 +34,7 @@
 #include "common/cleanup.h"
 #include "failover/vote-wire.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <gnutls/crypto.h>
@@ -44,6 +45,11 @@
 #define USED      512
 #define DIGEST_AT 480
 #define FORMAT    1
+
+_Static_assert(24 + 2 * (LINK_NAME_MAX + 1) == 152 && 152 + VOTE_RECORD_SIZE == 288 &&
+		       288 + 2 * VOTE_BALLOT_SIZE == 320 && 320 + VOTE_RECORD_SIZE == 456,
+	"the fields follow each other as in the table above");
+_Static_assert(DIGEST_AT + 32 == USED && USED <= SLOT_SIZE, "a slot ends with its digest");
 
 static const char magic[8] = {'m', 'c', 'd', '-', 'v', 'o', 't', 'e'};
 
@@ -89,7 +95,9 @@ static int decode(struct slot *ret, const uint8_t p[USED])
 		!vote_get_ballot(&s.state.accepted, p + 304) ||
 		!vote_get_record(&s.state.value, p + 320))
 		return 0;
-	if (s.state.accepted.node && s.state.value.generation != s.state.decided.generation + 1)
+	if (s.state.accepted.node &&
+		(s.state.value.generation != s.state.decided.generation + 1 ||
+			ballot_compare(&s.state.promised, &s.state.accepted) < 0))
 		return 0;
 	*ret = s;
 	return 1;
@@ -188,6 +196,10 @@ int record_write(
 {
 	uint8_t p[USED];
 	unsigned slot = !f->current;
+	assert(f->current <= 1);
+	assert(!state->accepted.node ||
+		(ballot_compare(&state->promised, &state->accepted) >= 0 &&
+			state->value.generation == state->decided.generation + 1));
 	int r = encode(p, f, f->sequence + 1, state);
 	if (r == 0 && f->fd < 0)
 		r = create(dir_fd, f, p);

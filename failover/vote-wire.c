@@ -29,6 +29,7 @@
 #include "failover/vote-wire.h"
 #include "common/be.h"
 
+#include <assert.h>
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <string.h>
@@ -36,6 +37,13 @@
 #define NAME_SIZE (LINK_NAME_MAX + 1)
 #define VERSION   1
 #define PADDING   416
+
+_Static_assert(32 + NAME_SIZE == 96 && 96 + 3 * VOTE_BALLOT_SIZE == 144 &&
+		       144 + 2 * VOTE_RECORD_SIZE == PADDING,
+	"the fields follow each other as in the table above");
+_Static_assert(8 + 2 * NAME_SIZE == VOTE_RECORD_SIZE && PADDING + 96 == VOTE_MSG_SIZE,
+	"a record is a generation and two names, a message has 512 bytes");
+_Static_assert(VOTERS_MAX <= UINT8_MAX, "a node is one byte of a ballot");
 
 static const uint8_t magic[4] = {'m', 'c', 'd', 'v'};
 
@@ -93,6 +101,7 @@ bool vote_get_record(struct own_record *ret, const uint8_t p[VOTE_RECORD_SIZE])
 
 void vote_put_ballot(uint8_t p[VOTE_BALLOT_SIZE], const struct ballot *b)
 {
+	assert(b->node <= VOTERS_MAX && (b->node || !b->round));
 	memset(p, 0, VOTE_BALLOT_SIZE);
 	put_be64(p, b->round);
 	p[8] = b->node;

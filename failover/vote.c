@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/thread.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -49,11 +50,15 @@ void voter_vm_answer(struct voter *v, struct voter_vm *vm, const char *from,
 			vm->broken = true;
 		}
 	}
-	if (vm->broken)
+	if (vm->broken) {
 		*ret = (struct paxos_msg){
 			.type = PAXOS_REFUSED, .refusal = PAXOS_DISK, .ballot = req->ballot};
-	else
+	} else {
+		/* It is on disk now, and never takes back what was promised before. */
+		assert(state.decided.generation > vm->state.decided.generation ||
+			ballot_compare(&state.promised, &vm->state.promised) >= 0);
 		vm->state = state;
+	}
 	pthread_mutex_unlock(&vm->lock);
 	/* Also from a broken voter: it is still true. */
 	voter_vm_learn(v, vm, &state.decided);
@@ -292,6 +297,7 @@ int voter_open(const struct voter_config *cfg, struct voter **ret, struct mc_err
 	v->cfg = *cfg;
 	paxos_group_init(&v->group, cfg->voters, cfg->n_voters);
 	v->self = paxos_group_node(&v->group, cfg->self);
+	assert(v->self >= 1 && v->self <= v->group.n); /* check_config has found it */
 	v->self_name = v->group.names[v->self - 1];
 	v->group_id = vote_group_id(&v->group);
 	v->random = cfg->instance ^ v->group_id * v->self;
@@ -354,6 +360,7 @@ void voter_close(struct voter *v)
 	pthread_mutex_lock(&v->lock);
 	while (v->serving || v->callers)
 		pthread_cond_wait(&v->cond, &v->lock);
+	assert(!v->serving && !v->callers);
 	pthread_mutex_unlock(&v->lock);
 	/* What was learned is written last. */
 	if (v->sync_started)

@@ -4,6 +4,7 @@
 #include "common/thread.h"
 #include "failover/vote-private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,7 @@ void voter_enter(struct voter *v)
 void voter_leave(struct voter *v)
 {
 	pthread_mutex_lock(&v->lock);
+	assert(v->callers);
 	v->callers--;
 	pthread_cond_broadcast(&v->cond);
 	pthread_mutex_unlock(&v->lock);
@@ -60,6 +62,7 @@ bool voter_take_turn(struct voter *v, struct voter_vm *vm, uint64_t deadline)
 void voter_end_turn(struct voter *v, struct voter_vm *vm)
 {
 	pthread_mutex_lock(&v->lock);
+	assert(vm->proposing);
 	vm->proposing = false;
 	pthread_cond_broadcast(&v->cond);
 	pthread_mutex_unlock(&v->lock);

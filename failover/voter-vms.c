@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "failover/vote-private.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +47,7 @@ struct voter_vm *voter_vm_get(struct voter *v, const char *name, bool create)
 		vm->next = v->vms;
 		v->vms = vm;
 		v->n_vms++;
+		assert(v->n_vms <= VMS_MAX);
 	}
 	pthread_mutex_unlock(&v->lock);
 	return vm;
@@ -66,6 +68,7 @@ void voter_vm_learn(struct voter *v, struct voter_vm *vm, const struct own_recor
 	struct own_record known = vm->known;
 	bool newer = rec->generation > known.generation;
 	if (newer) {
+		assert(own_record_valid(rec));
 		vm->known = *rec;
 		vm->unsynced = true;
 		pthread_cond_broadcast(&v->cond);

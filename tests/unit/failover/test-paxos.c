@@ -145,6 +145,21 @@ static void restart(struct world *w, unsigned n)
 	w->restarts++;
 }
 
+/* As if nothing had been promised or accepted before.  The acceptor itself asserts that it never goes
+ * back, so it must not see what it goes back from. */
+static bool answer_without_promise(struct world *w, struct paxos_acceptor *a, const struct packet *k,
+	struct paxos_msg *ret)
+{
+	const struct paxos_acceptor was = *a;
+	*a = (struct paxos_acceptor){.decided = was.decided};
+	bool changed = paxos_answer(a, &w->group, name_of(w, k->from), &k->msg, ret);
+	if (!a->accepted.node && a->decided.generation == was.decided.generation) {
+		a->accepted = was.accepted;
+		a->value = was.value;
+	}
+	return changed;
+}
+
 static void on_request(struct world *w, const struct packet *k)
 {
 	struct node *node = &w->nodes[k->to];
@@ -152,8 +167,9 @@ static void on_request(struct world *w, const struct packet *k)
 	struct paxos_msg answer;
 	bool changed = paxos_learn(&a, &node->known);
 	if (w->mutant == IGNORES_PROMISE && k->msg.type == PAXOS_ACCEPT)
-		a.promised = (struct ballot){0};
-	changed |= paxos_answer(&a, &w->group, name_of(w, k->from), &k->msg, &answer);
+		changed |= answer_without_promise(w, &a, k, &answer);
+	else
+		changed |= paxos_answer(&a, &w->group, name_of(w, k->from), &k->msg, &answer);
 	if (rnd(w, 60) == 0) {
 		crash(w, k->to); /* before the write */
 		return;
