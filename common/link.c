@@ -51,6 +51,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <gnutls/crypto.h>
@@ -72,6 +73,9 @@
 #define DRAIN_TIME  (200 * MC_MSEC)
 
 _Static_assert(NAME_SIZE == LINK_NAME_MAX + 1, "a name and its NUL fill the field");
+_Static_assert(64 + 3 * NAME_SIZE == HELLO_SIZE, "a HELLO ends with its third name");
+_Static_assert(HELLO_SIZE + PROOF_SIZE == 304, "what an acceptor reads before it trusts");
+_Static_assert(LINK_DISK < LINK_OFFERS_RDMA, "the highest bit of the purpose is free");
 
 static const char magic[8] = {'m', 'c', 'd', '-', 'l', 'i', 'n', 'k'};
 
@@ -97,6 +101,7 @@ static void put_prefix(uint8_t *p, uint8_t type, uint8_t code)
 
 static int put_hello(uint8_t p[HELLO_SIZE], const struct hello *h, struct mc_error *err)
 {
+	assert(h->role == ROLE_CONNECTOR || h->role == ROLE_ACCEPTOR);
 	memset(p, 0, HELLO_SIZE);
 	put_prefix(p, TYPE_HELLO, 0);
 	p[16] = h->role;
@@ -338,6 +343,7 @@ int link_accept(int fd, const struct link_self *self, uint64_t deadline, struct 
 	struct mc_error dummy = MC_ERROR_INIT;
 	if (!err)
 		err = &dummy;
+	assert(self->key && self->key->len >= LINK_KEY_MIN && self->key->len <= LINK_KEY_MAX);
 	struct hello hello = {.role = ROLE_ACCEPTOR, .instance = self->instance};
 	int r = set_name(hello.name, self->name, "own host name", err);
 	if (r < 0)
@@ -414,6 +420,8 @@ int link_connect(const struct link_self *self, const struct link_target *to, uin
 		.offers_rdma = to->purpose & LINK_OFFERS_RDMA,
 		.instance = self->instance,
 	};
+	assert(hello.purpose >= LINK_KEEPALIVE && hello.purpose <= LINK_DISK);
+	assert(self->key && self->key->len >= LINK_KEY_MIN && self->key->len <= LINK_KEY_MAX);
 	int r = set_name(hello.name, self->name, "own host name", err);
 	if (r == 0)
 		r = set_name(hello.subject, to->subject, "VM name", err);

@@ -211,6 +211,7 @@ int rd_put(struct rd_conn *c, uint64_t off, const void *data, size_t len, struct
 			(unsigned long long)c->peer.size);
 	if (c->puts == RD_PUTS_MAX)
 		return -EAGAIN;
+	assert(c->puts < RD_PUTS_MAX && c->put_next < RD_PUTS_MAX);
 	uint8_t *copy = c->fixed + c->put_next * RD_PUT_MAX;
 	memcpy(copy, data, len);
 	struct ibv_sge sge = {

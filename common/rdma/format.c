@@ -63,6 +63,11 @@
 #include <stdio.h>
 #include <string.h>
 
+_Static_assert(48 + RD_REASON_SIZE == RD_AGREE_SIZE, "an agreement ends with its reason");
+_Static_assert(32 + RD_TOKEN_SIZE == 48 && 8 + RD_TOKEN_SIZE + 24 == RD_HELLO_SIZE,
+	"the private data are as the table above says");
+_Static_assert(24 + 112 == RD_REJECT_SIZE && RD_CONTROL_SIZE < RD_SLOT_SIZE, "likewise");
+
 #define MAGIC 0x4d434452u /* "MCDR" */
 
 static int refuse(struct mc_error *err, const char *what)

@@ -32,6 +32,10 @@ int stream_post_message(
 	struct rd_stream *s, struct rd_control m, struct ibv_send_wr *chain, unsigned writes)
 {
 	uint32_t slot = s->sent % RD_SLOTS;
+	/* There is a receive for it at the peer, and a slot here that no SEND is reading. */
+	assert(stream_may_send(s, m.type != RD_CREDIT));
+	assert(s->told_freed <= s->freed && s->freed <= s->landed);
+	assert(m.type != RD_INLINE || m.length <= RD_SLOT_SIZE - RD_CONTROL_SIZE);
 	m.freed = s->freed;
 	m.posted = s->posted;
 	rd_put_control(send_slot(s, slot), &m);
@@ -54,6 +58,7 @@ int stream_post_message(
 	if (r)
 		return rd_conn_lose(s->c, -r, MC_ECLASS_FAILED,
 			"an RDMA message cannot be posted: %s", strerror(r));
+	assert(s->bounce_used >= s->bounce_free && s->bounce_used - s->bounce_free <= RD_BOUNCE);
 	s->slot_bounce[slot] = s->bounce_used;
 	s->sent++;
 	s->told_freed = s->freed;
@@ -117,6 +122,7 @@ static void take_message(struct rd_stream *s, uint32_t slot, uint32_t size)
 		add_item(s, &m, slot);
 	if (m.type == RD_PLACED)
 		s->landed += m.length;
+	assert(s->landed - s->freed <= s->c->region_size); /* `fits` has seen to that */
 	if (m.type != RD_INLINE) /* nobody has to read it */
 		stream_repost(s, slot);
 }

@@ -4,6 +4,7 @@
 
 #include "common/clock.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -30,8 +31,10 @@ static size_t take(struct rd_stream *s, uint8_t *buf, size_t len)
 {
 	size_t n = copy(s, buf, len);
 	struct item *it = &s->items[s->first]; /* it may have grown meanwhile */
+	assert(s->n_items && n <= it->length - it->at);
 	if (it->placed) {
 		s->freed += n;
+		assert(s->freed <= s->landed);
 		it->length -= n;
 	} else {
 		it->at += (uint32_t)n;

@@ -8,6 +8,7 @@
 
 #include "common/clock.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -31,6 +32,7 @@ static const uint8_t *first_bytes(const struct source *f)
 
 static void advance(struct source *f, size_t n)
 {
+	assert(n <= first_length(f));
 	f->at += n;
 	while (f->n && f->at == f->iov->iov_len) {
 		f->iov++;
@@ -58,6 +60,7 @@ static uint32_t prepare_write(struct rd_stream *s, const uint8_t *from, size_t l
 	struct ibv_mr *mr, struct ibv_send_wr *wr, struct ibv_sge *sge)
 {
 	uint64_t ring = s->c->peer.size, at = s->written % ring;
+	assert(s->peer_freed <= s->written && s->written - s->peer_freed <= ring);
 	uint64_t room = ring - (s->written - s->peer_freed);
 	if (len > WRITE_MAX)
 		len = WRITE_MAX;
@@ -86,6 +89,7 @@ static uint32_t prepare_write(struct rd_stream *s, const uint8_t *from, size_t l
 		.wr.rdma = {.remote_addr = s->c->peer.addr + at, .rkey = s->c->peer.rkey},
 	};
 	s->written += len;
+	assert(s->written - s->peer_freed <= ring);
 	return (uint32_t)len;
 }
 
