@@ -5,6 +5,7 @@
 #include "common/cleanup.h"
 #include "diskmirror/seam.h"
 #include "diskmirror/stream.h"
+#include "tests/unit/dies.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -362,6 +363,30 @@ static void test_a_full_disk_fails_the_seal(void **state)
 	journal_close(j);
 }
 
+static void begin_an_older_epoch(void *j)
+{
+	journal_begin(j, 7, 4, NULL);
+}
+static void begin_an_older_generation(void *j)
+{
+	journal_begin(j, 6, 9, NULL);
+}
+static void seal_what_was_not_begun(void *j)
+{
+	journal_seal(j, NULL);
+}
+
+/* A replay of it would undo what was applied since. */
+static void test_epochs_only_grow(void **state)
+{
+	struct journal *j = open_journal();
+	seal(j, 5, 'a');
+	assert_true(dies(begin_an_older_epoch, j));
+	assert_true(dies(begin_an_older_generation, j));
+	assert_true(dies(seal_what_was_not_begun, j));
+	journal_close(j);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -377,6 +402,7 @@ int main(void)
 		T(test_a_disk_that_is_gone_is_an_error_and_the_order_is_none),
 		T(test_an_error_of_the_callback_is_handed_on),
 		T(test_a_full_disk_fails_the_seal),
+		T(test_epochs_only_grow),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A voter's memory survives what disks do to writes, and says so when it did not. */
 #include "failover/record.h"
+#include "tests/unit/dies.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -205,6 +206,33 @@ static void test_a_disk_that_refuses_is_an_error(void **state)
 	assert_true(same(&a, &second));
 }
 
+static void write_below_the_promise(void *f)
+{
+	struct paxos_acceptor state = second;
+	state.promised.round--;
+	record_write(dir_fd, f, &state, NULL);
+}
+static void write_for_another_generation(void *f)
+{
+	struct paxos_acceptor state = second;
+	state.value.generation++;
+	record_write(dir_fd, f, &state, NULL);
+}
+
+static void test_what_no_voter_may_remember_is_not_written(void **state)
+{
+	struct record_file f;
+	struct paxos_acceptor a;
+	unlinkat(dir_fd, "vm1", 0);
+	assert_int_equal(record_open(dir_fd, "hostA", "vm1", &f, &a, NULL), 0);
+	assert_int_equal(record_write(dir_fd, &f, &second, NULL), 0);
+	assert_true(dies(write_below_the_promise, &f));
+	assert_true(dies(write_for_another_generation, &f));
+	record_close(&f);
+	assert_int_equal(load("hostA", &a, NULL), 1);
+	assert_true(same(&a, &second));
+}
+
 int main(void)
 {
 	if (!mkdtemp(dir) || (dir_fd = open(dir, O_RDONLY | O_DIRECTORY)) < 0) {
@@ -219,6 +247,7 @@ int main(void)
 		cmocka_unit_test(test_another_hosts_memory_is_refused),
 		cmocka_unit_test(test_a_crash_before_the_first_rename_leaves_nothing),
 		cmocka_unit_test(test_a_disk_that_refuses_is_an_error),
+		cmocka_unit_test(test_what_no_voter_may_remember_is_not_written),
 	};
 	int r = cmocka_run_group_tests(tests, NULL, NULL);
 	unlinkat(dir_fd, "vm1", 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "netbuf/queue.h"
+#include "tests/unit/dies.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -50,6 +51,27 @@ static void test_too_large_a_frame_changes_nothing(void **state)
 	assert_int_equal(q.frames, 0);
 	assert_int_equal(push(&q, 1, 0, 1, QUEUE_FRAME_MAX), 0);
 	assert_int_equal(q.bytes, queue_cost(QUEUE_FRAME_MAX));
+	queue_destroy(&q);
+}
+
+static void push_an_earlier_epoch(void *q)
+{
+	push(q, 6, 0, 2, 60);
+}
+static void pop_nothing(void *q)
+{
+	queue_pop(q);
+}
+
+/* Or a release would let it out, or hold it back, with the wrong ones. */
+static void test_an_earlier_epoch_behind_a_later_one_is_refused(void **state)
+{
+	struct queue q = { 0 };
+	assert_int_equal(push(&q, 7, 0, 1, 60), 0);
+	assert_true(dies(push_an_earlier_epoch, &q));
+	queue_pop(&q);
+	assert_false(dies(push_an_earlier_epoch, &q)); /* of another hold */
+	assert_true(dies(pop_nothing, &q));
 	queue_destroy(&q);
 }
 
@@ -124,6 +146,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_first_in_first_out),
 		cmocka_unit_test(test_too_large_a_frame_changes_nothing),
+		cmocka_unit_test(test_an_earlier_epoch_behind_a_later_one_is_refused),
 		cmocka_unit_test(test_agrees_with_a_model),
 	};
 	return cmocka_run_group_tests_name("netbuf queue", tests, NULL, NULL);
