@@ -112,7 +112,7 @@ static int open_keepalive(struct daemon *d, struct mc_error *err)
 		.instance = d->link.instance,
 		.interval = d->cfg.keepalive_interval,
 		.misses = d->cfg.keepalive_misses,
-		.mode = rd_mode_parse(d->cfg.transport),
+		.mode = d->cfg.transport,
 		.peers = peers,
 		.n_peers = n,
 		.suspect = on_suspect,
@@ -131,7 +131,7 @@ static void probe(struct daemon *d)
 		d->dirty_name = b == DIRTY_PAGEMAP_SCAN ? "pagemap-scan" : "soft-dirty";
 	else
 		log_warn("no VM can be protected from this host: %s", err.msg);
-	if (netbuf_probe(d->cfg.netbuf, &d->netbuf_name, &err) < 0)
+	if (netbuf_probe(config_netbuf_names[d->cfg.netbuf], &d->netbuf_name, &err) < 0)
 		log_warn("no VM can run on this host: %s", err.msg);
 }
 

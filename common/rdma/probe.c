@@ -13,11 +13,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum rd_mode rd_mode_parse(const char *text)
-{
-	return !strcmp(text, "tcp") ? RD_TCP : !strcmp(text, "rdma") ? RD_RDMA : RD_AUTO;
-}
-
 int rd_address(const char *text, uint16_t port, struct sockaddr_storage *ret, struct mc_error *err)
 {
 	struct sockaddr_storage ss = {0};

@@ -21,8 +21,6 @@ struct rd_conn;
 
 enum rd_mode { RD_AUTO, RD_TCP, RD_RDMA }; /* transport = auto | tcp | rdma */
 
-enum rd_mode rd_mode_parse(const char *text); /* of a checked configuration; RD_AUTO if unknown */
-
 /* --- what this host has ---------------------------------------------------------------------- */
 
 struct rd_device {

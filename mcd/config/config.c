@@ -13,12 +13,15 @@
 #include <stdarg.h>
 #include <string.h>
 
-static const char *const netbuf_choices[] = {"auto", "plug", "relay", NULL};
-static const char *const dirty_choices[] = {"auto", "pagemap-scan", "soft-dirty", NULL};
-static const char *const transport_choices[] = {"auto", "tcp", "rdma", NULL};
+const char *const config_netbuf_names[] = {
+	[CONFIG_NETBUF_AUTO] = "auto", [CONFIG_NETBUF_PLUG] = "plug", [CONFIG_NETBUF_RELAY] = "relay", NULL};
+static const char *const dirty_names[] = {[CONFIG_DIRTY_AUTO] = "auto",
+	[CONFIG_DIRTY_PAGEMAP_SCAN] = "pagemap-scan", [CONFIG_DIRTY_SOFT_DIRTY] = "soft-dirty", NULL};
+static const char *const transport_names[] = {[RD_AUTO] = "auto", [RD_TCP] = "tcp", [RD_RDMA] = "rdma", NULL};
+const char *const config_cluster_names[] = {[CONFIG_CLUSTER_STATIC] = "static",
+	[CONFIG_CLUSTER_COROSYNC] = "corosync", [CONFIG_CLUSTER_AUTO] = "auto", NULL};
 static const char *const failover_choices[] = {"automatic", "manual", NULL};
 static const char *const reprotect_choices[] = {"auto", "manual", NULL};
-static const char *const cluster_choices[] = {"static", "corosync", "auto", NULL};
 
 #define MCD(key, kind, member, ...) CONFIG_KEY("mcd", key, kind, struct config, member, __VA_ARGS__)
 #define DEFAULTS(key, kind, member, ...)                                                           \
@@ -31,15 +34,15 @@ const struct config_key config_main_keys[CONFIG_MAIN_KEYS] = {
 	MCD("state-dir", CONFIG_PATH, state_dir, 0),
 	MCD("vms-dir", CONFIG_PATH, vms_dir, 0),
 	MCD("key-file", CONFIG_PATH, key_file, 0),
-	MCD("netbuf", CONFIG_CHOICE, netbuf, 0, 0, netbuf_choices),
-	MCD("dirty-tracking", CONFIG_CHOICE, dirty, 0, 0, dirty_choices),
-	MCD("transport", CONFIG_CHOICE, transport, 0, 0, transport_choices),
+	MCD("netbuf", CONFIG_CHOICE, netbuf, 0, 0, config_netbuf_names),
+	MCD("dirty-tracking", CONFIG_CHOICE, dirty, 0, 0, dirty_names),
+	MCD("transport", CONFIG_CHOICE, transport, 0, 0, transport_names),
 	MCD("keep-alive", CONFIG_DURATION, keepalive_interval, 5 * MC_MSEC, 10 * MC_SEC),
 	MCD("keep-alive-misses", CONFIG_UINT, keepalive_misses, 2, 100),
 	MCD("failover", CONFIG_SWITCH, failover_automatic, 0, 0, failover_choices),
 	MCD("reprotect", CONFIG_SWITCH, reprotect_auto, 0, 0, reprotect_choices),
 	MCD("port", CONFIG_PORT, port, 0),
-	MCD("cluster", CONFIG_CHOICE, cluster, 0, 0, cluster_choices),
+	MCD("cluster", CONFIG_CHOICE, cluster, 0, 0, config_cluster_names),
 	DEFAULTS("delay", CONFIG_DURATION, delay, CONFIG_DELAY_MIN, CONFIG_DELAY_MAX),
 	DEFAULTS("max-buffer", CONFIG_SIZE, max_buffer, CONFIG_MAX_BUFFER_MIN, CONFIG_BYTES_MAX),
 	DEFAULTS("hold-limit", CONFIG_SIZE, hold_limit, CONFIG_HOLD_LIMIT_MIN, CONFIG_BYTES_MAX),
@@ -96,10 +99,10 @@ static int set_defaults(const char *path, struct config *c, struct mc_error *err
 	snprintf(c->state_dir, sizeof c->state_dir, "/var/lib/mcd");
 	snprintf(c->vms_dir, sizeof c->vms_dir, "%.*s/vms.d", dir, full);
 	snprintf(c->key_file, sizeof c->key_file, "%.*s/cluster.key", dir, full);
-	snprintf(c->netbuf, sizeof c->netbuf, "auto");
-	snprintf(c->dirty, sizeof c->dirty, "auto");
-	snprintf(c->transport, sizeof c->transport, "auto");
-	snprintf(c->cluster, sizeof c->cluster, "auto");
+	c->netbuf = CONFIG_NETBUF_AUTO;
+	c->dirty = CONFIG_DIRTY_AUTO;
+	c->transport = RD_AUTO;
+	c->cluster = CONFIG_CLUSTER_AUTO;
 	c->port = 7801;
 	c->keepalive_interval = 50 * MC_MSEC;
 	c->keepalive_misses = 5;
@@ -299,7 +302,7 @@ int config_load(const char *path, struct config *ret, struct mc_error *err)
 	for (size_t i = 0; i < c->n_hosts; i++)
 		if (!c->hosts[i].port)
 			c->hosts[i].port = c->port;
-	if (r == 0 && !strcmp(c->cluster, "static"))
+	if (r == 0 && c->cluster == CONFIG_CLUSTER_STATIC)
 		r = config_check_hosts(c, err);
 	if (r == 0)
 		r = check_run_dir(c, &f, err);

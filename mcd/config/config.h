@@ -6,6 +6,7 @@
 #pragma once
 #include "common/error.h"
 #include "common/link.h"
+#include "common/rdma/rdma.h"
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,6 +23,16 @@
 #define CONFIG_MAX_BUFFER_MIN (16ull << 20)
 #define CONFIG_HOLD_LIMIT_MIN (1ull << 20)
 #define CONFIG_BYTES_MAX      (1ull << 50)
+
+/* Keys with a choice of words.  The words by their number, with
+ * NULL at the end, are what those are called that others ask for. */
+enum config_netbuf { CONFIG_NETBUF_AUTO, CONFIG_NETBUF_PLUG, CONFIG_NETBUF_RELAY };
+enum config_dirty { CONFIG_DIRTY_AUTO, CONFIG_DIRTY_PAGEMAP_SCAN, CONFIG_DIRTY_SOFT_DIRTY };
+enum config_cluster { CONFIG_CLUSTER_STATIC, CONFIG_CLUSTER_COROSYNC, CONFIG_CLUSTER_AUTO };
+enum config_panic { CONFIG_PANIC_REBOOT, CONFIG_PANIC_STOP, CONFIG_PANIC_HOLD };
+enum config_durability { CONFIG_DURABILITY_FLUSH, CONFIG_DURABILITY_COMMIT, CONFIG_DURABILITY_NONE };
+enum config_guest_time { CONFIG_TIME_AGENT, CONFIG_TIME_NONE };
+extern const char *const config_netbuf_names[], *const config_cluster_names[], *const config_panic_names[];
 
 /* `lines` members: the line of the file that gave each key, 0 for a default, in the order of the
  * key table; only config_dump and config_vm_dump read them. */
@@ -43,13 +54,13 @@ struct config {
 	char state_dir[256];           /* default /var/lib/mcd: votes */
 	char vms_dir[256];             /* default DIR(mcd.conf)/vms.d */
 	char key_file[256];            /* default DIR(mcd.conf)/cluster.key */
-	char netbuf[16];               /* auto | plug | relay */
-	char dirty[16];                /* auto | pagemap-scan | soft-dirty */
-	char transport[8];             /* auto | tcp | rdma */
+	enum config_netbuf netbuf;     /* default auto */
+	enum config_dirty dirty;       /* default auto */
+	enum rd_mode transport;        /* default auto */
 	uint64_t keepalive_interval;   /* default 50 ms; 5 ms .. 10 s */
 	unsigned keepalive_misses;     /* default 5; 2 .. 100 */
 	uint16_t port;                 /* of hosts that say nothing else; default 7801 */
-	char cluster[16];              /* static | corosync | auto; default auto */
+	enum config_cluster cluster;   /* default auto */
 	bool failover_automatic;       /* failover = automatic | manual; default automatic */
 	bool reprotect_auto;           /* reprotect = auto | manual; default auto */
 	size_t n_hosts;                /* the voters, this host included */
@@ -85,10 +96,10 @@ struct config_vm { /* vms.d/NAME.conf */
 	char path[256];
 	char *command;                /* [vm] command: the user's QEMU command line, shell-like words */
 	uint64_t delay, max_buffer, hold_limit;
-	char on_panic[8];             /* reboot, stop or hold */
-	char durability[8];           /* disk-durability = flush, commit or none */
+	enum config_panic on_panic;   /* default reboot */
+	enum config_durability durability; /* disk-durability; default flush */
 	char user[64];                /* that QEMU runs as, a name or uid:gid; "" = mcd's own */
-	char guest_time[8];           /* agent or none: who sets the guest's clock after a takeover */
+	enum config_guest_time guest_time; /* who sets the guest's clock after a takeover; default agent */
 	bool pin_all;                 /* pin-all: all checkpoint memory is registered with RDMA at once */
 	size_t n_nics;
 	struct config_nic nics[CONFIG_NICS_MAX];

@@ -28,7 +28,6 @@ static json_t *value_of(const struct config_key *k, const void *base)
 	case CONFIG_USER:
 	case CONFIG_PATH:
 	case CONFIG_ADDRESS:
-	case CONFIG_CHOICE:
 		return text(at);
 	case CONFIG_TEXT:
 		return text(*(char *const *)at);
@@ -43,6 +42,8 @@ static json_t *value_of(const struct config_key *k, const void *base)
 	case CONFIG_MAC:
 		return json_sprintf(
 			"%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
+	case CONFIG_CHOICE:
+		return json_string(k->choices[*(const unsigned *)at]);
 	case CONFIG_SWITCH:
 		return json_string(k->choices[*(const bool *)at ? 0 : 1]);
 	case CONFIG_FIXED:

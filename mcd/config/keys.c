@@ -106,8 +106,9 @@ static int store_choice(
 	size_t at = 0;
 	for (size_t i = 0; k->choices[i]; i++) {
 		if (strcmp(k->choices[i], text) == 0) {
+			assert(k->type != CONFIG_CHOICE || k->size == sizeof(unsigned));
 			if (k->type == CONFIG_CHOICE)
-				snprintf(to, k->size, "%s", text);
+				*(unsigned *)to = (unsigned)i;
 			else if (k->type == CONFIG_SWITCH)
 				*(bool *)to = i == 0;
 			return 0;

@@ -16,7 +16,7 @@ enum config_key_type {
 	CONFIG_PORT,     /* uint16_t, not 0 */
 	CONFIG_ADDRESS,  /* char[]: numeric IPv4 or IPv6 */
 	CONFIG_MAC,      /* uint8_t[6] */
-	CONFIG_CHOICE,   /* char[]: one of choices */
+	CONFIG_CHOICE,   /* an enum: which of choices */
 	CONFIG_SWITCH,   /* bool: whether it is the first of choices */
 	CONFIG_FIXED,    /* nothing is kept: one of choices */
 };

@@ -19,18 +19,20 @@
 #define NIC(key, kind, member, ...)                                                                \
 	CONFIG_KEY("nic", key, kind, struct config_nic, member, __VA_ARGS__)
 
-static const char *const panic_policies[] = {"reboot", "stop", "hold", NULL};
-static const char *const guest_times[] = {"agent", "none", NULL};
+const char *const config_panic_names[] = {
+	[CONFIG_PANIC_REBOOT] = "reboot", [CONFIG_PANIC_STOP] = "stop", [CONFIG_PANIC_HOLD] = "hold", NULL};
+static const char *const guest_times[] = {[CONFIG_TIME_AGENT] = "agent", [CONFIG_TIME_NONE] = "none", NULL};
 static const char *const yes_no[] = {"yes", "no", NULL};
 static const char *const switches[] = {"on", "off", NULL};
-static const char *const durabilities[] = {"flush", "commit", "none", NULL};
+static const char *const durabilities[] = {[CONFIG_DURABILITY_FLUSH] = "flush",
+	[CONFIG_DURABILITY_COMMIT] = "commit", [CONFIG_DURABILITY_NONE] = "none", NULL};
 
 const struct config_key config_vm_keys[CONFIG_VM_KEYS] = {
 	VM("command", CONFIG_TEXT, command, 0),
 	VM("delay", CONFIG_DURATION, delay, CONFIG_DELAY_MIN, CONFIG_DELAY_MAX),
 	VM("max-buffer", CONFIG_SIZE, max_buffer, CONFIG_MAX_BUFFER_MIN, CONFIG_BYTES_MAX),
 	VM("hold-limit", CONFIG_SIZE, hold_limit, CONFIG_HOLD_LIMIT_MIN, CONFIG_BYTES_MAX),
-	VM("on-panic", CONFIG_CHOICE, on_panic, 0, 0, panic_policies),
+	VM("on-panic", CONFIG_CHOICE, on_panic, 0, 0, config_panic_names),
 	VM("disk-durability", CONFIG_CHOICE, durability, 0, 0, durabilities),
 	VM("user", CONFIG_USER, user, 0),
 	VM("guest-time", CONFIG_CHOICE, guest_time, 0, 0, guest_times),
@@ -266,9 +268,9 @@ int config_load_vm(
 	vm->delay = cfg->delay;
 	vm->max_buffer = cfg->max_buffer;
 	vm->hold_limit = cfg->hold_limit;
-	snprintf(vm->on_panic, sizeof vm->on_panic, "reboot");
-	snprintf(vm->durability, sizeof vm->durability, "flush");
-	snprintf(vm->guest_time, sizeof vm->guest_time, "agent");
+	vm->on_panic = CONFIG_PANIC_REBOOT;
+	vm->durability = CONFIG_DURABILITY_FLUSH;
+	vm->guest_time = CONFIG_TIME_AGENT;
 	snprintf(vm->defaults_path, sizeof vm->defaults_path, "%s", cfg->path);
 	memcpy(vm->defaults_lines, cfg->lines + CONFIG_DEFAULTS_FIRST, sizeof vm->defaults_lines);
 	int r = read_vm(cfg, vm, err);

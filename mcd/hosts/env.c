@@ -110,7 +110,7 @@ static int connect_to(void *ctx, const char *vm, const char *host, uint64_t buff
 	struct rd_wants wants;
 	struct rd_link link;
 	transport_rdma_wants(true, buffer, &wants);
-	int r = dial(d, rd_mode_parse(d->cfg.transport), &wants, vm, host, LINK_DATA, CONNECT_WAIT, &link, err);
+	int r = dial(d, d->cfg.transport, &wants, vm, host, LINK_DATA, CONNECT_WAIT, &link, err);
 	return r < 0 ? r : stream_of(&link, ret, err);
 }
 
@@ -122,7 +122,7 @@ static int welcome(
 	struct rd_link link;
 	transport_rdma_wants(false, 0, &wants);
 	int r = rd_welcome(
-		rd_mode_parse(d->cfg.transport), &wants, fd, peer, mc_now() + RD_AGREE_TIME, &link, err);
+		d->cfg.transport, &wants, fd, peer, mc_now() + RD_AGREE_TIME, &link, err);
 	if (r < 0) {
 		standby_refuse_tcp(fd, err);
 		return r;
@@ -135,7 +135,7 @@ static int connect_disk(void *ctx, const char *vm, const char *host, bool rdma, 
 {
 	struct daemon *d = ctx;
 	struct rd_link link;
-	int r = dial(d, rdma ? rd_mode_parse(d->cfg.transport) : RD_TCP, &disklink_rdma_wants, vm, host,
+	int r = dial(d, rdma ? d->cfg.transport : RD_TCP, &disklink_rdma_wants, vm, host,
 		LINK_DISK, CONNECT_DISK_WAIT, &link, err);
 	if (r < 0)
 		return r;
@@ -151,7 +151,7 @@ static int welcome_disk(
 {
 	struct daemon *d = ctx;
 	struct rd_link link;
-	int r = rd_welcome(rd_mode_parse(d->cfg.transport), &disklink_rdma_wants, fd, peer,
+	int r = rd_welcome(d->cfg.transport, &disklink_rdma_wants, fd, peer,
 		mc_now() + RD_AGREE_TIME, &link, err);
 	if (r < 0) {
 		close(fd);
@@ -180,7 +180,7 @@ void env_of_daemon(struct daemon *d)
 		.welcome_disk = welcome_disk,
 	};
 	/* What "auto" came to when mcd started: probing again for each VM would take time. */
-	const char *netbuf = strcmp(d->netbuf_name, "none") ? d->netbuf_name : d->cfg.netbuf;
+	const char *netbuf = strcmp(d->netbuf_name, "none") ? d->netbuf_name : config_netbuf_names[d->cfg.netbuf];
 	d->env = (struct vm_env){
 		.ops = &ops, .ctx = d, .cfg = &d->cfg, .netbuf = netbuf, .guests = &guest_qemu};
 }

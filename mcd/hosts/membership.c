@@ -71,7 +71,7 @@ int membership_open(struct daemon *d, struct mc_error *err)
 		hosts[i].port = h->lines[1] ? h->port : 0;
 	}
 	struct cluster_config cc = {
-		.mode = d->cfg.cluster,
+		.mode = config_cluster_names[d->cfg.cluster],
 		.self = d->cfg.lines[0] ? d->cfg.name : "",
 		.port = d->cfg.port,
 		.hosts = hosts,
@@ -85,7 +85,7 @@ int membership_open(struct daemon *d, struct mc_error *err)
 		return r;
 	if (cluster_managed(d->cluster))
 		take_hosts(d);
-	if (strcmp(d->cfg.cluster, "static")) /* else config_load has done so */
+	if (d->cfg.cluster != CONFIG_CLUSTER_STATIC) /* else config_load has done so */
 		r = config_check_hosts(&d->cfg, err);
 	if (r < 0) {
 		cluster_close(mc_steal_ptr(d->cluster));

@@ -13,6 +13,7 @@
 #include "mcd/primary/peer.h"
 #include "mcd/primary/verify.h"
 #include "mcd/vm/disks.h"
+#include "mcd/vm/machine.h"
 #include "mcd/vm/waits.h"
 
 #include <errno.h>
@@ -160,13 +161,6 @@ static int check_vm(const struct vm *vm, struct mc_error *err)
 	return 0;
 }
 
-static enum dirty_backend dirty_wanted(const struct config *cfg)
-{
-	return !strcmp(cfg->dirty, "pagemap-scan") ? DIRTY_PAGEMAP_SCAN
-	       : !strcmp(cfg->dirty, "soft-dirty") ? DIRTY_SOFT_DIRTY
-						   : DIRTY_AUTO;
-}
-
 int session_greet(struct session *s, struct mc_error *err)
 {
 	struct vm *vm = s->vm;
@@ -185,7 +179,7 @@ int session_greet(struct session *s, struct mc_error *err)
 		(r = guest_open_memory(vm->guest, &s->ram, err)) < 0 || (r = make_pool(s, err)) < 0 ||
 		(r = say_hello(s, err)) < 0)
 		return r;
-	return guest_track(vm->guest, &s->ram, dirty_wanted(vm->env->cfg), &s->dirty, err);
+	return guest_track(vm->guest, &s->ram, vm_dirty_wanted(vm->env->cfg), &s->dirty, err);
 }
 
 void session_free(struct session *s)

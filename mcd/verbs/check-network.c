@@ -12,11 +12,11 @@ void check_network(struct daemon *d, json_t *checks)
 	struct mc_error err = MC_ERROR_INIT;
 	const char *name;
 	char text[sizeof err.msg + 40];
-	if (netbuf_probe(d->cfg.netbuf, &name, &err) < 0) {
+	if (netbuf_probe(config_netbuf_names[d->cfg.netbuf], &name, &err) < 0) {
 		check_add(checks, "network hold", false, err.msg, "");
 		return;
 	}
-	bool second = !strcmp(d->cfg.netbuf, "auto") && strcmp(name, "plug");
+	bool second = d->cfg.netbuf == CONFIG_NETBUF_AUTO && strcmp(name, "plug");
 	if (second && netbuf_probe("plug", NULL, &err) < 0)
 		snprintf(text, sizeof text, "%s; not plug: %s", name, err.msg);
 	else

@@ -146,7 +146,7 @@ static void check_kvm(struct subject *s)
 static void check_time(struct subject *s)
 {
 	char text[300];
-	bool none = !strcmp(s->cfg->guest_time, "none");
+	bool none = s->cfg->guest_time == CONFIG_TIME_NONE;
 	struct timex tx = {0};
 	if (none || !s->plan->agent_port) {
 		say(s, "guest's clock", true,

@@ -9,20 +9,16 @@
 #include "mcd/verbs/check.h"
 #include "mcd/verbs/verbs.h"
 #include "mcd/vm/disks.h"
+#include "mcd/vm/machine.h"
 #include "mcd/wire/transport.h"
 
 #include <errno.h>
-#include <string.h>
 
 static void check_dirty(struct daemon *d, json_t *checks)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	const char *b = d->cfg.dirty;
-	enum dirty_backend want = !strcmp(b, "pagemap-scan") ? DIRTY_PAGEMAP_SCAN
-				  : !strcmp(b, "soft-dirty") ? DIRTY_SOFT_DIRTY
-							     : DIRTY_AUTO,
-			   got;
-	if (dirty_probe(want, &got, &err) == 0)
+	enum dirty_backend got;
+	if (dirty_probe(vm_dirty_wanted(&d->cfg), &got, &err) == 0)
 		check_add(checks, "dirty tracking", true,
 			got == DIRTY_PAGEMAP_SCAN ? "pagemap-scan" : "soft-dirty", "");
 	else
@@ -45,7 +41,7 @@ static void check_tracing(json_t *checks)
 static void check_transport(struct daemon *d, json_t *checks)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	enum rd_mode mode = rd_mode_parse(d->cfg.transport);
+	enum rd_mode mode = d->cfg.transport;
 	struct rd_device dev;
 	struct rd_wants wants;
 	char text[1000];

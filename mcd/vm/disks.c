@@ -128,10 +128,12 @@ int disks_claim(struct vm *vm, uint64_t generation, bool applied, struct mc_erro
 
 enum disk_durability disks_durability(const struct vm *vm)
 {
-	const char *d = vm->cfg->durability;
-	return !strcmp(d, "commit") ? DISK_DURABILITY_COMMIT
-	       : !strcmp(d, "none") ? DISK_DURABILITY_NONE
-				    : DISK_DURABILITY_FLUSH;
+	static const enum disk_durability of[] = {
+		[CONFIG_DURABILITY_FLUSH] = DISK_DURABILITY_FLUSH,
+		[CONFIG_DURABILITY_COMMIT] = DISK_DURABILITY_COMMIT,
+		[CONFIG_DURABILITY_NONE] = DISK_DURABILITY_NONE,
+	};
+	return of[vm->cfg->durability];
 }
 
 bool disks_check(const struct vm *vm, const struct config_vm *cfg, size_t disk, char *text,

@@ -15,7 +15,6 @@
 #include "mcd/vm/vm.h"
 
 #include <errno.h>
-#include <string.h>
 
 /* Less is not worth a jump of the guest's clock. */
 #define TOLERANCE (20 * (int64_t)MC_MSEC)
@@ -85,7 +84,7 @@ static void ask_agent(struct vm *vm, int64_t tolerance)
 	vm_clock_forget(c); /* should an earlier one still be waiting */
 	c->keeping = tolerance == KEEP_TOLERANCE;
 	c->asked = mc_now();
-	if (!strcmp(vm->cfg->guest_time, "none") || !vm->plan.agent[0])
+	if (vm->cfg->guest_time == CONFIG_TIME_NONE || !vm->plan.agent[0])
 		return;
 	if (guest_set_time(vm->guest, vm->plan.agent, tolerance, done, c, &c->agent, &err) <
 		0)

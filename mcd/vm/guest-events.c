@@ -14,18 +14,17 @@
 #include "mcd/vm/vm.h"
 #include "mcd/vm/waits.h"
 
-#include <string.h>
 
 /* Panicked: QEMU has stopped it.  True: it is to be treated as powered off. */
 static bool panicked(struct vm *vm)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	const char *policy = vm->cfg->on_panic;
+	const char *policy = config_panic_names[vm->cfg->on_panic];
 	log_warn("%s: the guest panicked; on-panic = %s", vm->name, policy);
 	vm_emit(vm, "GUEST_PANICKED", json_pack("{s:s}", "action", policy));
-	if (!strcmp(policy, "stop"))
+	if (vm->cfg->on_panic == CONFIG_PANIC_STOP)
 		return true;
-	if (!strcmp(policy, "hold")) {
+	if (vm->cfg->on_panic == CONFIG_PANIC_HOLD) {
 		vm->panicked = true;
 		vm_clear_alarm(vm);
 		return false;

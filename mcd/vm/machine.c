@@ -25,6 +25,16 @@ void vm_run_dir(const struct vm *vm, char *buf, size_t cap)
 	snprintf(buf, cap, "%s/%s", vm->env->cfg->run_dir, vm->name);
 }
 
+enum dirty_backend vm_dirty_wanted(const struct config *cfg)
+{
+	static const enum dirty_backend of[] = {
+		[CONFIG_DIRTY_AUTO] = DIRTY_AUTO,
+		[CONFIG_DIRTY_PAGEMAP_SCAN] = DIRTY_PAGEMAP_SCAN,
+		[CONFIG_DIRTY_SOFT_DIRTY] = DIRTY_SOFT_DIRTY,
+	};
+	return of[cfg->dirty];
+}
+
 static void pressure(void *ctx)
 {
 	vm_ring(ctx, WAKE_PRESSURE);

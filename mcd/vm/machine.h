@@ -3,6 +3,8 @@
  * thread. */
 #pragma once
 #include "common/error.h"
+#include "mcd/config/config.h"
+#include "mcd/guest/dirty/dirty.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,5 +32,8 @@ void vm_teardown(struct vm *vm);
 void vm_resume(struct vm *vm);
 /* Opens the network of a VM that this host owns alone (vm->shut_in); the same if that fails. */
 void vm_open(struct vm *vm);
+
+/* The tracking of writes that is configured. */
+enum dirty_backend vm_dirty_wanted(const struct config *cfg);
 
 void vm_run_dir(const struct vm *vm, char *buf, size_t cap); /* RUN_DIR/NAME */

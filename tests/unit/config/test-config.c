@@ -109,8 +109,8 @@ static void a_minimal_file_gets_the_documented_defaults(void **state)
 	assert_string_equal(cfg.vms_dir, vms_dir);
 	snprintf(buf, sizeof buf, "%s/cluster.key", dir);
 	assert_string_equal(cfg.key_file, buf);
-	assert_string_equal(cfg.netbuf, "auto");
-	assert_string_equal(cfg.dirty, "auto");
+	assert_int_equal(cfg.netbuf, CONFIG_NETBUF_AUTO);
+	assert_int_equal(cfg.dirty, CONFIG_DIRTY_AUTO);
 	assert_int_equal(cfg.keepalive_interval, 50 * MC_MSEC);
 	assert_int_equal(cfg.keepalive_misses, 5);
 	assert_true(cfg.failover_automatic);
@@ -118,7 +118,7 @@ static void a_minimal_file_gets_the_documented_defaults(void **state)
 	assert_int_equal(cfg.max_buffer, 256 << 20);
 	assert_int_equal(cfg.hold_limit, 64 << 20);
 	assert_int_equal(cfg.n_hosts, 3);
-	assert_string_equal(cfg.cluster, "auto");
+	assert_int_equal(cfg.cluster, CONFIG_CLUSTER_AUTO);
 	assert_int_equal(cfg.hosts[0].port, 7801);
 	assert_int_equal(cfg.hosts[2].port, 7900);
 	assert_string_equal(cfg.hosts[2].address, "fd00::3");
@@ -148,11 +148,11 @@ static void every_key_can_be_set(void **state)
 	assert_string_equal(cfg.state_dir, "/s");
 	assert_string_equal(cfg.vms_dir, "/v");
 	assert_string_equal(cfg.key_file, "/k");
-	assert_string_equal(cfg.netbuf, "plug");
-	assert_string_equal(cfg.dirty, "soft-dirty");
+	assert_int_equal(cfg.netbuf, CONFIG_NETBUF_PLUG);
+	assert_int_equal(cfg.dirty, CONFIG_DIRTY_SOFT_DIRTY);
 	assert_int_equal(cfg.keepalive_interval, 20 * MC_MSEC);
 	assert_int_equal(cfg.keepalive_misses, 3);
-	assert_string_equal(cfg.cluster, "static");
+	assert_int_equal(cfg.cluster, CONFIG_CLUSTER_STATIC);
 	assert_int_equal(cfg.hosts[0].port, 7802);
 	assert_int_equal(cfg.hosts[2].port, 7900);
 	assert_false(cfg.failover_automatic);
@@ -316,6 +316,61 @@ static void a_dump_tells_every_value_and_its_origin(void **state)
 
 #define VM "[vm]\ncommand = qemu -m 64M -device virtio-net-pci,netdev=net0,mac=52:54:00:00:00:01\n"
 
+static const char *dumped(json_t *dump, const char *section, const char *key)
+{
+	return json_string_value(json_object_get(json_object_get(json_object_get(dump, section), key), "value"));
+}
+
+static void a_choice_is_a_number_that_is_dumped_as_its_word(void **state)
+{
+	static const struct { const char *key, *word; size_t at; unsigned number; } main_keys[] = {
+#define MAIN(key, word, member, number) { key, word, offsetof(struct config, member), number }
+		MAIN("netbuf", "auto", netbuf, CONFIG_NETBUF_AUTO),
+		MAIN("netbuf", "plug", netbuf, CONFIG_NETBUF_PLUG),
+		MAIN("netbuf", "relay", netbuf, CONFIG_NETBUF_RELAY),
+		MAIN("dirty-tracking", "auto", dirty, CONFIG_DIRTY_AUTO),
+		MAIN("dirty-tracking", "pagemap-scan", dirty, CONFIG_DIRTY_PAGEMAP_SCAN),
+		MAIN("dirty-tracking", "soft-dirty", dirty, CONFIG_DIRTY_SOFT_DIRTY),
+		MAIN("transport", "auto", transport, RD_AUTO),
+		MAIN("transport", "tcp", transport, RD_TCP),
+		MAIN("transport", "rdma", transport, RD_RDMA),
+		MAIN("cluster", "static", cluster, CONFIG_CLUSTER_STATIC),
+		MAIN("cluster", "corosync", cluster, CONFIG_CLUSTER_COROSYNC),
+		MAIN("cluster", "auto", cluster, CONFIG_CLUSTER_AUTO),
+	}, vm_keys[] = {
+#define VM_KEY(key, word, member, number) { key, word, offsetof(struct config_vm, member), number }
+		VM_KEY("on-panic", "reboot", on_panic, CONFIG_PANIC_REBOOT),
+		VM_KEY("on-panic", "stop", on_panic, CONFIG_PANIC_STOP),
+		VM_KEY("on-panic", "hold", on_panic, CONFIG_PANIC_HOLD),
+		VM_KEY("disk-durability", "flush", durability, CONFIG_DURABILITY_FLUSH),
+		VM_KEY("disk-durability", "commit", durability, CONFIG_DURABILITY_COMMIT),
+		VM_KEY("disk-durability", "none", durability, CONFIG_DURABILITY_NONE),
+		VM_KEY("guest-time", "agent", guest_time, CONFIG_TIME_AGENT),
+		VM_KEY("guest-time", "none", guest_time, CONFIG_TIME_NONE),
+	};
+	char text[600];
+	for (size_t i = 0; i < sizeof main_keys / sizeof *main_keys; i++) {
+		snprintf(text, sizeof text, MCD "%s = %s\n" HOSTS, main_keys[i].key, main_keys[i].word);
+		if (load(text) < 0)
+			fail_msg("%s", err.msg);
+		assert_int_equal(*(unsigned *)((char *)&cfg + main_keys[i].at), main_keys[i].number);
+		json_t *d = config_dump(&cfg);
+		assert_string_equal(dumped(d, "mcd", main_keys[i].key), main_keys[i].word);
+		json_decref(d);
+	}
+	for (size_t i = 0; i < sizeof vm_keys / sizeof *vm_keys; i++) {
+		struct config_vm *vm;
+		snprintf(text, sizeof text, VM "%s = %s\n", vm_keys[i].key, vm_keys[i].word);
+		if (load_vm("vm1", text, &vm) < 0)
+			fail_msg("%s", err.msg);
+		assert_int_equal(*(unsigned *)((char *)vm + vm_keys[i].at), vm_keys[i].number);
+		json_t *d = config_vm_dump(vm);
+		assert_string_equal(dumped(d, "keys", vm_keys[i].key), vm_keys[i].word);
+		json_decref(d);
+		config_vm_free(vm);
+	}
+}
+
 static void a_vm_takes_what_it_does_not_say_from_the_defaults(void **state)
 {
 	struct config_vm *vm;
@@ -328,7 +383,7 @@ static void a_vm_takes_what_it_does_not_say_from_the_defaults(void **state)
 	assert_string_equal(vm->nics[0].id, "net0");
 	assert_string_equal(vm->nics[0].bridge, "br0");
 	assert_string_equal(vm->user, "");
-	assert_string_equal(vm->guest_time, "agent");
+	assert_int_equal(vm->guest_time, CONFIG_TIME_AGENT);
 
 	json_t *d = config_vm_dump(vm);
 	const char *o1, *o2, *o3, *mac;
@@ -434,7 +489,7 @@ static void a_user_is_a_name_or_numbers(void **state)
 		if (load_vm("vm1", text, &vm) < 0)
 			fail_msg("%s", err.msg);
 		assert_string_equal(vm->user, users[i]);
-		assert_string_equal(vm->guest_time, "none");
+		assert_int_equal(vm->guest_time, CONFIG_TIME_NONE);
 		config_vm_free(vm);
 	}
 }
@@ -552,6 +607,7 @@ int main(void)
 		cmocka_unit_test(two_voters_are_allowed),
 		cmocka_unit_test(keepalives_can_have_a_network_of_their_own),
 		cmocka_unit_test(a_dump_tells_every_value_and_its_origin),
+		cmocka_unit_test(a_choice_is_a_number_that_is_dumped_as_its_word),
 		cmocka_unit_test(a_vm_takes_what_it_does_not_say_from_the_defaults),
 		cmocka_unit_test(a_command_goes_on_over_indented_lines_of_any_length),
 		cmocka_unit_test(the_mac_comes_from_the_key_the_command_or_the_names),
