@@ -126,7 +126,8 @@ void config_vm_freep(struct config_vm **vm);
 const char *config_keepalive_address(const struct config_host *h);
 const struct config_host *config_find_host(const struct config *cfg, const char *name);
 
-/* The effective configuration with the origin (file:line or "default") of every value, for mcctl dump. */
+/* The effective configuration with the origin (file:line or "default") of every value, for mcctl
+ * dump. */
 json_t *config_dump(const struct config *cfg);
 json_t *config_vm_dump(const struct config_vm *vm);
 

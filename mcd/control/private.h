@@ -4,9 +4,9 @@
  * request and who gets events in serve.c, answers and events from any thread in answer.c; server.c
  * begins and ends it.
  *
- * Everything runs on the loop's thread except answer.c, which only writes lines into the mailbox.  So
- * an answer given inside a verb's run function takes the same way as one given an hour later by
- * another thread, and nothing is entered again from inside a verb.
+ * Everything runs on the loop's thread except answer.c, which only writes lines into the
+ * mailbox.  So an answer given inside a verb's run function takes the same way as one given an
+ * hour later by another thread, and nothing is entered again from inside a verb.
  *
  * A client is found again by its number, never by pointer: the one who asked may be gone when the
  * answer comes.

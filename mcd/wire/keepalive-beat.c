@@ -39,7 +39,7 @@ int realtime_enter(struct realtime *ret)
 	sp.sched_priority = PRIORITY;
 	if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &sp) < 0)
 		r = -errno;
-	/* The part of the stack that will be used: below this frame, on a thread's populated stack. */
+	/* The part of the stack that will be used: below this frame, on a populated stack. */
 	uintptr_t top = ((uintptr_t)__builtin_frame_address(0) + 4095) & ~(uintptr_t)4095;
 	ret->locked = (void *)(top - STACK_LOCK);
 	if (mlock(ret->locked, STACK_LOCK) < 0) {
@@ -160,7 +160,7 @@ void *keepalive_beat_thread(void *arg)
 			assert(next_beat > now);
 		}
 		/* It was this host that stood still.  What the peers sent meanwhile waits in the
-		 * sockets: the serving threads get an interval to read it before anyone is judged. */
+		 * sockets: the serving threads get an interval to read it before a judgement. */
 		if (now > due + k->cfg.interval)
 			mercy = now + k->cfg.interval;
 		/* What lies in the slots came while we slept: first read, then judged. */

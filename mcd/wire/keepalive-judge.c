@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Who is heard, by which of two paths, and who fell silent: the rules at the head of keepalive.h. */
+/* Who is heard, by which of two paths, and who fell silent: the rules are in keepalive.h. */
 #include "mcd/wire/keepalive-private.h"
 
 #include "common/log.h"

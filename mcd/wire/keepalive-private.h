@@ -77,7 +77,7 @@ struct ka_peer {
 	bool rdma_dialing;
 	char rdma_why[200]; /* why there is no RDMA to the peer; under k->lock */
 
-	/* Hearing. ear[KA_TCP] is written by the serving thread, ear[KA_RDMA] by the beat thread. */
+	/* Hearing. The serving thread writes ear[KA_TCP], the beat thread ear[KA_RDMA]. */
 	struct ka_ear ear[KA_PATHS];
 	_Atomic uint64_t instance, interval;
 	_Atomic uint32_t connection; /* the newest one counts, an older one is a leftover */

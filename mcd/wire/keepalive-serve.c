@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-/* A connection without a beat for so long is dead, whatever TCP thinks; the peer makes a new one. */
+/* A connection without a beat for so long is dead, whatever TCP thinks: the peer makes another. */
 #define IDLE_MIN (10 * MC_SEC)
 
 static void hear(struct ka_peer *p, const struct beat *b, uint64_t *last)

@@ -123,7 +123,7 @@ int wire_get_error(const uint8_t *buf, size_t len, struct mc_error *ret, struct 
 	cls[c] = '\0';
 	ret->code = -(int)code;
 	ret->cls = mc_error_class(cls);
-	/* It ends up in our log: a peer must not be able to forge lines or terminal escapes there. */
+	/* It ends up in our log: no peer may forge lines or terminal escapes there. */
 	for (size_t i = 0; i < m; i++)
 		ret->msg[i] = msg[i] < ' ' || msg[i] == 0x7f ? ' ' : (char)msg[i];
 	ret->msg[m] = '\0';

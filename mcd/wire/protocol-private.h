@@ -14,7 +14,7 @@
 
 #define BUFFER_MAX (1ull << 46) /* bytes of one epoch, and of one block: an address of x86-64 user space */
 
-/* Names travel into logs and error messages: printable, and without blanks that would split them. */
+/* Names travel into logs and error messages: printable, without blanks that would split them. */
 static inline bool is_name(const uint8_t *p, size_t n)
 {
 	for (size_t i = 0; i < n; i++)

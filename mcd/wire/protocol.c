@@ -21,8 +21,8 @@
  *
  * Validity of a header, in this order: (1) magic, (2) version, (3) checksum, (4) known type,
  * (5) MBZ fields, (6) length at most SLAB_SIZE for SLAB and SYNC, WIRE_DEVICES_MAX for DEVICES,
- * WIRE_ROM_MAX for ROM, WIRE_CONTROL_MAX for the rest, (7) no payload in an ACK, the digest of nothing in all
- * others without one.
+ * WIRE_ROM_MAX for ROM, WIRE_CONTROL_MAX for the rest, (7) no payload in an ACK, the digest of
+ * nothing in all others without one.
  *
  * Payloads, each at the head of the file that encodes it:
  *

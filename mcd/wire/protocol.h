@@ -44,7 +44,7 @@ struct wire_header {
 	uint32_t flags;   /* of a WIRE_COMMIT: enum wire_guest; of every other message 0 */
 };
 
-/* What the guest did when its epoch ended.  Its device state does not say: QEMU saves it as running. */
+/* What the guest did when its epoch ended.  Its device state does not say: that is "running". */
 enum wire_guest {
 	WIRE_GUEST_RUNS = 0,
 	WIRE_GUEST_STOPPED = 1,  /* by its administrator: a takeover leaves it so */

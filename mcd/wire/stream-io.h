@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Bytes in and out of one stream, for stream.c: over a socket (tcp.c) or an RDMA connection (rdma.c).
- * At most one send is under way.
+ * Bytes in and out of one stream, for stream.c: over a socket (tcp.c) or an RDMA connection
+ * (rdma.c).  At most one send is under way.
  */
 #pragma once
 #include "mcd/wire/transport.h"
@@ -17,7 +17,8 @@ struct stream_io;
 
 struct stream_io_ops {
 	const char *name;
-	/* Starts to send, if no send is under way; msg, of at most STREAM_IOV_MAX pieces, and all that it points to must stay until send_finish gave the result. */
+	/* Starts to send, if no send is under way; msg, of at most STREAM_IOV_MAX pieces, and all
+	 * that it points to must stay until send_finish gave the result. */
 	int (*send_start)(struct stream_io *io, struct msghdr *msg);
 	/* The bytes that were sent, possibly fewer than asked.  -ETIMEDOUT: still under way at the
 	 * deadline (0 = just look). */
@@ -32,8 +33,8 @@ struct stream_io_ops {
 	void (*send_cancel)(struct stream_io *io);
 	void (*free)(struct stream_io *io); /* after send_cancel; closes the connection */
 	bool rdma;
-	/* Of an engine with rdma only.  The sentence for an error of it, and its code.  Memory: as in
-	 * transport_ops. */
+	/* Of an engine with rdma only.  The sentence for an error of it, and its code.  Memory:
+	 * as in transport_ops. */
 	int (*why)(struct stream_io *io, struct mc_error *err);
 	int (*memory)(struct stream_io *io, void *mem, size_t len, bool now, struct mc_error *err);
 	void (*forget)(struct stream_io *io, void *mem);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the files of the stream share.  stream.c opens and closes it, stream-send.c and stream-recv.c
- * are its two directions, stream-lose.c its end.
+ * What the files of the stream share.  stream.c opens and closes it, stream-send.c and
+ * stream-recv.c are its two directions, stream-lose.c its end.
  *
  * Everything that leaves the stream at an unknown place (an error, a deadline in the middle of a
  * message, a wrong digest) breaks the transport for good: nothing after it can be trusted, and the

@@ -92,7 +92,7 @@ int stream_recv_payload(struct transport *tr, void *buf, uint64_t deadline, stru
 			XXH3_64bits_update(t->hash, at, (size_t)n);
 			t->payload_done += (size_t)n;
 		}
-		/* Less than asked for: the deadline, also if bytes drip in.  Or the end, told next time. */
+		/* Less than asked for: the deadline, or the end, which is told next time. */
 		if (n == -ETIMEDOUT || (n > 0 && (size_t)n < want && mc_now() >= deadline))
 			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
 				"only %zu of %zu bytes of a message came from the peer in time",

@@ -97,7 +97,7 @@ int stream_post(struct transport *tr, const struct wire_header *h, const void *p
 	wire_put_header(m->header, h);
 	m->payload = payload;
 	m->length = h->length;
-	/* What is small may wait for the next, where a message of its own costs more than its bytes. */
+	/* What is small waits for the next where a send costs more than its bytes. */
 	if (t->io->ops->rdma && h->length < EAGER)
 		return 0;
 	r = pump(t, 0);

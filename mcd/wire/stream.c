@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The checkpoint stream over one byte stream, a socket or an RDMA connection: its beginning and end. */
+/* The checkpoint stream over a socket or an RDMA connection: its beginning and end. */
 #include "mcd/wire/stream-private.h"
 
 #include "common/cleanup.h"
@@ -68,7 +68,7 @@ int transport_stream_new(struct stream_io *io, struct transport **ret, struct mc
 int transport_tcp_new(int fd, struct transport **ret, struct mc_error *err)
 {
 	_cleanup_close_ int own = fd;
-	/* Without it the last, short segment of a checkpoint waits for an ACK.  A socketpair has none. */
+	/* Else the last, short segment of a checkpoint waits for an ACK.  Not of a socketpair. */
 	int one = 1;
 	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0 && errno != EOPNOTSUPP)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,

@@ -2,9 +2,9 @@
 /*
  * Stream I/O by poll, sendmsg and recv.
  *
- * Rejected: io_uring, where a send goes on while the next slab is copied.  The socket's buffer does the
- * same: at 10 Gbit/s an epoch is sent no sooner (over loopback by 6 %), and small messages cost
- * 13 % more time and CPU.
+ * Rejected: io_uring, where a send goes on while the next slab is copied.  The socket's buffer
+ * does the same: at 10 Gbit/s an epoch is sent no sooner (over loopback by 6 %), and small
+ * messages cost 13 % more time and CPU.
  */
 #include "mcd/wire/stream-io.h"
 

@@ -23,23 +23,27 @@ struct transport_ops {
 	 * untouched until the next flush returns.  May send already, but only flush promises it:
 	 * flush before you wait for an answer. */
 	int (*post)(struct transport *t, const struct wire_header *h, const void *payload, struct mc_error *err);
-	/* Until everything posted is handed to the kernel / the peer's memory.  On failure, also at the
-	 * deadline (-ETIMEDOUT), the transport is broken: part of a message may have been sent.
-	 * -EREMOTEIO, of post too: the peer closed it with a WIRE_ERROR, whose class and words err has. */
+	/* Until everything posted is handed to the kernel / the peer's memory.  On failure, also
+	 * at the deadline (-ETIMEDOUT), the transport is broken: part of a message may have been
+	 * sent.  -EREMOTEIO, of post too: the peer closed it with a WIRE_ERROR, whose class and
+	 * words err has. */
 	int (*flush)(struct transport *t, uint64_t deadline, struct mc_error *err);
-	/* As flush, but only as far as it goes until the deadline; then -ETIMEDOUT, nothing is broken and
-	 * the payloads still must stay. */
+	/* As flush, but only as far as it goes until the deadline; then -ETIMEDOUT, nothing is
+	 * broken and the payloads still must stay. */
 	int (*push)(struct transport *t, uint64_t deadline, struct mc_error *err);
-	/* Waits for the next header (validated). -ETIMEDOUT at the deadline, -EINTR when wake_fd (or -1) is
-	 * readable, both with nothing consumed; -ECONNRESET/-ENODATA when the peer is gone. */
+	/* Waits for the next header (validated). -ETIMEDOUT at the deadline, -EINTR when wake_fd
+	 * (or -1) is readable, both with nothing consumed; -ECONNRESET/-ENODATA when the peer is
+	 * gone. */
 	int (*recv)(struct transport *t, struct wire_header *ret, uint64_t deadline, int wake_fd, struct mc_error *err);
-	/* The payload of the message last received, all of it; checks its digest (-EBADMSG).  Must be
-	 * called before the next recv unless the length is 0.  -ETIMEDOUT: not all of it came by the
-	 * deadline; calling again with the same buffer goes on.  Any other failure breaks the transport. */
+	/* The payload of the message last received, all of it; checks its digest (-EBADMSG).
+	 * Must be called before the next recv unless the length is 0.  -ETIMEDOUT: not all of it
+	 * came by the deadline; calling again with the same buffer goes on.  Any other failure
+	 * breaks the transport. */
 	int (*recv_payload)(struct transport *t, void *buf, uint64_t deadline, struct mc_error *err);
 	void (*stats)(struct transport *t, struct transport_stats *ret);
-	/* Optional.  Memory that large payloads will be posted from: RDMA registers it with the device, now
-	 * or when it is first used, and sends from where it is.  To be forgotten before it is unmapped. */
+	/* Optional.  Memory that large payloads will be posted from: RDMA registers it with the
+	 * device, now or when it is first used, and sends from where it is.  To be forgotten
+	 * before it is unmapped. */
 	int (*memory)(struct transport *t, void *mem, size_t len, bool now, struct mc_error *err);
 	void (*forget)(struct transport *t, void *mem);
 	void (*close)(struct transport *t); /* what was not flushed may be lost */

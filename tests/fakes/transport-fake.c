@@ -118,7 +118,7 @@ static int fake_flush(struct transport *t, uint64_t deadline, struct mc_error *e
 	return 0; /* post has copied it to the other end */
 }
 
-/* The next message into *ret; or 0 and when to look again: at *ret_due, or when something arrives. */
+/* The next message into *ret; or 0 and when to look again: at *ret_due, or when more comes. */
 static int take(struct fake *f, struct message **ret, uint64_t *ret_due)
 {
 	struct pair *p = f->pair;

@@ -12,8 +12,9 @@
  *	small   the same with 512 KiB in one slab and 64 KiB of device state
  *	header  the round trip of a message without payload
  *
- * and of each round the mean of an epoch counts.  `send` ends with the flush, `epoch` with the answer;
- * the CPU time is that of the whole process.  RATE (as in tc, "10gbit") slows a veth down.
+ * and of each round the mean of an epoch counts.  `send` ends with the flush, `epoch` with the
+ * answer; the CPU time is that of the whole process.  RATE (as in tc, "10gbit") slows a veth
+ * down.
  */
 #include "common/clock.h"
 #include "mcd/wire/slab.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Keep-alives between several instances in one process, in a network namespace of our own: who is
- * up, who fell silent and when, who is back; and a hand-made peer for what a broken one would send. */
+ * up, who fell silent and when, who is back; and a hand-made, broken peer. */
 #include "common/clock.h"
 #include "common/le.h"
 #include "tests/unit/own-netns.h"
