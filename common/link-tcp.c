@@ -3,7 +3,6 @@
 #include "common/link-tcp.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "common/link.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -34,7 +33,7 @@ static int resolve(const char *address, uint16_t port, struct sockaddr_storage *
 	return 0;
 }
 
-int link_listen(const char *address, uint16_t port, struct mc_error *err)
+int link_tcp_listen(const char *address, uint16_t port, struct mc_error *err)
 {
 	struct sockaddr_storage ss;
 	socklen_t len;

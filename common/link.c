@@ -336,22 +336,14 @@ static int handshake_connect(int fd, const struct link_key *key, const struct he
 	return 0;
 }
 
-int link_accept(int fd, const struct link_self *self, uint64_t deadline, struct link_peer *ret_peer,
-	struct mc_error *err)
+/* Their first message, of which nothing is interpreted yet, and ours in answer. */
+static int exchange_hellos(int fd, const struct link_self *self, uint8_t theirs[HELLO_SIZE],
+	uint8_t mine[HELLO_SIZE], uint64_t deadline, struct mc_error *err)
 {
-	uint8_t mine[HELLO_SIZE], theirs[HELLO_SIZE], msg[PROOF_SIZE], mac[MAC_SIZE];
-	struct mc_error dummy = MC_ERROR_INIT;
-	if (!err)
-		err = &dummy;
-	assert(self->key && self->key->len >= LINK_KEY_MIN && self->key->len <= LINK_KEY_MAX);
 	struct hello hello = {.role = ROLE_ACCEPTOR, .instance = self->instance};
 	int r = set_name(hello.name, self->name, "own host name", err);
 	if (r < 0)
 		return r;
-	/* Bulk data goes in large writes, votes and ACKs in small ones that must not wait. */
-	int one = 1;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-
 	r = read_prefix(fd, TYPE_HELLO, theirs, "waiting for its first message", deadline, err);
 	if (r < 0) {
 		if (r == -EPROTONOSUPPORT)
@@ -361,54 +353,83 @@ int link_accept(int fd, const struct link_self *self, uint64_t deadline, struct 
 	r = link_read(fd, theirs + PREFIX_SIZE, HELLO_SIZE - PREFIX_SIZE, deadline, -1);
 	if (r < 0)
 		return io_error(err, r, "waiting for its first message");
-	/* Repeated as an opaque byte: still nothing of theirs is interpreted. */
+	/* Repeated as an opaque byte. */
 	hello.purpose = theirs[17] & (uint8_t)~LINK_OFFERS_RDMA;
 	hello.offers_rdma = theirs[17] & LINK_OFFERS_RDMA;
 	r = put_hello(mine, &hello, err);
 	if (r < 0)
 		return r;
-	r = link_write(fd, mine, sizeof mine, deadline);
-	if (r < 0)
-		return io_error(err, r, "sending the first message");
+	r = link_write(fd, mine, HELLO_SIZE, deadline);
+	return r < 0 ? io_error(err, r, "sending the first message") : 0;
+}
 
-	r = read_prefix(
-		fd, TYPE_PROOF, msg, "waiting for its proof of the cluster key", deadline, err);
+static int read_proof(int fd, const struct link_self *self, const uint8_t theirs[HELLO_SIZE],
+	const uint8_t mine[HELLO_SIZE], uint64_t deadline, struct mc_error *err)
+{
+	uint8_t msg[PROOF_SIZE], mac[MAC_SIZE];
+	int r = read_prefix(fd, TYPE_PROOF, msg, "waiting for its proof of the cluster key", deadline, err);
 	if (r < 0)
 		return r;
 	r = link_read(fd, msg + PREFIX_SIZE, MAC_SIZE, deadline, -1);
 	if (r < 0)
 		return io_error(err, r, "waiting for its proof of the cluster key");
-	if (compute_mac(self->key, ROLE_CONNECTOR, theirs, mine, msg, mac) < 0 ||
-		!same_mac(mac, msg + PREFIX_SIZE)) {
-		wrong_key(err);
-		refuse(fd, REFUSE_KEY, deadline);
-		return -EKEYREJECTED;
-	}
+	if (compute_mac(self->key, ROLE_CONNECTOR, theirs, mine, msg, mac) == 0 &&
+		same_mac(mac, msg + PREFIX_SIZE))
+		return 0;
+	wrong_key(err);
+	refuse(fd, REFUSE_KEY, deadline);
+	return -EKEYREJECTED;
+}
 
-	struct hello peer;
-	uint8_t code = 0;
-	if (!get_hello(&peer, theirs, ROLE_CONNECTOR)) {
-		code = REFUSE_BAD;
-		r = mc_error_set(
-			err, -EPROTO, MC_ECLASS_PROTOCOL, "the peer's first message is malformed");
-	} else if (peer.expect[0] && strcmp(peer.expect, hello.name)) {
-		code = REFUSE_NAME;
-		r = mc_error_set(err, -EHOSTUNREACH, MC_ECLASS_UNREACHABLE,
-			"host '%s' wants to talk to '%s', but this host is '%s'; check the "
-			"addresses of [host ...] in its mcd.conf",
-			peer.name, peer.expect, hello.name);
+/* What it says, now that it has proved to know the key: 0, or what it is refused with. */
+static uint8_t judge_hello(
+	const struct link_self *self, const uint8_t theirs[HELLO_SIZE], struct hello *ret, struct mc_error *err)
+{
+	if (!get_hello(ret, theirs, ROLE_CONNECTOR)) {
+		mc_error_set(err, -EPROTO, MC_ECLASS_PROTOCOL, "the peer's first message is malformed");
+		return REFUSE_BAD;
 	}
+	if (!ret->expect[0] || !strcmp(ret->expect, self->name))
+		return 0;
+	mc_error_set(err, -EHOSTUNREACH, MC_ECLASS_UNREACHABLE,
+		"host '%s' wants to talk to '%s', but this host is '%s'; check the "
+		"addresses of [host ...] in its mcd.conf",
+		ret->name, ret->expect, self->name);
+	return REFUSE_NAME;
+}
+
+int link_accept(int fd, const struct link_self *self, uint64_t deadline, struct link_peer *ret_peer,
+	struct mc_error *err)
+{
+	uint8_t mine[HELLO_SIZE], theirs[HELLO_SIZE], msg[PROOF_SIZE];
+	struct mc_error dummy = MC_ERROR_INIT;
+	struct hello peer;
+	if (!err)
+		err = &dummy;
+	/* Bulk data goes in large writes, votes and ACKs in small ones that must not wait. */
+	int one = 1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	int r = exchange_hellos(fd, self, theirs, mine, deadline, err);
+	if (r == 0)
+		r = read_proof(fd, self, theirs, mine, deadline, err);
+	if (r < 0)
+		return r;
+	uint8_t code = judge_hello(self, theirs, &peer, err);
 	put_prefix(msg, TYPE_WELCOME, code);
 	if (compute_mac(self->key, ROLE_ACCEPTOR, theirs, mine, msg, msg + PREFIX_SIZE) < 0)
-		return mc_error_set(
-			err, -EIO, MC_ECLASS_FAILED, "cannot compute HMAC-SHA256 by GnuTLS");
-	int w = link_write(fd, msg, sizeof msg, deadline);
+		return mc_error_set(err, -EIO, MC_ECLASS_FAILED, "cannot compute HMAC-SHA256 by GnuTLS");
+	r = link_write(fd, msg, sizeof msg, deadline);
 	if (code)
-		return r;
-	if (w < 0)
-		return io_error(err, w, "welcoming it");
+		return err->code;
+	if (r < 0)
+		return io_error(err, r, "welcoming it");
 	fill_peer(ret_peer, &peer, &peer);
 	return 0;
+}
+
+int link_listen(const char *address, uint16_t port, struct mc_error *err)
+{
+	return link_tcp_listen(address, port, err);
 }
 
 int link_connect(const struct link_self *self, const struct link_target *to, uint64_t deadline,

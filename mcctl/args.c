@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "mcctl/mcctl.h"
+#include "mcctl/verb.h"
 
 #include "common/parse.h"
 #include <errno.h>

@@ -3,7 +3,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "mcctl/mcctl.h"
+#include "mcctl/verb.h"
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>

@@ -14,7 +14,7 @@ static const char global_help[] =
 	"  --config PATH      the mcd.conf that names it (default /etc/mcd/mcd.conf)\n"
 	"  --help             explain the verb\n";
 
-int find_verb(const char *name, const struct verb **ret, struct mc_error *err)
+int find_verb(const struct verb *verbs, const char *name, const struct verb **ret, struct mc_error *err)
 {
 	const char *names[VERBS_MAX];
 	size_t n = 0;
@@ -34,7 +34,7 @@ int find_verb(const char *name, const struct verb **ret, struct mc_error *err)
 		"there is no verb '%.60s'; 'mcctl help' lists the verbs", name);
 }
 
-void help_overview(void)
+void help_overview(const struct verb *verbs)
 {
 	puts("Usage: mcctl [OPTION]... VERB [ARGUMENT]...\n"
 	     "\n"
@@ -85,7 +85,7 @@ static void print_words(const struct verb *verb)
 	puts(" ;;");
 }
 
-void help_completion(void)
+static void print_completion(const struct verb *verbs)
 {
 	puts("# SPDX-License-Identifier: GPL-2.0-or-later\n"
 	     "# Made by `mcctl help --completion`; bash completion of mcctl.\n"
@@ -141,14 +141,14 @@ int run_help(const struct mcctl *m, const struct verb_args *args)
 	const char *name = verb_operand(args, 0);
 	const struct verb *verb;
 	if (verb_option(args, "completion")) {
-		help_completion();
+		print_completion(m->verbs);
 		return MCCTL_OK;
 	}
 	if (!name) {
-		help_overview();
+		help_overview(m->verbs);
 		return MCCTL_OK;
 	}
-	if (find_verb(name, &verb, &err) < 0)
+	if (find_verb(m->verbs, name, &verb, &err) < 0)
 		return output_usage(m, &err);
 	help_verb(verb);
 	return MCCTL_OK;

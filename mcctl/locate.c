@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Where the daemon's socket and the cluster key are.  Of mcd.conf only two keys are read here: the
  * file is checked by mcd, and mcctl shall work although it has an error elsewhere. */
-#include "mcctl/mcctl.h"
+#include "mcctl/verb.h"
 
 #include "common/cleanup.h"
 #include <errno.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "mcctl/mcctl.h"
+#include "mcctl/verb.h"
 
 #include "mcctl/output.h"
 #include <string.h>
 
-const struct verb verbs[] = {
+static const struct verb verbs[] = {
 	{"status", "[VM]", 0, 1, "show VMs, hosts and what an epoch costs",
 		"A line per VM and per host. With a VM's name, or --verbose: its details and the\n"
 		"barometer, the time that each step of an epoch takes.",
@@ -70,7 +70,7 @@ static int wrong_usage(struct mcctl *m, char **argv, const struct mc_error *err)
 
 int main(int argc, char **argv)
 {
-	struct mcctl m = {0};
+	struct mcctl m = {.verbs = verbs};
 	struct mc_error err = MC_ERROR_INIT;
 	struct verb_args args = {0};
 	const struct verb *verb = NULL;
@@ -81,10 +81,10 @@ int main(int argc, char **argv)
 	if (r == 2)
 		return run_version(&m, &args);
 	if (r == 1 || index == argc) {
-		help_overview();
+		help_overview(verbs);
 		return r == 1 ? MCCTL_OK : MCCTL_USAGE;
 	}
-	r = find_verb(argv[index], &verb, &err);
+	r = find_verb(verbs, argv[index], &verb, &err);
 	if (r >= 0)
 		r = args_parse_verb(&m, verb, argc - index, argv + index, &args, &err);
 	if (r < 0)

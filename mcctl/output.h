@@ -2,7 +2,7 @@
 /* What mcctl prints.  A result is one JSON record; with --json it is printed as it is, without, a
  * verb's text function prints the same record for people. */
 #pragma once
-#include "mcctl/mcctl.h"
+#include "mcctl/verb.h"
 #include <stdio.h>
 
 #define FORMAT_MAX 24

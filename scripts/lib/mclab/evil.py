@@ -86,7 +86,7 @@ class EvilStandby:
     """In place of a host's mcd: does to a VM that is protected there what it was told to."""
 
     def __init__(self, lab, host):
-        self._answers = {}
+        self._answers: dict = {}
         self._process = lab.hosts[host].spawn(_command(lab, "standby", "-"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                               text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mcctl: one row of a table a verb.  The row says what the verb takes, so that parsing, help and
+ * mcctl: one row of a table a verb (mcctl.c).  The row says what the verb takes, so that parsing, help and
  * shell completion come from it; the verb's function gets checked words and returns an exit code.
  */
 #pragma once
@@ -22,7 +22,10 @@ enum { /* exit codes; part of the interface (mcctl(8)) */
 #define VERB_OPTIONS_MAX  6
 #define VERB_OPERANDS_MAX 8
 
+struct verb;
+
 struct mcctl { /* what the global options said */
+	const struct verb *verbs; /* the table, NULL-name terminated */
 	bool json;
 	const char *socket; /* --socket, or NULL */
 	const char *config; /* --config, or NULL */
@@ -51,8 +54,6 @@ struct verb {
 	int (*run)(const struct mcctl *m, const struct verb_args *args);
 };
 
-extern const struct verb verbs[]; /* NULL-name terminated; mcctl.c */
-
 /* The value of an option of this verb: NULL when it was not given, "" for a flag that was. */
 const char *verb_option(const struct verb_args *args, const char *name);
 /* The n-th operand or NULL. */
@@ -70,10 +71,9 @@ int locate_socket(const struct mcctl *m, char *ret, size_t size, struct mc_error
 int locate_key(const struct mcctl *m, char *ret, size_t size, struct mc_error *err);
 
 /* help.c */
-void help_overview(void);
+void help_overview(const struct verb *verbs);
 void help_verb(const struct verb *verb);
-void help_completion(void);
-int find_verb(const char *name, const struct verb **ret, struct mc_error *err);
+int find_verb(const struct verb *verbs, const char *name, const struct verb **ret, struct mc_error *err);
 
 /* One request without options: connects, asks, and hands back the result or reports the error and
  * returns its exit code.  timeout_ns 0: as long as the daemon takes.  args is stolen. */
