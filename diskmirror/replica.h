@@ -4,7 +4,7 @@
  * (raw files or block devices) by io_uring; what was not committed is dropped at a takeover.
  *
  * Threads: one receives and stages; everything else happens in the VM's thread, which calls these
- * functions in the order of standby.c: wait, harden, (ACK), apply.
+ * functions in the order of mcd/standby/epoch.c: wait, harden, (ACK), apply.
  */
 #pragma once
 #include "diskmirror/disklink.h"

@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* clang-format off */
 /*
  * RUN_DIR/NAME/takeover, little-endian:
  *
- *	 0  8  "mcd-take"            16  8  generation     32  8  length of the state
- *	 8  4  version, 1            24  8  epoch          40  8  XXH3-64 of the state
- *	12  4  guest                                       48 64  the primary's name, padded with
- *zeros 112 8  XXH3-64 of bytes 0..111                    120     the device state
- *
- * guest: what it did at the end of that epoch, enum wire_guest.
+ *	  0   8  "mcd-take"
+ *	  8   4  version, 1
+ *	 12   4  guest: what it did at the end of that epoch, enum wire_guest
+ *	 16   8  generation
+ *	 24   8  epoch
+ *	 32   8  length of the device state
+ *	 40   8  XXH3-64 of the device state
+ *	 48  64  the primary's name, padded with zeros
+ *	112   8  XXH3-64 of bytes 0..111
+ *	120      the device state
  *
  * Valid when (1) magic and version match, (2) the header's digest does, (3) the length is that of
  * the rest of the file and at most WIRE_DEVICES_MAX, (4) the state's digest matches, (5) the name
  * ends with a zero, (6) guest is at most WIRE_GUEST_MAX.
  */
+/* clang-format on */
 #include "mcd/vm/takeover-file.h"
 
 #include "common/cleanup.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A host's copy of the VM: mcd/epoch.c, protect.c, standby.c, takeover.c, vm-life.c.
+ * A host's copy of the VM: mcd/primary/, mcd/standby/, mcd/life/.  failover/README.md says what of them
+ * each step stands for.
  */
 
 inline is_seen(position)
@@ -105,7 +106,7 @@ inline unprotected(h)
 	open_network(h)
 }
 
-/* protect_alone(): one look at the answer. */
+/* primary/ends.c: one look at the answer. */
 inline alone(h)
 {
 	if
@@ -149,7 +150,7 @@ inline receive(h)
 	fi
 }
 
-/* after_stream(): by the newest record known here. */
+/* standby/ends.c: by the newest record known here. */
 #define WON(h)    (kg[h] > ses[h] && kv[h] == SOLE(h))
 #define NOT_NEEDED(h) (n[h] == 0 || cg != ses[h] || !NAMED(cv, h))
 #define TAKES(h)  (kg[h] == ses[h] && NAMED(kv[h], h))
@@ -184,7 +185,7 @@ inline crash(h)
 #endif
 		fi
 	/* mcd only, asking or told of a hand-over: QEMU has the memory, a file the device state, and
-	 * the next mcd asks again (takeover-file.h). */
+	 * the next mcd asks again (vm/takeover-file.h). */
 	:: st[h] == ASK || (st[h] == AFTER && n[h] > 0) ->
 #ifdef W_RESUMED
 		resumed[h] = true;
