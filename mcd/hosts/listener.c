@@ -9,13 +9,13 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/thread.h"
 #include "mcd/hosts/hosts.h"
 #include "mcd/standby/refuse.h"
 #include "mcd/vm/mailbox.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -122,17 +122,12 @@ static void take(struct listener *l, int from)
 		return;
 	}
 	*c = (struct connection){l, slot, fd};
-	pthread_t t;
-	pthread_attr_t attr;
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	if (pthread_create(&t, &attr, serve, c) == 0) {
+	if (mc_thread_start_detached("connection", serve, c) == 0) {
 		mc_steal_fd(&fd);
 	} else {
 		leave(l, slot);
 		free(c);
 	}
-	pthread_attr_destroy(&attr);
 }
 
 static void *accept_loop(void *arg)
@@ -187,7 +182,7 @@ int listener_new(struct daemon *d, struct listener **ret, struct mc_error *err)
 	l->fd[0] = l->fd[1] = -1;
 	l->quit = eventfd(0, EFD_CLOEXEC);
 	int r = listen_on_all(l, d->self, err);
-	if (r == 0 && (l->quit < 0 || pthread_create(&l->thread, NULL, accept_loop, l)))
+	if (r == 0 && (l->quit < 0 || mc_thread_start(&l->thread, "listener", accept_loop, l) < 0))
 		r = mc_error_set(
 			err, -EAGAIN, MC_ECLASS_FAILED, "cannot start the listener's thread");
 	if (r < 0) {

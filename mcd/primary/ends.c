@@ -245,7 +245,7 @@ static void look_for_the_dead(struct session *s)
 	if (s->end == END_QUIT || s->end == END_GUEST_OFF || s->end == END_GUEST_GONE)
 		return;
 	if (guest_gone_within(g, may_be_dying ? DYING : 0))
-		s->end = END_GUEST_GONE;
+		s->end = s->powered_off ? END_GUEST_OFF : END_GUEST_GONE;
 	else if (s->powered_off)
 		guest_event_back(g, GUEST_EVENT_SHUTDOWN); /* for whoever has the VM next */
 }

@@ -2,13 +2,12 @@
 #include "mcd/primary/flush.h"
 
 #include "common/clock.h"
+#include "common/thread.h"
 #include "mcd/config/config.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 struct flusher {
@@ -57,22 +56,13 @@ static void *work(void *arg)
 struct flusher *flusher_new(const char *const *paths, size_t n)
 {
 	struct flusher *s = calloc(1, sizeof *s);
-	pthread_condattr_t clock;
-	pthread_attr_t detached;
-	pthread_t thread;
 	if (!s)
 		return NULL;
-	pthread_condattr_init(&clock);
-	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->changed, &clock);
-	pthread_condattr_destroy(&clock);
+	mc_cond_init(&s->changed);
 	pthread_mutex_init(&s->lock, NULL);
 	for (s->n = 0; s->n < n && s->n < CONFIG_DISKS_MAX; s->n++)
 		s->fds[s->n] = open(paths[s->n], O_RDONLY | O_CLOEXEC);
-	pthread_attr_init(&detached);
-	pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-	int r = pthread_create(&thread, &detached, work, s);
-	pthread_attr_destroy(&detached);
+	int r = mc_thread_start_detached("image-flush", work, s);
 	if (r == 0)
 		return s;
 	destroy(s);
@@ -91,8 +81,7 @@ void flusher_free(struct flusher *s)
 
 void flusher_run(struct flusher *s, uint64_t timeout_ns)
 {
-	uint64_t end = mc_now() + timeout_ns;
-	struct timespec until = {(time_t)(end / MC_SEC), (long)(end % MC_SEC)};
+	struct timespec until = mc_timespec(mc_now() + timeout_ns);
 	pthread_mutex_lock(&s->lock);
 	/* If a round still runs the disk is slow: waiting for one more would only be longer. */
 	uint64_t round = s->wanted + (s->done == s->wanted);

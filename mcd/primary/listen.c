@@ -75,8 +75,9 @@ static int hear_guest(struct session *s, struct mc_error *err)
 			return session_ends(
 				s, END_GUEST_OFF, err, -ECHILD, MC_ECLASS_QMP, "the guest powered off");
 	}
+	/* Once it has powered off its QEMU may go, too: that is no failure. */
 	if (ev == GUEST_EVENT_GONE)
-		return session_ends(s, END_GUEST_GONE, err, -ECHILD, MC_ECLASS_QMP, "QEMU ended by itself");
+		return session_ends(s, s->powered_off ? END_GUEST_OFF : END_GUEST_GONE, err, -ECHILD, MC_ECLASS_QMP, "QEMU ended by itself");
 	return 0;
 }
 

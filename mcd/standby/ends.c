@@ -82,6 +82,14 @@ static void gather(struct vm_question *q, struct decide_facts *f)
 		say_suspected(e);
 }
 
+static void close_link(struct standby *s)
+{
+	if (!s->link)
+		return;
+	transport_close(mc_steal_ptr(s->link));
+	s->link_down_at = mc_now();
+}
+
 static void begin(struct vm_question *q, const struct decision *d)
 {
 }
@@ -93,10 +101,7 @@ static void before(struct vm_question *q, const struct decision *d)
 	struct ending *e = (struct ending *)q;
 	struct standby *s = e->s;
 	struct vm *vm = s->vm;
-	if (s->link) {
-		transport_close(mc_steal_ptr(s->link));
-		s->link_down_at = mc_now();
-	}
+	close_link(s);
 	struct own_record newest = vm_newest_record(vm);
 	if (newest.generation == s->generation)
 		vm_set_record(vm, &newest);
@@ -125,8 +130,10 @@ static void take_over(struct standby *s, const char *why)
 	struct mc_error err = MC_ERROR_INIT;
 	struct own_record newest = vm_newest_record(vm);
 	vm_set_record(vm, &newest);
-	/* The primary may have fallen silent in the middle of an epoch: the connection did not break,
-	 * so nobody has dropped yet what had come of it. */
+	/* The primary may have fallen silent in the middle of an epoch, or handed the VM over without our
+	 * hearing it from itself: the connection did not break, so nobody has dropped yet what had come
+	 * of it. */
+	close_link(s);
 	epoch_drop_staged(s);
 	vm_set_state(vm, VM_ROLE_STANDBY, VM_TAKING_OVER, "%s", why);
 	if (takeover_run(s, &err) == 0)
@@ -190,7 +197,8 @@ void ends_link(struct standby *s, const struct mc_error *why)
 	ends_breach(s, why);
 	if (why->code != -EREMOTEIO && why->code != -ECANCELED && strcmp(why->cls, MC_ECLASS_UNREACHABLE))
 		standby_send_error(s, why);
-	vm_emit(s->vm, "LINK_LOST", json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
+	if (why->code != -ECANCELED) /* else it was closed in order */
+		vm_emit(s->vm, "LINK_LOST", json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
 	transport_close(mc_steal_ptr(s->link));
 	if (s->disks)
 		replica_cut(s->disks);

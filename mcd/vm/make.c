@@ -2,6 +2,7 @@
 #include "mcd/vm/make.h"
 
 #include "common/cleanup.h"
+#include "common/thread.h"
 #include "mcd/vm/calls.h"
 #include "mcd/vm/guest-clock.h"
 #include "mcd/vm/private.h"
@@ -49,11 +50,13 @@ int vm_new(const struct vm_env *env, const char *name, void *(*body)(void *vm), 
 	if (r == 0) {
 		env->ops->known(env->ctx, name, &vm->shared->learned);
 		vm->rec = vm->shared->learned;
-		r = pthread_create(&vm->shared->thread, NULL, body, vm);
-		if (r) {
+		char thread[MC_THREAD_NAME + 1];
+		snprintf(thread, sizeof thread, "vm %.12s", name);
+		r = mc_thread_start(&vm->shared->thread, thread, body, vm);
+		if (r < 0) {
 			vm->shared->thread = 0;
-			r = mc_error_set(err, -r, MC_ECLASS_FAILED, "VM %s: cannot start its thread: %s",
-				name, strerror(r));
+			mc_error_set(err, r, MC_ECLASS_FAILED, "VM %s: cannot start its thread: %s", name,
+				strerror(-r));
 		}
 	}
 	if (r < 0) {
