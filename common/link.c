@@ -328,8 +328,8 @@ static int handshake_connect(int fd, const struct link_key *key, const struct he
 			peer.name, self->expect);
 	if (msg[11] == REFUSE_BAD && self->offers_rdma)
 		return mc_error_set(err, -EOPNOTSUPP, MC_ECLASS_VERSION,
-			"the peer's mcd does not know RDMA; install the same version of mcd on both "
-			"hosts");
+			"the peer's mcd does not know RDMA; install the same version of mcd on "
+			"both hosts");
 	if (msg[11] || peer.purpose != self->purpose || peer.offers_rdma != self->offers_rdma)
 		return refused(err, msg[11], LINK_VERSION);
 	fill_peer(ret_peer, self, &peer);
@@ -392,8 +392,8 @@ static uint8_t judge_hello(
 	if (!ret->expect[0] || !strcmp(ret->expect, self->name))
 		return 0;
 	mc_error_set(err, -EHOSTUNREACH, MC_ECLASS_UNREACHABLE,
-		"host '%s' wants to talk to '%s', but this host is '%s'; check the "
-		"addresses of [host ...] in its mcd.conf",
+		"host '%s' wants to talk to '%s', but this host is '%s'; check the addresses of "
+		"[host ...] in its mcd.conf",
 		ret->name, ret->expect, self->name);
 	return REFUSE_NAME;
 }

@@ -159,8 +159,8 @@ static int refill(struct held_cursor *c, size_t want, struct mc_error *err)
 	r = c->fill < want ? -ENODATA : seam_pread(c->e->spill_fd, c->window, c->fill, from);
 	return r == 0 ? 0
 		      : mc_error_set(err, r, MC_ECLASS_FAILED,
-				"cannot read back disk writes that exceeded the memory for them: %s; look for errors of "
-				"the disk in the kernel's log",
+				"cannot read back disk writes that exceeded the memory for them: "
+				"%s; look for errors of the disk in the kernel's log",
 				strerror(-r));
 }
 
@@ -182,8 +182,8 @@ static int next_spilled(struct held_cursor *c, struct mc_error *err)
 	/* It was on a disk in between. */
 	if (c->data && XXH3_64bits(c->data, c->h.length) != c->h.digest)
 		return mc_error_set(err, -EIO, MC_ECLASS_FAILED,
-			"disk writes that exceeded the memory for them came back from their file different; look "
-			"for errors of the disk in the kernel's log");
+			"disk writes that exceeded the memory for them came back from their file "
+			"different; look for errors of the disk in the kernel's log");
 	return 1;
 }
 

@@ -37,8 +37,8 @@ struct replay {
 static int cannot_read(struct replay *p, int r, struct mc_error *err)
 {
 	return mc_error_set(err, r, MC_ECLASS_FAILED,
-		"cannot read the journal %s, which may have what is needed to make this host's copy of "
-		"the VM's disks whole: %s",
+		"cannot read the journal %s, which may have what is needed to make this host's "
+		"copy of the VM's disks whole: %s",
 		p->path, strerror(-r));
 }
 
@@ -69,8 +69,9 @@ static int read_header(struct replay *p, struct mc_error *err)
 		return NONE;
 	if (memcmp(b, journal_magic, m))
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_FAILED,
-			"%s is not a journal of a VM's disks; if it is something of yours move it away, and if "
-			"not delete it and protect the VM again: its copy here may not be whole",
+			"%s is not a journal of a VM's disks; if it is something of yours move it "
+			"away, and if not delete it and protect the VM again: its copy here may "
+			"not be whole",
 			p->path);
 	if (p->size < sizeof b)
 		return NONE;
@@ -78,8 +79,8 @@ static int read_header(struct replay *p, struct mc_error *err)
 		return NONE;
 	if (get_le32(b + 8) != JOURNAL_VERSION)
 		return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
-			"the journal %s was written by another release of mcd; start that one again, or "
-			"protect the VM again",
+			"the journal %s was written by another release of mcd; start that one "
+			"again, or protect the VM again",
 			p->path);
 	p->h = (struct journal_header){
 		.sealed = get_le32(b + 12) == 1,
@@ -130,8 +131,8 @@ static int map_disk(struct replay *p, const char *id, const char *const *ids, si
 			return 0;
 		}
 	return mc_error_set(err, -ENODEV, MC_ECLASS_CONFIG,
-		"the journal %s has writes for a disk that the VM's configuration does not have any more "
-		"(%s); put it back, or delete the journal if the VM runs on another host",
+		"the journal %s has writes for a disk that the VM's configuration does not have "
+		"any more (%s); put it back, or delete the journal if the VM runs on another host",
 		p->path, id);
 }
 

@@ -103,8 +103,8 @@ int mirror_queue_wait(struct mirror *m, uint64_t position)
 	pthread_mutex_unlock(&m->lock);
 	if (late)
 		mirror_fail(m, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
-			"a write of the guest to its disk has waited %.1f s for the standby, so the "
-			"disks are not mirrored any more and the guest goes on; is the network "
+			"a write of the guest to its disk has waited %.1f s for the standby, so "
+			"the disks are not mirrored any more and the guest goes on; is the network "
 			"between the hosts fast enough for what the guest writes?",
 			(double)m->stall_after / MC_SEC);
 	return over ? -ESHUTDOWN : 0;

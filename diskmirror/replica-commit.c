@@ -173,8 +173,8 @@ int replica_apply(struct replica *r, uint64_t n, struct mc_error *err)
 static int incomplete(struct mc_error *err)
 {
 	return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
-		"this host's copies of the VM's disks are not complete yet: no epoch was committed, so the "
-		"VM cannot run on them");
+		"this host's copies of the VM's disks are not complete yet: no epoch was "
+		"committed, so the VM cannot run on them");
 }
 
 int replica_trusted(struct replica *r, struct mc_error *err)

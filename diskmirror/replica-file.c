@@ -89,8 +89,8 @@ int diskfile_open(
 	int r = measure(f, d, err);
 	if (r == 0 && size && f->size != size)
 		r = mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"%s, this host's copy of disk %s, has %llu bytes, but the disk has %llu; give it that "
-			"size, or move the file away to have a new one made",
+			"%s, this host's copy of disk %s, has %llu bytes, but the disk has %llu; "
+			"give it that size, or move the file away to have a new one made",
 			d->path, d->id, (unsigned long long)f->size, (unsigned long long)size);
 	atomic_store(&f->dirty, true); /* perhaps by somebody before us */
 	if (r < 0)
@@ -110,8 +110,8 @@ int diskfile_read(struct diskfile *f, void *buf, uint64_t off, uint64_t len, str
 	int r = seam_pread(f->fd, buf, len, off);
 	return r == 0 ? 0
 		      : mc_error_set(err, r, MC_ECLASS_FAILED,
-				"cannot read %s, this host's copy of disk %s: %s; look for errors of the device in the "
-				"kernel's log",
+				"cannot read %s, this host's copy of disk %s: %s; look for errors "
+				"of the device in the kernel's log",
 				f->path, f->id, strerror(-r));
 }
 

@@ -27,8 +27,8 @@ static int apply_entry(void *ctx, const struct journal_entry *e, struct mc_error
 	}
 	if (e->offset > f->size || e->length > f->size - e->offset)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"%s is smaller than disk %s was when the journal %s was written; put the right file "
-			"there, or delete the journal if the VM runs on another host",
+			"%s is smaller than disk %s was when the journal %s was written; put the "
+			"right file there, or delete the journal if the VM runs on another host",
 			f->path, f->id, v->journal_path);
 	return diskio_op(v->io, f, e->type, e->offset, e->length, e->data, err);
 }

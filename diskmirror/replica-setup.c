@@ -37,14 +37,14 @@ static int check_hello(struct replica *r, struct mc_error *err)
 {
 	if (r->hello.generation != r->c.generation)
 		return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
-			"the disk stream belongs to generation %llu, but the session that it came for is of "
-			"generation %llu",
+			"the disk stream belongs to generation %llu, but the session that it came "
+			"for is of generation %llu",
 			(unsigned long long)r->hello.generation,
 			(unsigned long long)r->c.generation);
 	if (r->hello.n_disks != r->c.n_disks)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-			"the VM has %zu disks on the primary, but %zu are configured on this host; make both "
-			"configurations name the same disks",
+			"the VM has %zu disks on the primary, but %zu are configured on this host; "
+			"make both configurations name the same disks",
 			r->hello.n_disks, r->c.n_disks);
 	return 0;
 }
@@ -63,8 +63,8 @@ static int open_files(struct replica *r, struct mc_error *err)
 		const struct replica_disk *d = configured(r, r->hello.disks[i].id);
 		if (!d)
 			return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-				"the primary has a disk %s that is not configured on this host; make both "
-				"configurations name the same disks",
+				"the primary has a disk %s that is not configured on this host; "
+				"make both configurations name the same disks",
 				r->hello.disks[i].id);
 		int n = diskfile_open(&r->files_[i], d, r->hello.disks[i].size, err);
 		if (n < 0)
@@ -73,8 +73,8 @@ static int open_files(struct replica *r, struct mc_error *err)
 			if (r->files_[k].dev == r->files_[i].dev &&
 				r->files_[k].ino == r->files_[i].ino)
 				return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
-					"%s and %s are the same, but they are copies of the two disks %s and %s; give "
-					"each its own",
+					"%s and %s are the same, but they are copies of the two "
+					"disks %s and %s; give each its own",
 					r->files_[k].path, r->files_[i].path, r->files_[k].id,
 					r->files_[i].id);
 	}
@@ -117,8 +117,8 @@ static int begin_syncing(struct replica *r, struct mc_error *err)
 		return n;
 	if (n == 0 && r->state.trust == REPLICA_ACTIVE && r->state.generation > r->c.generation)
 		return mc_error_set(err, -ESTALE, MC_ECLASS_STATE,
-			"the VM ran on this host's copies of its disks under generation %llu, later than the "
-			"%llu that wants to overwrite them",
+			"the VM ran on this host's copies of its disks under generation %llu, "
+			"later than the %llu that wants to overwrite them",
 			(unsigned long long)r->state.generation,
 			(unsigned long long)r->c.generation);
 	if (n < 0)

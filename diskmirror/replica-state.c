@@ -51,8 +51,8 @@ int replica_state_boot(char ret[40], struct mc_error *err)
 	char id[40] = "";
 	if (!f || fscanf(f, "%39s", id) != 1 || !is_name(id))
 		return mc_error_set(err, -EIO, MC_ECLASS_KERNEL,
-			"the kernel does not tell its boot id in /proc/sys/kernel/random/boot_id; is /proc "
-			"mounted?");
+			"the kernel does not tell its boot id in /proc/sys/kernel/random/boot_id; "
+			"is /proc mounted?");
 	memcpy(ret, id, sizeof id);
 	return 0;
 }
@@ -123,15 +123,16 @@ int replica_state_load(const char *path, struct replica_state *ret, struct mc_er
 	ssize_t n = fd < 0 ? -1 : read(fd, text, FILE_MAX);
 	if (n < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_FAILED,
-			"cannot read %s, which says how far this host's copy of the VM's disks can be "
-			"trusted: %s",
+			"cannot read %s, which says how far this host's copy of the VM's disks can "
+			"be trusted: %s",
 			path, strerror(errno));
 	text[n] = '\0';
 	struct replica_state s;
 	if (n == FILE_MAX || memchr(text, 0, (size_t)n) || !parse(text, &s))
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_FAILED,
-			"%s is damaged, so nobody knows how far this host's copy of the VM's disks can be "
-			"trusted; if the VM runs on another host, delete the file and protect the VM again",
+			"%s is damaged, so nobody knows how far this host's copy of the VM's disks "
+			"can be trusted; if the VM runs on another host, delete the file and "
+			"protect the VM again",
 			path);
 	if (*s.boot && s.trust == REPLICA_WHOLE) {
 		int r = replica_state_boot(boot, err);
@@ -180,8 +181,8 @@ int replica_state_save(const char *path, const struct replica_state *s, struct m
 	int r = write_whole(path, text, (size_t)n);
 	if (r < 0)
 		return mc_error_set(err, r, MC_ECLASS_FAILED,
-			"cannot write %s, which says how far this host's copy of the VM's disks can be "
-			"trusted: %s; make the directory writable and free some space",
+			"cannot write %s, which says how far this host's copy of the VM's disks "
+			"can be trusted: %s; make the directory writable and free some space",
 			path, strerror(-r));
 	return 0;
 }

@@ -195,8 +195,8 @@ static int look_for(
 		x = !memcmp(&e->sum, want, sizeof *want)
 			    ? 1
 			    : mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-				      "the disk writes of epoch %llu are not those that its COMMIT tells of: %llu "
-				      "came, %llu were announced",
+				      "the disk writes of epoch %llu are not those that its COMMIT "
+				      "tells of: %llu came, %llu were announced",
 				      (unsigned long long)n, (unsigned long long)e->sum.writes,
 				      (unsigned long long)want->writes);
 	}

@@ -161,8 +161,8 @@ int disk_get_header(
 		return refuse(err, "what arrived is not a message of the disk stream");
 	if (buf[4] != DISK_STREAM_VERSION)
 		return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
-			"the peer speaks version %u of the disk stream, this mcd version %u; install the "
-			"same release of mcd on both hosts",
+			"the peer speaks version %u of the disk stream, this mcd version %u; "
+			"install the same release of mcd on both hosts",
 			buf[4], DISK_STREAM_VERSION);
 	if (get_le64(buf + 40) != XXH3_64bits(buf, 40))
 		return refuse(err, "the header of a disk message has a wrong checksum");
@@ -282,8 +282,8 @@ int disk_get_sum(const uint8_t *buf, size_t len, struct disk_epoch_sum *ret, str
 	struct disk_epoch_sum s = { get_le64(buf), get_le64(buf + 8), get_le64(buf + 16) };
 	if (s.bytes / DISK_DATA_MAX > s.writes)
 		return refuse(err,
-			"the sum of an epoch's disk writes counts more bytes than the writes "
-			"can have");
+			"the sum of an epoch's disk writes counts more bytes than the writes can "
+			"have");
 	*ret = s;
 	return 0;
 }

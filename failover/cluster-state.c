@@ -60,8 +60,8 @@ void cluster_alarm(struct cluster *c, char *ret, size_t size)
 	else if (v == CLUSTER_INQUORATE || v == CLUSTER_LEFT)
 		snprintf(ret, size,
 			"this host is outside the quorate part of the cluster (%s): it neither "
-			"takes over nor "
-			"votes until it is back; check the network to the other hosts",
+			"takes over nor votes until it is back; check the network to the other "
+			"hosts",
 			cluster_verdict_text(v));
 	pthread_mutex_unlock(&c->lock);
 }

@@ -117,8 +117,9 @@ static struct decision decide_standby(const struct decide_facts *f, const struct
 		if (f->image_complete)
 			return act(ACT_ACTIVATE, "this host owns the VM now: taking over");
 		return f->leaving ? act(ACT_LEAVE, "mcd ends")
-				  : act(ACT_HOLD, "this host owns the VM but has no whole image of it: start "
-						  "the VM anew, or bring back the host that had it");
+				  : act(ACT_HOLD, "this host owns the VM but has no whole image of "
+						  "it: start the VM anew, or bring back the host "
+						  "that had it");
 	case OWN_UNKNOWN:
 		if (!f->leaving)
 			return act(ACT_LOOK, "whether this host is named has to be asked");

@@ -218,8 +218,8 @@ int voter_propose(struct voter *v, const char *name, const struct own_record *ne
 		voter_end_turn(v, vm);
 		voter_leave(v);
 		return mc_error_set(err, -ENOLINK, MC_ECLASS_NO_MAJORITY,
-			"VM '%s': this host is outside the quorate part of the cluster and asks for no "
-			"votes; check its network and 'mcctl status'",
+			"VM '%s': this host is outside the quorate part of the cluster and asks "
+			"for no votes; check its network and 'mcctl status'",
 			name);
 	}
 	struct own_record known;
@@ -264,8 +264,9 @@ static int check_force(struct voter *v, struct voter_vm *vm, const struct own_re
 	if (!against)
 		return 0;
 	return mc_error_set(err, -EBUSY, MC_ECLASS_NOT_OWNER,
-		"VM '%s': this host has voted for owner '%s' and standby '%s' in generation %llu; that may "
-		"be decided, and the VM may have gone on there with what this host does not have",
+		"VM '%s': this host has voted for owner '%s' and standby '%s' in generation %llu; "
+		"that may be decided, and the VM may have gone on there with what this host does "
+		"not have",
 		vm->name, value.owner, value.standby, (unsigned long long)value.generation);
 }
 
@@ -289,8 +290,8 @@ int voter_force(struct voter *v, const char *name, const struct own_record *next
 		voter_vm_answer(v, vm, v->self_name, &word, &answer);
 		if (answer.type == PAXOS_REFUSED)
 			r = mc_error_set(err, -EIO, MC_ECLASS_FAILED,
-				"VM '%s': this host cannot write its votes; check the file system of the "
-				"state directory",
+				"VM '%s': this host cannot write its votes; check the file system "
+				"of the state directory",
 				name);
 	}
 	if (r == 0)

@@ -37,8 +37,8 @@ int run_takeover(const struct mcctl *m, const struct verb_args *args)
 		if (!name || strcmp(name, vm)) {
 			json_decref(request);
 			mc_error_set(&err, -EINVAL, MC_ECLASS_INVALID,
-				"not confirmed: 'mcctl takeover %s --force' needs the VM's name typed again, or "
-				"--confirm %s; nothing was changed",
+				"not confirmed: 'mcctl takeover %s --force' needs the VM's name "
+				"typed again, or --confirm %s; nothing was changed",
 				vm, vm);
 			return output_usage(m, &err);
 		}

@@ -26,8 +26,8 @@ static void *ns_main(void *p)
 	if (job->ns < 0 ? unshare(CLONE_NEWNET) : setns(job->ns, CLONE_NEWNET)) {
 		job->r = mc_error_set(job->err, -errno,
 			errno == EPERM ? MC_ECLASS_PERMISSION : MC_ECLASS_KERNEL,
-			"cannot enter a network namespace for the VM's tap (%m): "
-			"mcd needs root or CAP_SYS_ADMIN and CAP_NET_ADMIN");
+			"cannot enter a network namespace for the VM's tap (%m): mcd needs root or "
+			"CAP_SYS_ADMIN and CAP_NET_ADMIN");
 		return NULL;
 	}
 	job->r = job->fn(job->arg, job->err);

@@ -67,8 +67,8 @@ static int failed(struct mc_error *err, int nlerr, const char *what, const char 
 	return mc_error_set(err, missing ? -ENOTSUP : -EIO, class_of(nlerr), "cannot %s: %s%s%s%s",
 		what, nl_geterror(nlerr), missing && module ? "; try 'modprobe " : "",
 		missing && module ? module : "",
-		missing && module ? "', or use a kernel that has it, such as a distribution's "
-				    "(not its cloud variant), or netbuf = relay"
+		missing && module ? "', or use a kernel that has it, such as a distribution's (not "
+				    "its cloud variant), or netbuf = relay"
 				  : "");
 }
 

@@ -89,8 +89,8 @@ static bool bridge_write(struct relay *r, size_t nic, const struct iovec *iov, i
 		r->dropped++; /* nonsense in the guest's vnet header: no NIC could have sent it */
 	} else {
 		if (!r->lost++)
-			log_error("%s takes no frames (%m): the VM's output is being lost; "
-				"set the interface up again", r->nics[nic].ifname);
+			log_error("%s takes no frames (%m): the VM's output is being lost; set the "
+				"interface up again", r->nics[nic].ifname);
 	}
 	return true;
 }

@@ -36,8 +36,8 @@ static int capture_open(const char *ifname, int *ret, struct mc_error *err)
 	if (fd < 0)
 		return mc_error_set(err, -errno,
 			errno == EPERM ? MC_ECLASS_PERMISSION : MC_ECLASS_KERNEL,
-			"cannot open a packet socket (%m): mcd needs root or CAP_NET_RAW, "
-			"and a kernel with CONFIG_PACKET");
+			"cannot open a packet socket (%m): mcd needs root or CAP_NET_RAW, and a "
+			"kernel with CONFIG_PACKET");
 	int on = 1, in = CAPTURE_BUFFER, out = SEND_BUFFER;
 	/* The vnet header keeps the guest's large segments whole; auxdata gives back the VLAN tag
 	 * that the kernel takes off; what we send ourselves must not come back as the guest's. */

@@ -120,8 +120,7 @@ static int add_host(struct config *c, const struct conf_file *f, const struct co
 	if (!config_name_ok(name, LINK_NAME_MAX))
 		return conf_file_error(f, it->line, err,
 			"[%.80s] needs the host's name, as in [host hostA]: 1 to %d of the "
-			"characters "
-			"A-Z a-z 0-9 . _ -, and none of . and - in front",
+			"characters A-Z a-z 0-9 . _ -, and none of . and - in front",
 			it->section, LINK_NAME_MAX);
 	if (c->n_hosts == CONFIG_HOSTS_MAX)
 		return conf_file_error(f, it->line, err,
@@ -181,16 +180,16 @@ static int check_addresses(const struct config *c, struct mc_error *err)
 				h->name);
 		if (!h->keepalive_address[0] != !c->hosts[0].keepalive_address[0])
 			return host_error(c, h->keepalive_address[0] ? h->lines[2] : h->line, err,
-				"[host %s] has %s keepalive-address, but [host %s] has %s: either all "
-				"hosts have one or none",
+				"[host %s] has %s keepalive-address, but [host %s] has %s: either "
+				"all hosts have one or none",
 				h->name, h->keepalive_address[0] ? "a" : "no", c->hosts[0].name,
 				h->keepalive_address[0] ? "none" : "one");
 		for (size_t j = 0; j < i; j++)
 			if (h->keepalive_address[0] && h->port == c->hosts[j].port &&
 				!strcmp(h->keepalive_address, c->hosts[j].keepalive_address))
 				return host_error(c, h->lines[2], err,
-					"[host %s] has the keepalive-address of [host %s]: every host "
-					"needs its own",
+					"[host %s] has the keepalive-address of [host %s]: every "
+					"host needs its own",
 					h->name, c->hosts[j].name);
 		for (size_t j = 0; j < i; j++)
 			if (!strcmp(h->address, c->hosts[j].address) && h->port == c->hosts[j].port)
@@ -231,8 +230,8 @@ static int find_self(struct config *c, struct mc_error *err)
 			"name: there is no [host %s], and this host must be one of the voters%s",
 			name, hint);
 	return host_error(c, 0, err,
-		"no [host NAME] section has this host's name, \"%s\": add one, or say which "
-		"one is meant by \"name = ...\" in [mcd]%s",
+		"no [host NAME] section has this host's name, \"%s\": add one, or say which one is "
+		"meant by \"name = ...\" in [mcd]%s",
 		name, hint);
 }
 
@@ -250,8 +249,7 @@ static void warn_about_voters(const struct config *c)
 {
 	if (c->n_hosts < 3)
 		log_warn("%s: with %zu host%s there is no majority once one is lost, so nothing "
-			 "fails over by "
-			 "itself: add a third [host], it needs no VM",
+			 "fails over by itself: add a third [host], it needs no VM",
 			c->path, c->n_hosts, c->n_hosts == 1 ? "" : "s");
 	else if (c->n_hosts % 2 == 0)
 		log_warn("%s: %zu hosts survive the loss of no more of them than %zu do: an odd "

@@ -131,8 +131,7 @@ static int store_address(
 	if (!is4 && !is6)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
 			"\"%.64s\" is not a numeric address: names are never looked up, write one "
-			"such as "
-			"10.0.0.1 or fd00::1",
+			"such as 10.0.0.1 or fd00::1",
 			text);
 	if ((is4 && (v4.s_addr == 0 || IN_MULTICAST(ntohl(v4.s_addr)) ||
 			    v4.s_addr == INADDR_BROADCAST)) ||
@@ -155,8 +154,7 @@ static int store_mac(const char *text, uint8_t *to, struct mc_error *err)
 	if (!ok || (b[0] & 1))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
 			"\"%.64s\" is not the MAC address of one NIC: write six pairs of hex "
-			"digits such as "
-			"52:54:00:12:34:56, the first pair even",
+			"digits such as 52:54:00:12:34:56, the first pair even",
 			text);
 	for (unsigned i = 0; i < 6; i++)
 		to[i] = (uint8_t)b[i];
@@ -173,8 +171,7 @@ static int store(const struct config_key *k, const char *text, void *to, struct 
 		if (!config_name_ok(text, k->size - 1))
 			return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
 				"\"%.64s\" is not a name: use 1 to %zu of the characters A-Z a-z "
-				"0-9 . _ -, "
-				"and none of . and - in front",
+				"0-9 . _ -, and none of . and - in front",
 				text, k->size - 1);
 		snprintf(to, k->size, "%s", text);
 		return 0;
@@ -240,8 +237,7 @@ int config_keys_apply(const struct config_key *table, size_t n, const struct con
 	if (item->continued && k->type != CONFIG_TEXT)
 		return conf_file_error(f, item->line, err,
 			"%s takes one line, and the next one begins with white space, which makes "
-			"it a part "
-			"of this: begin every key in the first column",
+			"it a part of this: begin every key in the first column",
 			k->name);
 	struct mc_error why = MC_ERROR_INIT;
 	if (store(k, item->value, (char *)base + k->offset, &why) < 0)

@@ -142,8 +142,7 @@ int qemu_opts_parse(
 		if (!j)
 			return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 				"the QEMU option %.80s is not valid JSON (%.100s): in the command "
-				"it needs "
-				"single quotes around it",
+				"it needs single quotes around it",
 				text, at.text);
 		r = flatten("", j, 0, &o, err);
 	} else {

@@ -52,8 +52,7 @@ static int add_nic(struct config_vm *vm, const struct conf_file *f, const struct
 	if (!config_name_ok(id, sizeof vm->nics[0].id - 1) || !isalpha((unsigned char)id[0]))
 		return conf_file_error(f, it->line, err,
 			"[%.80s] needs the id of the NIC's netdev, as in [nic net0]: a letter, "
-			"then up to %zu "
-			"of the characters A-Z a-z 0-9 . _ -",
+			"then up to %zu of the characters A-Z a-z 0-9 . _ -",
 			it->section, sizeof vm->nics[0].id - 2);
 	if (vm->n_nics == CONFIG_NICS_MAX)
 		return conf_file_error(
@@ -155,8 +154,7 @@ static int decide_mac(struct config_vm *vm, struct config_nic *nic, const struct
 	if (r < 0)
 		return conf_file_error(f, vm->lines[0], err,
 			"command: the -device with netdev=%s has mac=%s, which is not a MAC "
-			"address of one NIC: "
-			"write one such as 52:54:00:12:34:56",
+			"address of one NIC: write one such as 52:54:00:12:34:56",
 			nic->id, text);
 	if (nic->lines[1] && memcmp(given, nic->mac, 6) != 0)
 		return conf_file_error(f, nic->lines[1], err,
@@ -236,8 +234,7 @@ static int read_vm(const struct config *cfg, struct config_vm *vm, struct mc_err
 	if (r == 0 && strlen(cfg->run_dir) + strlen(vm->name) + 22 > 107)
 		r = mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
 			"%s: the VM's name and the run-dir %s are too long together for the "
-			"sockets there: "
-			"shorten one of them",
+			"sockets there: shorten one of them",
 			vm->path, cfg->run_dir);
 	conf_file_clear(&f);
 	return r;
@@ -249,8 +246,7 @@ int config_load_vm(
 	if (!config_name_ok(name, LINK_NAME_MAX))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_UNKNOWN_VM,
 			"\"%.64s\" is no VM's name: it has 1 to %d of the characters A-Z a-z 0-9 . "
-			"_ -, and "
-			"none of . and - in front",
+			"_ -, and none of . and - in front",
 			name, LINK_NAME_MAX);
 	_cleanup_(config_vm_freep) struct config_vm *vm = calloc(1, sizeof *vm);
 	if (!vm)
@@ -311,8 +307,7 @@ int config_list_vms(
 		if (!config_name_ok(name, LINK_NAME_MAX))
 			r = mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 				"%s/%.100s: a VM's name has 1 to %d of the characters A-Z a-z 0-9 "
-				". _ -: rename "
-				"the file",
+				". _ -: rename the file",
 				cfg->vms_dir, e->d_name, LINK_NAME_MAX);
 		else if (n == CONFIG_VMS_MAX)
 			r = mc_error_set(err, -E2BIG, MC_ECLASS_CONFIG,

@@ -23,8 +23,7 @@ static int needs_shell(char c, struct mc_error *err)
 {
 	return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 		"the command has a \"%c\" that only a shell would understand, and no shell runs "
-		"it: write "
-		"out what is meant, or put the word in single quotes",
+		"it: write out what is meant, or put the word in single quotes",
 		c);
 }
 

@@ -153,8 +153,7 @@ int control_parse(const char *line, size_t len, const struct control_verb *verbs
 	const char *name = json_string_value(json_object_get(request, "execute"));
 	if (!name)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_BAD_REQUEST,
-			"the request needs the member 'execute', a string with the name of a "
-			"verb");
+			"the request needs the member 'execute', a string with the name of a verb");
 	json_t *args = json_object_get(request, "arguments");
 	if (args && !json_is_object(args))
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_BAD_REQUEST,

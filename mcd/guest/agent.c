@@ -92,8 +92,7 @@ static int await(struct guest_agent *a, short events, uint64_t deadline, struct 
 		if (n == 0)
 			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
 				"the guest's agent does not answer; is it running in the guest, "
-				"and is "
-				"nobody else connected to %s?",
+				"and is nobody else connected to %s?",
 				a->path);
 		if (errno != EINTR)
 			return mc_error_set(
@@ -244,8 +243,7 @@ static void converse(struct guest_agent *a, struct guest_time *t)
 		if (!t->set && r == 0)
 			mc_error_set(&t->err, -EIO, MC_ECLASS_QMP,
 				"the guest's agent says that it set the clock, but it is still "
-				"late by "
-				"%.3f s",
+				"late by %.3f s",
 				(double)left / 1e9);
 	}
 }

@@ -74,8 +74,7 @@ int qemu_disk_size(
 	if (!json_is_integer(size) || json_integer_value(size) <= 0)
 		return mc_error_set(err, -ENOENT, MC_ECLASS_GUEST,
 			"%s has no block node %s any more: was the disk unplugged? Take its "
-			"section out of "
-			"the VM's file, or plug it in again",
+			"section out of the VM's file, or plug it in again",
 			q->name, disk);
 	*ret = (uint64_t)json_integer_value(size);
 	return 0;
@@ -141,8 +140,7 @@ static int let_connect(const struct qemu *q, const char *socket, struct mc_error
 	if (lchown(socket, (uid_t)uid, (gid_t)-1) < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
 			"cannot give %s to user %lld, whose QEMU has to connect to it: %s; mcd "
-			"needs "
-			"CAP_CHOWN",
+			"needs CAP_CHOWN",
 			socket, (long long)uid, strerror(errno));
 	return 0;
 }
@@ -208,8 +206,7 @@ int qemu_mirror_check(
 		if (!json_is_true(json_object_get(find(list, "device", name), "ready")))
 			return mc_error_set(err, -EIO, MC_ECLASS_QMP,
 				"QEMU does not mirror disk %s any more: its job was cancelled, or "
-				"ended after an error "
-				"of the image (see %s/qemu.log)",
+				"ended after an error of the image (see %s/qemu.log)",
 				vm->disks[i].id, q->run_dir);
 	}
 	return 0;
@@ -249,9 +246,8 @@ int qemu_export_begin(struct guest *g, const char *disk, const char *socket, uin
 	if (json_array_size(threads))
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
 			"disk %s is not raw, and can be read only through QEMU, which is not safe "
-			"with an iothread: "
-			"compare it after the next failover, when it is raw, or run the VM without "
-			"-object iothread",
+			"with an iothread: compare it after the next failover, when it is raw, or "
+			"run the VM without -object iothread",
 			disk);
 	/* One server for all disks: the second time QEMU says that it runs already, and then it
 	 * does. */

@@ -113,16 +113,14 @@ int ramblocks_parse(
 		if (!head || !parse_line(line, &v[n]))
 			return mc_error_set(err, -EPROTO, MC_ECLASS_GUEST,
 				"this QEMU lists its memory in an unknown layout (\"%.200s\"); use "
-				"a QEMU "
-				"version that mcd knows (7.2 or later)",
+				"a QEMU version that mcd knows (7.2 or later)",
 				shown ? shown : "");
 		n++;
 	}
 	if (!n)
 		return mc_error_set(err, -EPROTO, MC_ECLASS_GUEST,
 			"this QEMU lists no memory (info ramblock); use a QEMU version that mcd "
-			"knows "
-			"(7.2 or later)");
+			"knows (7.2 or later)");
 	*ret = mc_steal_ptr(v);
 	*ret_n = n;
 	return 0;
@@ -234,17 +232,14 @@ int ramblocks_choose(const struct ram_wanted *w, const struct ram_mapping *maps,
 	if (!hits)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
 			"the memory of backend \"%s\" (%" PRIu64
-			" bytes) was not found among QEMU's shared "
-			"mappings; use memory-backend-file or memory-backend-memfd with share=on "
-			"and "
-			"without hugepages, offsets or read-only options",
+			" bytes) was not found among QEMU's shared mappings; use "
+			"memory-backend-file or memory-backend-memfd with share=on and without "
+			"hugepages, offsets or read-only options",
 			w->id, w->size);
 	if (hits > 1 || (!w->by_file && !w->hva && w->same_size > 1))
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-			"backend \"%s\" cannot be told from another mapping of the same size "
-			"(%" PRIu64 " bytes); let mcd supply the memory, or use "
-				    "memory-backend-file, each with a file "
-			"of its own",
+			"backend \"%s\" cannot be told from another mapping of the same size (%" PRIu64 " bytes); let mcd supply the memory, or use "
+				    "memory-backend-file, each with a file of its own",
 			w->id, w->size);
 	*ret = found;
 	return 0;

@@ -146,8 +146,7 @@ static int open_memory(const struct finder *f, const char *id, const char *path,
 	if (fd < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
 			"the memory of backend \"%s\" cannot be opened (%s: %s); run mcd as root "
-			"or with "
-			"CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+			"or with CAP_SYS_ADMIN and CAP_SYS_PTRACE",
 			id, *path ? path : by_map, strerror(errno));
 	/* Between looking and opening, or with a path that lies: it must be what QEMU maps. */
 	struct stat st;
@@ -155,8 +154,7 @@ static int open_memory(const struct finder *f, const char *id, const char *path,
 		close(fd);
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
 			"backend \"%s\": the file opened is not the memory that QEMU maps; let mcd "
-			"supply "
-			"the memory",
+			"supply the memory",
 			id);
 	}
 	return fd;

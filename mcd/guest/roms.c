@@ -70,8 +70,8 @@ static int open_memory(pid_t pid, int flags, struct mc_error *err)
 	int fd = open(path, flags | O_CLOEXEC);
 	if (fd < 0)
 		return mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
-			"the firmware in the memory of QEMU (pid %d) cannot be reached: %s; run mcd as root or "
-			"with CAP_SYS_PTRACE",
+			"the firmware in the memory of QEMU (pid %d) cannot be reached: %s; run "
+			"mcd as root or with CAP_SYS_PTRACE",
 			(int)pid, strerror(errno));
 	return fd;
 }
@@ -79,8 +79,8 @@ static int open_memory(pid_t pid, int flags, struct mc_error *err)
 static int no_place(const char *id, struct mc_error *err)
 {
 	return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-		"the firmware (%s) is not where a PC has it, so it cannot be copied: use -machine q35 or pc, "
-		"and their own firmware or -bios FILE",
+		"the firmware (%s) is not where a PC has it, so it cannot be copied: use -machine "
+		"q35 or pc, and their own firmware or -bios FILE",
 		id);
 }
 
@@ -185,15 +185,15 @@ int roms_write(struct qmp *q, pid_t pid, const struct roms *roms, struct mc_erro
 		return fd;
 	if (n != roms->n)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_CONFIG,
-			"QEMU has %zu blocks of firmware here and %zu on the primary: use the same QEMU and "
-			"firmware on both hosts",
+			"QEMU has %zu blocks of firmware here and %zu on the primary: use the same "
+			"QEMU and firmware on both hosts",
 			n, roms->n);
 	for (size_t i = 0; i < n && r == 0; i++) {
 		const struct rom *rom = find(roms, &v[i]);
 		if (!rom)
 			r = mc_error_set(err, -ENOTSUP, MC_ECLASS_CONFIG,
-				"the firmware %s has another size here (%" PRIu64 " bytes) than on the primary: use "
-				"the same QEMU and firmware on both hosts",
+				"the firmware %s has another size here (%" PRIu64 " bytes) than on "
+				"the primary: use the same QEMU and firmware on both hosts",
 				v[i].id, v[i].used);
 		else if (!v[i].hva)
 			r = no_place(v[i].id, err);

@@ -48,8 +48,7 @@ static int look_up(const char *name, struct guest_user *u, struct mc_error *err)
 	if (!found)
 		return mc_error_set(err, e ? -e : -ENOENT, MC_ECLASS_CONFIG,
 			"there is no user \"%.60s\" on this host%s%s: make it (useradd --system "
-			"%.60s), or write "
-			"numbers as uid:gid",
+			"%.60s), or write numbers as uid:gid",
 			name, e ? ": " : "", e ? strerror(e) : "", name);
 	int n = GUEST_GROUPS_MAX;
 	u->uid = pw.pw_uid;

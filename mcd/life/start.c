@@ -57,9 +57,8 @@ static int may_start(struct vm *vm, bool force, struct mc_error *err)
 	if (rec.owner[0] && strcmp(rec.owner, self) && !strcmp(rec.standby, self))
 		return mc_error_set(err, -EBUSY, MC_ECLASS_NOT_OWNER,
 			"%s belongs to host %s (generation %llu), and this is its standby: start "
-			"it there. Only "
-			"if that host, which must be off, and its disks are lost for good: mcctl "
-			"start %s --force",
+			"it there. Only if that host, which must be off, and its disks are lost "
+			"for good: mcctl start %s --force",
 			vm->name, rec.owner, (unsigned long long)rec.generation, vm->name);
 	if (rec.owner[0] && strcmp(rec.owner, self))
 		return mc_error_set(err, -EBUSY, MC_ECLASS_NOT_OWNER,
@@ -69,8 +68,7 @@ static int may_start(struct vm *vm, bool force, struct mc_error *err)
 	if (rec.standby[0] && !force)
 		return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
 			"%s holds a protected copy of %s that a fresh start would throw away; let "
-			"it take over, "
-			"or start with --force",
+			"it take over, or start with --force",
 			rec.standby, vm->name);
 	return 0;
 }

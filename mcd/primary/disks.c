@@ -221,8 +221,8 @@ static int check_plugged(struct session *s, struct mc_error *err)
 		return r;
 	return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST,
 		"a device of %s was plugged or unplugged: %s has a machine without that change, "
-		"and could not go on "
-		"from here; undo it, or change the VM's file on both hosts and restart the VM",
+		"and could not go on from here; undo it, or change the VM's file on both hosts and "
+		"restart the VM",
 		s->vm->name, s->peer);
 }
 

@@ -274,8 +274,8 @@ static int done(struct session *s, struct mc_error *err)
 	 * administrator calls protected. */
 	if (lost)
 		return session_ends(s, END_OUTPUT_LOST, err, -ENOBUFS, MC_ECLASS_MEMORY,
-			"%" PRIu64 " frames of the output of %s were lost while it was held: raise hold-limit "
-			"(%.0f MiB now), or lower the delay",
+			"%" PRIu64 " frames of the output of %s were lost while it was held: raise "
+			"hold-limit (%.0f MiB now), or lower the delay",
 			lost, vm->name, (double)vm->cfg->hold_limit / 1048576);
 	return 0;
 }

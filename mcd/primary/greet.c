@@ -141,8 +141,8 @@ static int check_inventory(struct vm *vm, struct mc_error *err)
 	if (r < 0 || now == vm->inventory)
 		return r;
 	return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST,
-		"devices of %s were plugged or unplugged since it was started, which a standby would not have: "
-		"undo it, or change the VM's file on both hosts and restart the VM",
+		"devices of %s were plugged or unplugged since it was started, which a standby "
+		"would not have: undo it, or change the VM's file on both hosts and restart the VM",
 		vm->name);
 }
 
@@ -155,8 +155,8 @@ static int check_vm(const struct vm *vm, struct mc_error *err)
 			vm->name);
 	if (vm->plan.foreign_disks)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-			"%s has a writable disk that mcd does not mirror (%s): describe it in a section [disk "
-			"ID] of its file instead, or make it readonly=on",
+			"%s has a writable disk that mcd does not mirror (%s): describe it in a "
+			"section [disk ID] of its file instead, or make it readonly=on",
 			vm->name, vm->plan.disk_option);
 	return 0;
 }

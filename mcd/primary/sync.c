@@ -269,8 +269,8 @@ int sync_rounds(struct session *s, struct vm_call *call, struct mc_error *err)
 		if (y.round == ROUNDS_MAX) {
 			r = mc_error_set(err, -EBUSY, MC_ECLASS_GUEST,
 				"the guest writes %.1f MB while a round is sent, more than half of "
-				"max-buffer (%.0f MB): "
-				"raise max-buffer, or use a faster link to %s",
+				"max-buffer (%.0f MB): raise max-buffer, or use a faster link to "
+				"%s",
 				(double)s->list.bytes / 1e6, (double)s->vm->max_buffer / 1e6,
 				s->peer);
 			break;

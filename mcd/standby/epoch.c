@@ -77,9 +77,8 @@ int epoch_stage_slab(struct standby *s, const struct wire_header *h, struct mc_e
 			"a slab came after the device state of its epoch");
 	if (r == 0 && s->counted.slabs >= slabs_max(s))
 		r = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"epoch %" PRIu64 " has more than %" PRIu64 " slabs and no end: more than twice the "
-			"memory "
-			"of the VM",
+			"epoch %" PRIu64 " has more than %" PRIu64 " slabs and no end: more than "
+			"twice the memory of the VM",
 			h->epoch, s->counted.slabs);
 	if (r == 0)
 		r = memory_receive(s, h, &x, err);
@@ -134,8 +133,8 @@ static int verify(struct standby *s, const struct wire_header *h, struct mc_erro
 	if (!s->staged_devices || c.slabs != s->counted.slabs || c.bytes != s->counted.bytes ||
 		c.device_bytes != s->counted.device_bytes || c.digest != s->counted.digest)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"epoch %" PRIu64 " is not what its COMMIT says: %" PRIu64 " slabs of %" PRIu64 " bytes "
-			"received, %" PRIu64 " of %" PRIu64 " announced",
+			"epoch %" PRIu64 " is not what its COMMIT says: %" PRIu64 " slabs of %" PRIu64 " "
+			"bytes received, %" PRIu64 " of %" PRIu64 " announced",
 			h->epoch, s->counted.slabs,
 			s->counted.bytes, c.slabs,
 			c.bytes);

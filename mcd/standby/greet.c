@@ -42,9 +42,8 @@ static int check_owner(struct standby *s, struct mc_error *err)
 		!rec.standby[0])
 		return 0;
 	return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
-		"%s is not the sole owner of %s under generation %" PRIu64 ": by the voters' newest "
-		"record "
-		"(%" PRIu64 ") that is %s",
+		"%s is not the sole owner of %s under generation %" PRIu64 ": by the voters' "
+		"newest record (%" PRIu64 ") that is %s",
 		s->primary, vm->name, s->hello.generation,
 		rec.generation, rec.owner[0] ? rec.owner : "nobody");
 }
@@ -81,8 +80,7 @@ static int check_machine(struct standby *s, struct mc_error *err)
 		return 0;
 	return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 		"the machine in %s is not the one that runs on %s (digest %s here, %s there): make "
-		"the command lines equal "
-		"and restart the VM",
+		"the command lines equal and restart the VM",
 		vm->cfg->path, s->primary, vm->plan.digest, s->hello.machine);
 }
 

@@ -31,9 +31,8 @@ int memory_check(const struct standby *s, struct mc_error *err)
 		return 0;
 	return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
 		"not enough memory for a standby of %s: %.0f MiB are needed (its RAM, max-buffer "
-		"and a reserve), %.0f MiB "
-		"are available; free some, raise a limit such as systemd's MemoryMax= of mcd, or lower "
-		"max-buffer",
+		"and a reserve), %.0f MiB are available; free some, raise a limit such as "
+		"systemd's MemoryMax= of mcd, or lower max-buffer",
 		s->vm->name, (double)need / (1 << 20), (double)have / (1 << 20));
 }
 

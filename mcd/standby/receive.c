@@ -72,8 +72,8 @@ static int take_naming(struct standby *s, struct mc_error *err)
 	}
 	if (rec.generation != s->generation || strcmp(rec.standby, vm_self(vm)))
 		return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
-			"the primary says that generation %" PRIu64 " names this host its standby, but "
-			"the voters do not",
+			"the primary says that generation %" PRIu64 " names this host its standby, "
+			"but the voters do not",
 			s->generation);
 	/* Before the first epoch after the vote is acknowledged: from here on the replica is worth something. */
 	int r = s->disks ? replica_trusted(s->disks, err) : 0;

@@ -68,8 +68,7 @@ static void check_user(struct subject *s)
 		say(s, "user", false, text,
 			r == -EPERM || r == -EACCES
 				? "a seccomp filter or a security module forbids it, also to mcd: "
-				  "allow it "
-				  "there, or set dirty-tracking = soft-dirty in mcd.conf"
+				  "allow it there, or set dirty-tracking = soft-dirty in mcd.conf"
 				: "set dirty-tracking = soft-dirty in mcd.conf");
 		return;
 	}
@@ -120,11 +119,11 @@ static void check_kvm(struct subject *s)
 		say(s, "KVM", false, text,
 			r == -EACCES || r == -EPERM
 				? "add the user to the group of /dev/kvm (usermod -aG kvm USER; "
-				  "with uid:gid, "
-				  "make gid that group), or set its mode by a udev rule"
+				  "with uid:gid, make gid that group), or set its mode by a udev "
+				  "rule"
 				: "load kvm_intel or kvm_amd, and switch virtualization on in the "
-				  "firmware; if "
-				  "this host is a VM itself, its own host has to allow nesting");
+				  "firmware; if this host is a VM itself, its own host has to "
+				  "allow nesting");
 		return;
 	}
 	if (!*s->plan->host_cpu) {
@@ -137,8 +136,8 @@ static void check_kvm(struct subject *s)
 		s->plan->host_cpu, model);
 	say(s, "KVM", true, text,
 		"both hosts must have the same CPU, microcode and kernel, or the guest may crash "
-		"after a "
-		"takeover: better name a model that both have (qemu-system-x86_64 -cpu help)");
+		"after a takeover: better name a model that both have (qemu-system-x86_64 -cpu "
+		"help)");
 }
 
 /* --- the guest's clock ------------------------------------------------------------------------ */
@@ -155,16 +154,14 @@ static void check_time(struct subject *s)
 			       "the command",
 			none ? ""
 			     : "it is late by the outage: run chrony in the guest, or the guest "
-			       "agent (mcd.conf(5), "
-			       "guest-time)");
+			       "agent (mcd.conf(5), guest-time)");
 		return;
 	}
 	if (!s->plan->agent[0]) {
 		say(s, "guest's clock", false,
 			"the guest agent's port is on no unix socket of QEMU's own",
 			"write -chardev socket,id=...,path=/ABSOLUTE,server=on,wait=off for it, or "
-			"set guest-time "
-			"= none");
+			"set guest-time = none");
 		return;
 	}
 	snprintf(text, sizeof text, "the guest's agent sets it after a takeover, by %s",

@@ -79,8 +79,7 @@ static void check_voters(struct daemon *d, json_t *checks)
 	if (total < 3)
 		check_add(checks, "third voter", false, "fewer than three voters are configured",
 			"with two, the loss of either host leaves no majority and nothing fails "
-			"over by itself: add a third "
-			"[host] section; it needs no VM");
+			"over by itself: add a third [host] section; it needs no VM");
 }
 
 static void check_hosts(struct daemon *d, json_t *checks)

@@ -289,9 +289,8 @@ static void verb_wait(void *ctx, struct control_request *req, const json_t *args
 	int want = vm_state_parse(text(args, "state"));
 	if (want < 0)
 		mc_error_set(&err, -EINVAL, MC_ECLASS_INVALID,
-			"there is no state \"%s\": stopped, starting, unprotected, "
-			"syncing, protected, holding, standby-syncing, standby, taking-over, "
-			"failed",
+			"there is no state \"%s\": stopped, starting, unprotected, syncing, "
+			"protected, holding, standby-syncing, standby, taking-over, failed",
 			text(args, "state"));
 	else if (text(args, "timeout"))
 		mc_parse_duration(text(args, "timeout"), &timeout, &err);

@@ -84,10 +84,11 @@ bool vm_call_takeover(struct vm *vm, struct vm_call *c, const char *other)
 	struct mc_error err = MC_ERROR_INIT;
 	if (!c->force)
 		mc_error_set(&err, -ENOLINK, MC_ECLASS_NO_MAJORITY,
-			"no majority of the voters answers, so nothing here can tell whether %s goes on with "
-			"%s. Should it be running there, forcing it here means that two copies of it answer, "
-			"and that what one of them has acknowledged is lost. Only when %s is certainly powered "
-			"off, or cut off for good: mcctl takeover %s --force",
+			"no majority of the voters answers, so nothing here can tell whether %s "
+			"goes on with %s. Should it be running there, forcing it here means that "
+			"two copies of it answer, and that what one of them has acknowledged is "
+			"lost. Only when %s is certainly powered off, or cut off for good: mcctl "
+			"takeover %s --force",
 			other, vm->name, other, vm->name);
 	else if (vm_force(vm, &err) == 0) {
 		vm_call_ok(c, json_pack("{s:s, s:I}", "owner", vm_self(vm), "generation",

@@ -83,24 +83,22 @@ int disks_may_start(struct vm *vm, bool known, bool force, struct mc_error *err)
 			return 0;
 		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
 			"the disks of %s here are a standby's copy under disk-durability = none, "
-			"and this host was "
-			"started anew since: they may be torn. Start it on %s; only if that host's "
-			"disks are lost: mcctl "
-			"start %s --force, and check the file systems",
+			"and this host was started anew since: they may be torn. Start it on %s; "
+			"only if that host's disks are lost: mcctl start %s --force, and check the "
+			"file systems",
 			vm->name, st.primary, vm->name);
 	}
 	if (st.trust == REPLICA_SYNCING)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
 			"the disks of %s on this host are half overwritten by a synchronisation "
-			"from %s that did "
-			"not end: start it there, or put back a backup and remove "
+			"from %s that did not end: start it there, or put back a backup and remove "
 			"%s/disks/%s.state",
 			vm->name, st.primary, vm->env->cfg->state_dir, vm->name);
 	if (st.trust == REPLICA_WHOLE && !known && !force)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_STATE,
 			"the disks of %s here are a standby's copy, and %s may have gone on since: "
-			"start it there; "
-			"only if that host's disks are lost: mcctl start %s --force",
+			"start it there; only if that host's disks are lost: mcctl start %s "
+			"--force",
 			vm->name, st.primary, vm->name);
 	return 0;
 }

@@ -46,8 +46,8 @@ int beat_decode(const uint8_t buf[BEAT_SIZE], const struct beat *prev, struct be
 			"what arrived is not a keep-alive");
 	if (get_le16(buf + 4) != VERSION)
 		return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
-			"the peer sends keep-alives of version %u, this mcd knows version %u; install "
-			"the same release of mcd on all hosts", get_le16(buf + 4), VERSION);
+			"the peer sends keep-alives of version %u, this mcd knows version %u; "
+			"install the same release of mcd on all hosts", get_le16(buf + 4), VERSION);
 	if (get_le64(buf + CHECKSUM_AT) != XXH3_64bits(buf, CHECKSUM_AT) || get_le16(buf + 6))
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
 			"a keep-alive was damaged on the way");

@@ -145,8 +145,8 @@ void *keepalive_beat_thread(void *arg)
 	struct realtime rt;
 	int r = realtime_enter(&rt);
 	if (r < 0)
-		log_warn("keep-alives run without real-time priority (%s): a busy host may look dead to "
-			 "its peers; give mcd CAP_SYS_NICE and CAP_IPC_LOCK", strerror(-r));
+		log_warn("keep-alives run without real-time priority (%s): a busy host may look "
+			 "dead to its peers; give mcd CAP_SYS_NICE and CAP_IPC_LOCK", strerror(-r));
 
 	uint64_t next_beat = mc_now(), mercy = 0;
 	for (uint64_t due = next_beat; wait_until(k, due); due = next_due(k, next_beat, mercy)) {

@@ -52,8 +52,8 @@ static void warn_of_jitter(struct ka_peer *p, uint64_t *warned)
 	uint64_t worst = ear->worst_us * MC_USEC + p->k->cfg.interval;
 	/* Only near misses: a silence beyond the limit is the suspicion's own story. */
 	if (worst > limit / 2 && worst < limit && (!*warned || now - *warned > WARN_AGAIN)) {
-		log_warn("a keep-alive of %s came after %.0f ms, and %.0f ms would count as its loss; if "
-			 "this is frequent raise keep-alive or keep-alive-misses", p->cfg.name,
+		log_warn("a keep-alive of %s came after %.0f ms, and %.0f ms would count as its "
+			 "loss; if this is frequent raise keep-alive or keep-alive-misses", p->cfg.name,
 			(double)worst / 1e6, (double)limit / 1e6);
 		*warned = now;
 	}

@@ -47,8 +47,8 @@ static void listen_to(struct ka_peer *p, int fd, uint32_t connection)
 			return;
 		}
 		if (first && b.interval != k->cfg.interval)
-			log_warn("%s sends keep-alives every %.0f ms, this host every %.0f ms; use the same "
-				 "keep-alive on all hosts", p->cfg.name, (double)b.interval / 1e6,
+			log_warn("%s sends keep-alives every %.0f ms, this host every %.0f ms; use "
+				 "the same keep-alive on all hosts", p->cfg.name, (double)b.interval / 1e6,
 				(double)k->cfg.interval / 1e6);
 		hear(p, &b, &last);
 	}

@@ -60,8 +60,8 @@ int slot_decode(const uint8_t buf[SLOT_SIZE], uint64_t instance, const struct be
 		return nonsense(err, "is none");
 	if (get_le16(buf + 4) != VERSION)
 		return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
-			"the peer writes keep-alives of version %u, this mcd knows version %u; install "
-			"the same release of mcd on all hosts",
+			"the peer writes keep-alives of version %u, this mcd knows version %u; "
+			"install the same release of mcd on all hosts",
 			get_le16(buf + 4), VERSION);
 	struct beat b = {seq, get_le64(buf + 16), get_le64(buf + 24)};
 	if (b.seq < prev->seq || b.time < prev->time)

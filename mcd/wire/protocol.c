@@ -116,8 +116,8 @@ int wire_get_header(const uint8_t buf[WIRE_HEADER_SIZE], struct wire_header *ret
 	if (h.flags > (h.type == WIRE_COMMIT ? WIRE_GUEST_MAX : 0) || get_le32(buf + 12) || get_le64(buf + 48))
 		return refuse(err, "a message of type %u has unknown flags", h.type);
 	if (h.length > wire_length_max(h.type))
-		return refuse(err, "a message of type %u says that it has %" PRIu64 " bytes, more than the "
-			"%" PRIu64 " allowed", h.type, h.length, wire_length_max(h.type));
+		return refuse(err, "a message of type %u says that it has %" PRIu64 " bytes, more "
+			"than the %" PRIu64 " allowed", h.type, h.length, wire_length_max(h.type));
 	if (!own_digest(&h) && h.digest != XXH3_64bits("", 0))
 		return refuse(err, "a message of type %u without payload has the digest of one", h.type);
 	*ret = h;

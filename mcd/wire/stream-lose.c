@@ -33,8 +33,8 @@ int stream_lose(struct stream *t, int code, const char *doing, struct mc_error *
 		break;
 	case -ETIMEDOUT:
 		mc_error_set(&e, code, MC_ECLASS_TIMEOUT,
-			"the peer did not keep up while %s; the network or the peer is too slow, or "
-			"gone", doing);
+			"the peer did not keep up while %s; the network or the peer is too slow, "
+			"or gone", doing);
 		break;
 	default:
 		mc_error_set(&e, code, MC_ECLASS_UNREACHABLE,

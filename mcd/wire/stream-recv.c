@@ -104,8 +104,8 @@ int stream_recv_payload(struct transport *tr, void *buf, uint64_t deadline, stru
 	t->payload_done = 0;
 	if (XXH3_64bits_digest(t->hash) != t->current.digest) {
 		mc_error_set(&t->broken, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"the %zu bytes of a message of type %u do not match their digest; they were "
-			"damaged on the way, the connection is closed", len, t->current.type);
+			"the %zu bytes of a message of type %u do not match their digest; they "
+			"were damaged on the way, the connection is closed", len, t->current.type);
 		return stream_still_broken(t, err);
 	}
 	return 0;

@@ -101,8 +101,8 @@ static int take_option(struct planner *p, const struct option_rule *rule, const 
 			return 0;
 		return cmdline_refuse(err, name, arg,
 			"mcd makes the network side itself: write a section [nic net0] with bridge "
-			"= ..., and "
-			"-device virtio-net-pci,netdev=net0 in the command for the guest's side");
+			"= ..., and -device virtio-net-pci,netdev=net0 in the command for the "
+			"guest's side");
 	case OPTION_DEVICE:
 		return cmdline_take_device(p, arg, replace, err);
 	case OPTION_DRIVE:
@@ -149,8 +149,7 @@ static int take_words(struct planner *p, char **words, size_t n, size_t *i, XXH3
 	if (word[0] != '-')
 		return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST,
 			"the word \"%.64s\" belongs to no option: write a disk image as -drive "
-			"file=..., and begin "
-			"every key of the file in its first column",
+			"file=..., and begin every key of the file in its first column",
 			word);
 	const char *name = word + (word[1] == '-' ? 2 : 1);
 	const struct option_rule *rule = option_find(name);

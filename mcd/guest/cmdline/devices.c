@@ -34,8 +34,7 @@ int cmdline_take_netdev(struct planner *p, const char *arg, bool *keep, struct m
 	else if (nic_index(p->vm, id) < 0)
 		r = cmdline_refuse(err, "netdev", arg,
 			"mcd must hold the output of every NIC: add a section [nic %.64s] with "
-			"bridge = ..., or "
-			"take the NIC out",
+			"bridge = ..., or take the NIC out",
 			id);
 	qemu_opts_clear(&o);
 	return r;

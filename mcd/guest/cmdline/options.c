@@ -129,8 +129,8 @@ static const struct option_rule rules[] = {
 	REFUSED("S", false, "mcd starts the vCPUs; take the option out"),
 	REFUSED("preconfig", false, "mcd does not go through that phase; take the option out"),
 	REFUSED("loadvm", true, "the state comes from a checkpoint; take the option out"),
-	REFUSED("snapshot", false, "writes to temporary files would be lost in a takeover; take the option out, "
-				   "and make the disks read-only (readonly=on)"),
+	REFUSED("snapshot", false, "writes to temporary files would be lost in a takeover; take "
+				   "the option out, and make the disks read-only (readonly=on)"),
 	REFUSED("mem-path", true, "the guest's RAM is on memory that mcd shares with QEMU; take the option out"),
 	REFUSED("readconfig", true, "mcd has to see the whole machine; write its options into the command"),
 	REFUSED("writeconfig", true, "QEMU would end after it; take the option out"),
@@ -174,8 +174,8 @@ const char *option_device_advice(const char *driver)
 		{ "usb-host", "the state of a host device cannot be carried over; take it out" },
 		{ "usb-redir", "the state of a redirected device cannot be carried over; take it out" },
 		{ "usb-mtp", "a shared folder cannot be checkpointed; take it out" },
-		{ "vhost-", "a part of it runs in another process or in the kernel, where the checkpoint "
-			    "cannot see it; use the virtio device that QEMU emulates" },
+		{ "vhost-", "a part of it runs in another process or in the kernel, where the "
+			    "checkpoint cannot see it; use the virtio device that QEMU emulates" },
 		{ "ivshmem", "its memory is shared with others; take it out" },
 		{ "pc-dimm", "memory modules are not in this release; give all memory with -m" },
 		{ "nvdimm", "memory modules are not in this release; give all memory with -m" },

@@ -27,8 +27,7 @@ int cmdline_take_memory(struct planner *p, const char *arg, struct mc_error *err
 	if (qemu_opts_get(&o, "slots") || qemu_opts_get(&o, "maxmem"))
 		r = cmdline_refuse(err, "m", arg,
 			"memory that is plugged in later would not be in the checkpoint: take "
-			"slots and "
-			"maxmem out");
+			"slots and maxmem out");
 	else if (!size)
 		r = cmdline_refuse(
 			err, "m", arg, "there is no size in it: write one such as -m 4G");
@@ -137,8 +136,7 @@ static int take_backend_property(
 			strcmp(opt->value, "n"))
 			return cmdline_refuse(err, "object", arg,
 				"%s=%.32s is not possible, because mcd puts the memory on a memfd "
-				"of ordinary "
-				"pages: take it out",
+				"of ordinary pages: take it out",
 				opt->key, opt->value);
 		if (bp->fate == KEPT && qemu_opts_append(&ram->extra, opt->key, opt->value) < 0)
 			return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left");
@@ -161,8 +159,7 @@ static int take_backend(
 	if (path && strstr(path, "huge"))
 		return cmdline_refuse(err, "object", arg,
 			"memory on hugetlbfs cannot be tracked page by page: use "
-			"memory-backend-memfd "
-			"without hugetlb");
+			"memory-backend-memfd without hugetlb");
 	if (plan->n_ram == CMDLINE_RAM_MAX)
 		return cmdline_refuse(err, "object", arg, "there are more than %d memory backends",
 			CMDLINE_RAM_MAX);
@@ -257,8 +254,7 @@ int cmdline_settle_ram(struct planner *p, struct mc_error *err)
 	if (*p->machine_backend && !find_ram(plan, p->machine_backend))
 		return cmdline_refuse(err, "machine", p->machine_backend,
 			"there is no such memory backend: add -object "
-			"memory-backend-ram,id=%s,size=..., or take "
-			"memory-backend out",
+			"memory-backend-ram,id=%s,size=..., or take memory-backend out",
 			p->machine_backend);
 	if (plan->n_ram) {
 		if (p->have_m && p->m_size != total)

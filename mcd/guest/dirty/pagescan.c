@@ -113,13 +113,11 @@ static int pagescan_probe(struct mc_error *err)
 	if (uffd < 0 && (errno == EPERM || errno == EACCES))
 		return mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
 			"userfaultfd is forbidden, by a seccomp filter or a security module; allow "
-			"it "
-			"for mcd and QEMU, or run mcd outside of the container");
+			"it for mcd and QEMU, or run mcd outside of the container");
 	if (uffd < 0 || enable_features(uffd))
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_KERNEL,
 			"the kernel has no asynchronous userfaultfd write protection; use Linux "
-			"6.7 or "
-			"later with CONFIG_USERFAULTFD");
+			"6.7 or later with CONFIG_USERFAULTFD");
 	return 0;
 }
 
@@ -134,8 +132,7 @@ static int register_region(struct dirty *d, const struct dirty_region *g, struct
 	if (errno == EBUSY)
 		return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
 			"the memory of QEMU (process %d) is already tracked by another "
-			"userfaultfd; stop "
-			"the other mcd, or restart the VM",
+			"userfaultfd; stop the other mcd, or restart the VM",
 			(int)d->pid);
 	if (errno == ESRCH)
 		return mc_error_set(
@@ -221,8 +218,7 @@ static int scan_failed(const struct dirty *d, int r, struct mc_error *err)
 	if (r == -EPERM)
 		return mc_error_set(err, r, MC_ECLASS_QMP,
 			"QEMU (process %d) replaced a mapping of guest memory, whose writes are no "
-			"longer "
-			"seen; protect the VM anew",
+			"longer seen; protect the VM anew",
 			(int)d->pid);
 	return mc_error_set(err, r, MC_ECLASS_FAILED, "PAGEMAP_SCAN of process %d failed: %s",
 		(int)d->pid, strerror(-r));

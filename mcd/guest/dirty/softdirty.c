@@ -54,8 +54,7 @@ static int softdirty_probe(struct mc_error *err)
 	if (!(entry & PM_SOFT_DIRTY))
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_KERNEL,
 			"the kernel has no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY); use a kernel "
-			"of a "
-			"distribution, or Linux 6.7 or later for pagemap-scan");
+			"of a distribution, or Linux 6.7 or later for pagemap-scan");
 	return 0;
 }
 
@@ -87,10 +86,8 @@ static int refuse_huge_pages(struct mc_error *err)
 	if (f && fgets(mode, sizeof mode, f) && !strstr(mode, "[never]") && !strstr(mode, "[deny]"))
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_KERNEL,
 			"soft-dirty tracking is not reliable with huge pages in shared memory; "
-			"write "
-			"\"never\" to /sys/kernel/mm/transparent_hugepage/shmem_enabled, or use "
-			"Linux 6.7 or "
-			"later");
+			"write \"never\" to /sys/kernel/mm/transparent_hugepage/shmem_enabled, or "
+			"use Linux 6.7 or later");
 	return 0;
 }
 
@@ -98,8 +95,7 @@ static int lock_failed(const struct dirty *d, const char *what, struct mc_error 
 {
 	return mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
 		"the memory of QEMU (process %d) cannot be locked, which soft-dirty tracking needs "
-		"(%s: "
-		"%s); run mcd as root, or with CAP_IPC_LOCK, CAP_SYS_PTRACE and "
+		"(%s: %s); run mcd as root, or with CAP_IPC_LOCK, CAP_SYS_PTRACE and "
 		"CAP_CHECKPOINT_RESTORE",
 		(int)d->pid, what, strerror(errno));
 }

@@ -72,8 +72,7 @@ int trace_probe(int *ret_scope, struct mc_error *err)
 	int scope = yama_scope();
 	if (scope >= 3)
 		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
-			"no process can be traced because kernel.yama.ptrace_scope is "
-			"%d, " CURE_YAMA,
+			"no process can be traced because kernel.yama.ptrace_scope is %d, " CURE_YAMA,
 			scope);
 	if (!capable())
 		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
@@ -97,8 +96,7 @@ int trace_explain_eperm(pid_t pid, struct mc_error *err)
 	int scope = yama_scope();
 	if (scope >= 3)
 		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
-			"process %d cannot be traced because kernel.yama.ptrace_scope is "
-			"%d, " CURE_YAMA,
+			"process %d cannot be traced because kernel.yama.ptrace_scope is %d, " CURE_YAMA,
 			(int)pid, scope);
 	if (!capable())
 		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
