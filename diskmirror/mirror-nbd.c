@@ -206,11 +206,11 @@ static int try_write(const struct range *r, const struct plan *p, void **data,
 	return e;
 }
 
-static int do_write(void *ctx, unsigned export, uint64_t offset, uint32_t length, void *d)
+static int do_write(void *ctx, unsigned disk, uint64_t offset, uint32_t length, void *d)
 {
 	struct mirror *m = ctx;
 	_cleanup_free_ void *data = d;
-	struct range r = {m, (uint16_t)export, offset, length};
+	struct range r = {m, (uint16_t)disk, offset, length};
 	uint64_t position = 0;
 	bool pressed = false;
 	int e;
@@ -261,7 +261,7 @@ static int zero_piece(const struct range *r, uint16_t type, uint64_t *position)
 	return 0;
 }
 
-static int do_zero(void *ctx, unsigned export, uint64_t offset, uint32_t length, bool trim)
+static int do_zero(void *ctx, unsigned disk, uint64_t offset, uint32_t length, bool trim)
 {
 	struct mirror *m = ctx;
 	uint64_t position = 0, end = offset + length;
@@ -270,8 +270,8 @@ static int do_zero(void *ctx, unsigned export, uint64_t offset, uint32_t length,
 	while (e == 0 && offset < end) {
 		uint64_t stop = (offset / ZERO_PIECE + 1) * ZERO_PIECE;
 		pthread_mutex_lock(&m->lock);
-		struct range r = {m, (uint16_t)export, offset,
-			(stop < end && m->tables[export] ? stop : end) - offset};
+		struct range r = {m, (uint16_t)disk, offset,
+			(stop < end && m->tables[disk] ? stop : end) - offset};
 		e = over(m) ? -ESHUTDOWN : zero_piece(&r, trim ? DISK_TRIM : DISK_ZERO, &position);
 		pressed |= mirror_queue_presses(m);
 		m->stats.requests += offset + r.length == end;
@@ -316,12 +316,12 @@ static bool wait_read(struct mirror *m, struct mirror_read *q)
 	return q->state == MIRROR_READ_DONE;
 }
 
-static int do_read(void *ctx, unsigned export, uint64_t offset, uint32_t length, void *buf)
+static int do_read(void *ctx, unsigned disk, uint64_t offset, uint32_t length, void *buf)
 {
 	struct mirror *m = ctx;
 	struct mirror_read q = {.buf = buf,
 		.h = {.type = DISK_READ,
-			.disk = (uint16_t)export,
+			.disk = (uint16_t)disk,
 			.offset = offset,
 			.length = length}};
 	struct mirror_item *item = mirror_item_new(&q.h, NULL);
@@ -342,13 +342,13 @@ static int do_read(void *ctx, unsigned export, uint64_t offset, uint32_t length,
 	return answered ? 0 : -ESHUTDOWN;
 }
 
-static void lost(void *ctx, unsigned export)
+static void lost(void *ctx, unsigned disk)
 {
 	struct mirror *m = ctx;
 	mirror_fail(m, -ECONNRESET, MC_ECLASS_QMP,
 		"QEMU's connection for disk %s ended, or a write of it failed, and the standby's "
 		"copy may lack something; protect the VM again",
-		m->hello.disks[export].id);
+		m->hello.disks[disk].id);
 }
 
 const struct nbd_ops mirror_nbd_ops = {

@@ -239,7 +239,8 @@ static int still_here(struct session *s, struct mc_error *err)
 
 static int release(struct session *s, struct mc_error *err)
 {
-	assert(s->acked == s->e.n); /* invariant 1: there is no other way here than through ACKED(n) */
+	/* Invariant 1: there is no other way here than through ACKED(n), */
+	assert(s->acked == s->e.n);
 	/* ... and under a record that names the standby which has it (invariant 7). */
 	assert(s->vm->rec.generation == s->generation);
 	int r = still_here(s, err);

@@ -70,7 +70,7 @@ static void gather(struct vm_question *q, struct decide_facts *f)
 	f->naming_open = s->committed && newest.generation < s->generation;
 	f->superseded = s->superseded;
 	f->answered = q->answered;
-	f->operator_wants = s->operator;
+	f->operator_wants = s->wanted;
 	if (f->ownership == OWN_CURRENT && f->peer_suspected && f->image_complete)
 		f->others_hear_peer = env_ask_heard(vm->env, s->primary, now + s->timing.ask_heard) <
 				      s->timing.heard_fresh;

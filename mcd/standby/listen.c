@@ -30,8 +30,8 @@ static void takeover_call(struct standby *s, struct vm_call *c)
 			vm->name);
 	if (err.code) {
 		vm_call_fail(c, &err);
-	} else if (!c->force && !vm->env->cfg->failover_automatic && !s->operator) {
-		s->operator = true; /* asks for the vote that it waited to be told to ask for */
+	} else if (!c->force && !vm->env->cfg->failover_automatic && !s->wanted) {
+		s->wanted = true; /* asks for the vote that it waited to be told to ask for */
 		vm_call_ok(c, json_pack("{s:s}", "state", "asking for ownership"));
 	} else {
 		if (s->link) { /* nothing is acknowledged any more from here on */

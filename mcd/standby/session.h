@@ -41,7 +41,7 @@ struct standby {
 	struct wire_verify_range *verify; /* to be compared when that epoch is applied, or NULL */
 	size_t verify_n;
 
-	bool operator;   /* `mcctl takeover`: the operator wants it, failover = manual or not */
+	bool wanted;     /* `mcctl takeover`: the operator wants it, failover = manual or not */
 	bool discard;    /* the primary ended the protection in order */
 	bool superseded; /* it offers another one before this was decided */
 };

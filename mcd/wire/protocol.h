@@ -11,24 +11,23 @@
 #define WIRE_VERSION 1
 
 enum wire_type {
-	WIRE_HELLO = 1,    /* primary -> standby: generation, delay, digest of the machine, RAM layout */
-	WIRE_HELLO_OK = 2, /* standby -> primary: ready to receive */
-	WIRE_SYNC = 3,     /* a slab of the initial synchronisation; applied at once */
-	WIRE_SYNC_END = 4, /* end of a round; the standby answers WIRE_SYNC_OK when it has applied all of it */
-	WIRE_SYNC_OK = 5,
-	WIRE_SLAB = 6,     /* a slab of epoch n */
-	WIRE_DEVICES = 7,  /* the device state of epoch n */
-	WIRE_COMMIT = 8,   /* epoch n: counts, bytes and digest of everything */
-	WIRE_ACK = 9,      /* standby: the whole epoch n is here and verified; digest repeated */
+	WIRE_HELLO = 1,      /* primary: generation, delay, digest of the machine, RAM layout */
+	WIRE_HELLO_OK = 2,   /* standby: ready to receive */
+	WIRE_SYNC = 3,       /* a slab of the initial synchronisation; applied at once */
+	WIRE_SYNC_END = 4,   /* end of a round */
+	WIRE_SYNC_OK = 5,    /* standby, to SYNC_END: all of it is applied */
+	WIRE_SLAB = 6,       /* a slab of epoch n */
+	WIRE_DEVICES = 7,    /* the device state of epoch n */
+	WIRE_COMMIT = 8,     /* epoch n: counts, bytes and digest of everything */
+	WIRE_ACK = 9,        /* standby: the whole epoch n is here and verified; digest repeated */
 	WIRE_PROTECTED = 10, /* primary: the record naming you standby is decided (generation) */
-	WIRE_DISCARD = 11, /* primary: protection ends in order; drop the copy */
-	WIRE_HANDOVER = 12,/* primary: about to propose {you, none}; keep epoch n, acknowledge nothing more */
-	WIRE_ERROR = 13,   /* either: class + message; the connection ends */
-	WIRE_KEPT = 14,    /* standby, to HANDOVER: even an mcd that dies now leaves all that a takeover needs */
-	WIRE_ROM = 15,     /* primary, before the first SYNC: a block of firmware, which no reset of a
-	                    * standby's QEMU would bring back */
-	WIRE_VERIFY = 16,  /* primary, with epoch n: digests of ranges as they are at n */
-	WIRE_VERIFIED = 17,/* standby, after applying n: which of them differ */
+	WIRE_DISCARD = 11,   /* primary: protection ends in order; drop the copy */
+	WIRE_HANDOVER = 12,  /* primary: proposes {you, none}; keep epoch n, acknowledge no more */
+	WIRE_ERROR = 13,     /* either: class + message; the connection ends */
+	WIRE_KEPT = 14,      /* standby, to HANDOVER: kept, also should this mcd die now */
+	WIRE_ROM = 15,       /* primary, before the first SYNC: firmware, no reset brings it back */
+	WIRE_VERIFY = 16,    /* primary, with epoch n: digests of ranges as they are at n */
+	WIRE_VERIFIED = 17,  /* standby, after applying n: which of them differ */
 	WIRE_TYPE_MAX = 17,
 };
 
