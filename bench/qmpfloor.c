@@ -62,15 +62,25 @@ int main(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
 		switch (c) {
-		case 's': socket = optarg; break;
-		case 'f': file = optarg; break;
-		case 'd': delay_ms = atof(optarg); break;
-		case 'n': seconds = atof(optarg); break;
-		default: return 2;
+		case 's':
+			socket = optarg;
+			break;
+		case 'f':
+			file = optarg;
+			break;
+		case 'd':
+			delay_ms = atof(optarg);
+			break;
+		case 'n':
+			seconds = atof(optarg);
+			break;
+		default:
+			return 2;
 		}
 	}
 	if (!socket || !file || !(delay_ms >= 1) || !(seconds > 0) || optind != argc) {
-		fprintf(stderr, "usage: qmpfloor --socket PATH --file PATH [--delay MS] [--seconds S]\n");
+		fprintf(stderr,
+			"usage: qmpfloor --socket PATH --file PATH [--delay MS] [--seconds S]\n");
 		return 2;
 	}
 	r = qmp_open(socket, false, mc_now() + TIMEOUT, &q, &err);

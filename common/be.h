@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Integers in network byte order (big-endian) at any alignment, for wire and disk formats; common/le.h
- * has the others. */
+/* Integers in network byte order (big-endian) at any alignment, for wire and disk formats;
+ * common/le.h has the others. */
 #pragma once
 #include <stdint.h>
 

@@ -34,13 +34,16 @@
 #define MC_ECLASS_CONFIG       "ConfigError"
 
 struct mc_error {
-	int code;         /* negative errno, 0 while unset */
-	const char *cls;  /* one of MC_ECLASS_*: a string constant, never freed */
+	int code;        /* negative errno, 0 while unset */
+	const char *cls; /* one of MC_ECLASS_*: a string constant, never freed */
 	char msg[760];
 };
 
 #define MC_ERROR_INIT                                                                              \
-	(struct mc_error) { 0, MC_ECLASS_FAILED, "" }
+	(struct mc_error)                                                                          \
+	{                                                                                          \
+		0, MC_ECLASS_FAILED, ""                                                            \
+	}
 
 /* Fills err (which may be NULL) and returns code, so that `return mc_error_set(...)` reads well. */
 int mc_error_set(struct mc_error *err, int code, const char *cls, const char *fmt, ...)

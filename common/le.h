@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Little-endian integers at any alignment, for wire and disk formats; common/be.h has the others. */
+/* Little-endian integers at any alignment, for wire and disk formats; common/be.h has the
+ * others. */
 #pragma once
 #include <endian.h>
 #include <stdint.h>

@@ -367,7 +367,8 @@ static int read_proof(int fd, const struct link_self *self, const uint8_t theirs
 	const uint8_t mine[HELLO_SIZE], uint64_t deadline, struct mc_error *err)
 {
 	uint8_t msg[PROOF_SIZE], mac[MAC_SIZE];
-	int r = read_prefix(fd, TYPE_PROOF, msg, "waiting for its proof of the cluster key", deadline, err);
+	int r = read_prefix(
+		fd, TYPE_PROOF, msg, "waiting for its proof of the cluster key", deadline, err);
 	if (r < 0)
 		return r;
 	r = link_read(fd, msg + PREFIX_SIZE, MAC_SIZE, deadline, -1);
@@ -382,11 +383,12 @@ static int read_proof(int fd, const struct link_self *self, const uint8_t theirs
 }
 
 /* What it says, now that it has proved to know the key: 0, or what it is refused with. */
-static uint8_t judge_hello(
-	const struct link_self *self, const uint8_t theirs[HELLO_SIZE], struct hello *ret, struct mc_error *err)
+static uint8_t judge_hello(const struct link_self *self, const uint8_t theirs[HELLO_SIZE],
+	struct hello *ret, struct mc_error *err)
 {
 	if (!get_hello(ret, theirs, ROLE_CONNECTOR)) {
-		mc_error_set(err, -EPROTO, MC_ECLASS_PROTOCOL, "the peer's first message is malformed");
+		mc_error_set(
+			err, -EPROTO, MC_ECLASS_PROTOCOL, "the peer's first message is malformed");
 		return REFUSE_BAD;
 	}
 	if (!ret->expect[0] || !strcmp(ret->expect, self->name))
@@ -417,7 +419,8 @@ int link_accept(int fd, const struct link_self *self, uint64_t deadline, struct 
 	uint8_t code = judge_hello(self, theirs, &peer, err);
 	put_prefix(msg, TYPE_WELCOME, code);
 	if (compute_mac(self->key, ROLE_ACCEPTOR, theirs, mine, msg, msg + PREFIX_SIZE) < 0)
-		return mc_error_set(err, -EIO, MC_ECLASS_FAILED, "cannot compute HMAC-SHA256 by GnuTLS");
+		return mc_error_set(
+			err, -EIO, MC_ECLASS_FAILED, "cannot compute HMAC-SHA256 by GnuTLS");
 	r = link_write(fd, msg, sizeof msg, deadline);
 	if (code)
 		return err->code;

@@ -24,8 +24,8 @@ enum link_purpose {
 	LINK_DISK = 4,      /* its disk writes, beside that stream; subject = its name */
 };
 
-/* Or'ed to the purpose of a link_target: an offer to go on by RDMA comes first (common/rdma/).  A peer
- * that does not know it answers -EOPNOTSUPP; without it, it would be connected. */
+/* Or'ed to the purpose of a link_target: an offer to go on by RDMA comes first (common/rdma/).  A
+ * peer that does not know it answers -EOPNOTSUPP; without it, it would be connected. */
 #define LINK_OFFERS_RDMA 0x80u
 
 struct link_key {

@@ -4,7 +4,13 @@
  * once an epoch above debug.  Thread-safe: a line is one write(2). */
 #pragma once
 
-enum mc_log_level { MC_LOG_ERROR = 3, MC_LOG_WARN = 4, MC_LOG_NOTICE = 5, MC_LOG_INFO = 6, MC_LOG_DEBUG = 7 };
+enum mc_log_level {
+	MC_LOG_ERROR = 3,
+	MC_LOG_WARN = 4,
+	MC_LOG_NOTICE = 5,
+	MC_LOG_INFO = 6,
+	MC_LOG_DEBUG = 7
+};
 
 /* Chooses the highest level that is printed (default info) and the name in front of each line
  * (a string constant, kept by reference; default none). */

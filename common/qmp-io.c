@@ -74,8 +74,7 @@ int qmp_io_connect(const char *path, int gone_fd, uint64_t deadline, struct mc_e
 	}
 }
 
-int qmp_io_send(
-	struct qmp *q, const char *buf, size_t len, uint64_t deadline, struct mc_error *err)
+int qmp_io_send(struct qmp *q, const char *buf, size_t len, uint64_t deadline, struct mc_error *err)
 {
 	while (len) {
 		ssize_t n = send(q->fd, buf, len, MSG_NOSIGNAL | MSG_DONTWAIT);

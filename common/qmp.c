@@ -232,8 +232,8 @@ static int send_command(struct qmp *q, const char *verb, const char *name, json_
 	return qmp_io_send(q, line, (size_t)n, deadline, err);
 }
 
-static int run(struct qmp *q, const char *verb, const char *name, json_t *args,
-	uint64_t timeout_ns, json_t **ret_result, struct mc_error *err)
+static int run(struct qmp *q, const char *verb, const char *name, json_t *args, uint64_t timeout_ns,
+	json_t **ret_result, struct mc_error *err)
 {
 	_cleanup_json_ json_t *owned = args;
 	_cleanup_json_ json_t *reply = NULL;
@@ -288,8 +288,7 @@ int qmp_hmp(
 		return r;
 	if (!json_is_string(result))
 		return qmp_break(q, -EBADMSG, MC_ECLASS_QMP, err,
-			"QEMU answered \"%s\" with something that is no text",
-			line);
+			"QEMU answered \"%s\" with something that is no text", line);
 	char *text = strdup(json_string_value(result));
 	if (!text)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for QEMU's answer");

@@ -26,17 +26,17 @@ void qmp_close(struct qmp *q); /* NULL is fine */
  * failure the session is (still) broken. */
 int qmp_reopen(struct qmp *q, uint64_t deadline, struct mc_error *err);
 
-
 /* Runs a command; args is stolen (also on failure) and may be NULL; ret_result (may be NULL)
  * receives a new reference to the "return" member.  A QMP error gives -EREMOTEIO, class QemuError,
  * with QEMU's own sentence and the command's name in the message. */
 int qmp_command(struct qmp *q, const char *name, json_t *args, uint64_t timeout_ns,
 	json_t **ret_result, struct mc_error *err);
 /* The same as an out-of-band command (exec-oob); the session must have been opened with oob. */
-int qmp_oob(struct qmp *q, const char *name, json_t *args, uint64_t timeout_ns,
-	json_t **ret_result, struct mc_error *err);
+int qmp_oob(struct qmp *q, const char *name, json_t *args, uint64_t timeout_ns, json_t **ret_result,
+	struct mc_error *err);
 /* A human monitor command; ret_text is malloc'd. */
-int qmp_hmp(struct qmp *q, const char *line, uint64_t timeout_ns, char **ret_text, struct mc_error *err);
+int qmp_hmp(struct qmp *q, const char *line, uint64_t timeout_ns, char **ret_text,
+	struct mc_error *err);
 
 /* Waits for QEMU's event of that name, also one already queued (which is consumed; the others
  * stay queued in order).  ret_data (may be NULL): new reference to its "data", NULL if it has

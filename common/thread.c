@@ -28,8 +28,8 @@ static void *run(void *p)
 	return s.fn(s.arg);
 }
 
-/* Those that a fault of the thread itself raises stay open: the kernel would end the process all the
- * same, but without a sanitizer's report. */
+/* Those that a fault of the thread itself raises stay open: the kernel would end the process all
+ * the same, but without a sanitizer's report. */
 static void block_signals(sigset_t *ret_old)
 {
 	sigset_t set;

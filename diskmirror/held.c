@@ -122,7 +122,7 @@ int held_spill(
 
 void held_start(struct held_cursor *c, const struct held_epoch *e)
 {
-	*c = (struct held_cursor){ .e = e, .next = e->first };
+	*c = (struct held_cursor){.e = e, .next = e->first};
 }
 
 void held_done(struct held_cursor *c)
@@ -149,7 +149,8 @@ static int refill(struct held_cursor *c, size_t want, struct mc_error *err)
 		if (!c->window) {
 			c->at = from;
 			return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-				"there is no memory left to apply disk writes with; free some on this host");
+				"there is no memory left to apply disk writes with; free some on "
+				"this host");
 		}
 	}
 	uint64_t left = c->e->spilled - from;

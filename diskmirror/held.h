@@ -26,7 +26,7 @@ struct held_epoch {
 };
 
 struct held_epoch *held_new(uint64_t generation, uint64_t n); /* NULL: no memory */
-void held_free(struct held_epoch *e);                        /* NULL is fine */
+void held_free(struct held_epoch *e);                         /* NULL is fine */
 
 /* Memory that a record takes, the allocator's share included. */
 uint64_t held_cost(const struct disk_header *h);
@@ -34,7 +34,8 @@ struct held_record *held_record_new(const struct disk_header *h); /* NULL: no me
 /* Takes the record over.  To be used only while nothing of the epoch is spilled. */
 void held_keep(struct held_epoch *e, struct held_record *rec);
 /* Writes it behind what was spilled before; the record remains the caller's. */
-int held_spill(struct held_epoch *e, const char *dir, const struct held_record *rec, struct mc_error *err);
+int held_spill(
+	struct held_epoch *e, const char *dir, const struct held_record *rec, struct mc_error *err);
 
 /* Goes through the records in order. */
 struct held_cursor {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the writer and the reader of the journal share; the byte layout is at the head of journal.c. */
+/* What the writer and the reader of the journal share; the byte layout is at the head of
+ * journal.c. */
 #pragma once
 #include "diskmirror/journal.h"
 
@@ -11,7 +12,7 @@
 #define JOURNAL_ENTRY_SIZE  24
 #define JOURNAL_ID_SIZE     64
 
-static const char journal_magic[8] = { 'M', 'C', 'D', 'J', 'R', 'N', 'L', '\n' };
+static const char journal_magic[8] = {'M', 'C', 'D', 'J', 'R', 'N', 'L', '\n'};
 
 struct journal_header {
 	bool sealed;

@@ -60,7 +60,7 @@ static int need(struct replay *p, uint64_t len, struct mc_error *err)
 static int read_header(struct replay *p, struct mc_error *err)
 {
 	static const uint8_t zeroes[sizeof journal_magic];
-	uint8_t b[JOURNAL_HEADER_SIZE] = { 0 };
+	uint8_t b[JOURNAL_HEADER_SIZE] = {0};
 	int r = seam_pread(p->fd, b, p->size < sizeof b ? p->size : sizeof b, 0);
 	if (r < 0)
 		return cannot_read(p, r, err);
@@ -177,8 +177,8 @@ static int walk(struct replay *p, journal_fn fn, void *ctx, struct mc_error *err
 		if (r < 0)
 			return cannot_read(p, r, err);
 		at += sizeof b;
-		struct journal_entry e = { get_le16(b), get_le16(b + 2), get_le64(b + 8),
-			get_le64(b + 16), NULL };
+		struct journal_entry e = {
+			get_le16(b), get_le16(b + 2), get_le64(b + 8), get_le64(b + 16), NULL};
 		bool data = e.type == DISK_WRITE;
 		if (e.disk >= p->n_map || (!data && e.type != DISK_ZERO && e.type != DISK_TRIM) ||
 			get_le32(b + 4) || !e.length || e.offset > DISK_SIZE_MAX ||
@@ -203,7 +203,7 @@ static int walk(struct replay *p, journal_fn fn, void *ctx, struct mc_error *err
 int journal_replay(const char *path, const char *const *ids, size_t n_ids, journal_fn fn, void *ctx,
 	struct journal_mark *ret, struct mc_error *err)
 {
-	struct replay p = { .path = path };
+	struct replay p = {.path = path};
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 && errno == ENOENT) {
 		*ret = (struct journal_mark){0};

@@ -17,7 +17,8 @@
  *
  * Body (at 4096):
  *
- *	 0  8  number n of disks (1..DISKS_MAX), then n times 64 bytes: the disk's id, padded with zeroes
+ *	 0  8  number n of disks (1..DISKS_MAX), then n times 64 bytes: the disk's id, padded with
+ *	       zeroes;
  *	then the entries, each
  *	 0  2  disk, index in the above       8  8  offset
  *	 2  2  type (WRITE, ZERO, TRIM)      16  8  length, not 0
@@ -27,8 +28,8 @@
  * does, (3) it is sealed, (4) the file has all of the body, (5) the body's digest matches, (6) the
  * entries are well formed, as many as the header says, and end where the body ends.
  *
- * Header and body of an epoch become durable by one fdatasync, in any order: whatever mixture of the
- * former epoch and this one a power failure leaves, (2) or (5) does not hold, unless it is the
+ * Header and body of an epoch become durable by one fdatasync, in any order: whatever mixture of
+ * the former epoch and this one a power failure leaves, (2) or (5) does not hold, unless it is the
  * former one untouched.  Either is harmless: the former epoch was in the replica, durably, before
  * journal_begin.
  */
@@ -176,7 +177,7 @@ int journal_begin(struct journal *j, uint64_t generation, uint64_t epoch, struct
 	assert(generation && epoch);
 	assert(generation > j->h.generation ||
 		(generation == j->h.generation && epoch >= j->h.epoch));
-	j->h = (struct journal_header){ .generation = generation, .epoch = epoch };
+	j->h = (struct journal_header){.generation = generation, .epoch = epoch};
 	j->fill = 0;
 	j->at = JOURNAL_BODY;
 	XXH3_128bits_reset(j->digest);
@@ -197,7 +198,7 @@ int journal_add(struct journal *j, const struct journal_entry *e, struct mc_erro
 {
 	assert(j->adding && e->disk < j->n_ids && e->length);
 	assert((e->type == DISK_WRITE && e->data) || e->type == DISK_ZERO || e->type == DISK_TRIM);
-	uint8_t b[JOURNAL_ENTRY_SIZE] = { 0 };
+	uint8_t b[JOURNAL_ENTRY_SIZE] = {0};
 	put_le16(b, e->disk);
 	put_le16(b + 2, e->type);
 	put_le64(b + 8, e->offset);
@@ -233,7 +234,7 @@ int journal_clear(struct journal *j, struct mc_error *err)
 	if (j->clear)
 		return 0;
 	j->adding = false;
-	j->h = (struct journal_header){ 0 };
+	j->h = (struct journal_header){0};
 	int r = write_header(j);
 	if (r == 0)
 		r = seam_fdatasync(j->fd);

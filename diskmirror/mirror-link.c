@@ -20,8 +20,8 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define BATCH      64 /* messages that leave the queue together */
-#define LINGER     (500 * MC_USEC)
+#define BATCH  64 /* messages that leave the queue together */
+#define LINGER (500 * MC_USEC)
 
 static int unexpected(const struct disk_header *h, struct mc_error *err)
 {
@@ -159,7 +159,8 @@ static void pop(struct mirror *m, size_t items, uint64_t bytes)
 		m->tail = &m->head;
 	last->next = NULL;
 	for (struct mirror_item *i = first; i; i = i->next) {
-		assert(!i->waits); /* nothing is sent before mirror_end has said how its epoch ended */
+		/* nothing is sent before mirror_end has said how its epoch ended */
+		assert(!i->waits);
 		m->out_total += i->cost;
 	}
 	assert(m->out_total <= m->in_total && (m->head || m->out_total == m->in_total));

@@ -19,8 +19,8 @@ struct mirror_item {
 	struct disk_header h;
 	const void *data; /* of h.length bytes, NULL = no payload */
 	void *owned;
-	uint64_t cost;    /* memory, with what is owned */
-	bool waits;       /* an END whose mirror_end has not been called: nothing may pass it */
+	uint64_t cost; /* memory, with what is owned */
+	bool waits;    /* an END whose mirror_end has not been called: nothing may pass it */
 	uint8_t header[DISK_HEADER_SIZE];
 };
 
@@ -40,7 +40,10 @@ struct mirror_table;
 struct mirror_extents {
 	bool all; /* there were too many to remember */
 	size_t n;
-	struct { uint16_t disk; uint64_t offset, length; } v[MIRROR_EXTENTS_MAX];
+	struct {
+		uint16_t disk;
+		uint64_t offset, length;
+	} v[MIRROR_EXTENTS_MAX];
 };
 
 struct mirror {
@@ -58,7 +61,8 @@ struct mirror {
 
 	pthread_mutex_t lock;
 	pthread_cond_t work; /* for the sender: there is something, or it is over */
-	pthread_cond_t done; /* for NBD's threads: something was sent, a READ is answered, it is over */
+	/* for NBD's threads: something was sent, a READ is answered, it is over */
+	pthread_cond_t done;
 
 	bool broken, closing;
 	struct mc_error error;
@@ -68,14 +72,14 @@ struct mirror {
 	uint64_t hurry_to; /* until so much has left the queue somebody waits for it */
 
 	struct mirror_item *head, **tail;
-	struct mirror_item *open_end;  /* END in the queue that waits for mirror_end */
-	uint64_t in_total, out_total;  /* costs of all that ever entered and left the queue */
+	struct mirror_item *open_end; /* END in the queue that waits for mirror_end */
+	uint64_t in_total, out_total; /* costs of all that ever entered and left the queue */
 	struct mirror_read *reads, **reads_tail;
 
 	uint64_t epoch; /* 0 while synchronising */
 	struct disk_epoch_sum sum;
 	struct disk_digest digest;
-	bool pressed; /* the owner was told in this epoch */
+	bool pressed;                           /* the owner was told in this epoch */
 	struct mirror_table *tables[DISKS_MAX]; /* NULL once synchronised */
 
 	struct mirror_stats stats;
@@ -93,11 +97,14 @@ struct mirror_item *mirror_item_new(const struct disk_header *h, const void *dat
 void mirror_items_free(struct mirror_item *first);
 /* Under the lock.  Somebody waits for what is in the queue: nothing lingers there. */
 void mirror_queue_hurry(struct mirror *m);
-/* Under the lock.  Tags with the running epoch and counts.  Returns what mirror_queue_wait takes. */
+/* Under the lock.  Tags with the running epoch and counts.  Returns what mirror_queue_wait takes.
+ */
 uint64_t mirror_queue_add(struct mirror *m, struct mirror_item *i);
-/* True once in an epoch, when the owner should be told of pressure (without the lock). Under the lock. */
+/* True once in an epoch, when the owner should be told of pressure (without the lock). Under the
+ * lock. */
 bool mirror_queue_presses(struct mirror *m);
-/* Until what was added by then fits into the budget.  -ESHUTDOWN: the mirror broke. Without the lock. */
+/* Until what was added by then fits into the budget.  -ESHUTDOWN: the mirror broke. Without the
+ * lock. */
 int mirror_queue_wait(struct mirror *m, uint64_t position);
 
 /* mirror-touched.c, under the lock */

@@ -3,11 +3,12 @@
  * The primary's side: an NBD server that QEMU's mirror jobs write to, answered from memory, and the
  * stream that carries every write on to the standby at once, tagged with the running epoch.
  *
- * Threads: one accepts NBD connections, one serves each, one sends, one receives from the standby.  The
- * functions here are for the VM's thread, except mirror_get_stats (any).
+ * Threads: one accepts NBD connections, one serves each, one sends, one receives from the
+ * standby.  The functions here are for the VM's thread, except mirror_get_stats (any).
  *
  * A write that QEMU may be going on without (refused, failed, or its connection ended without a
- * goodbye) breaks the mirror: look at mirror_error, or at what mirror_end returns, before a commit.
+ * goodbye) breaks the mirror: look at mirror_error, or at what mirror_end returns, before a
+ * commit.
  */
 #pragma once
 #include "diskmirror/disklink.h"
@@ -17,39 +18,46 @@
 struct mirror;
 
 struct mirror_config {
-	const char *socket_path;  /* unix socket made for QEMU, mode 0600, removed by mirror_close */
+	/* unix socket made for QEMU, mode 0600, removed by mirror_close */
+	const char *socket_path;
 	const struct disk_hello *hello;
-	uint64_t budget;          /* bytes of writes in memory that the standby has not been sent yet;
-	                           * beyond it NBD answers wait, which makes the guest's writes wait */
-	uint64_t stall_after;     /* ns that a write may wait, or the link make no progress, before all NBD
-	                           * connections are closed: QEMU's jobs end and the guest goes on */
-	/* Called once, from a thread of the mirror, when it broke (see mirror_error).  Must only ring. */
+	/* bytes of writes in memory that the standby has not been sent yet; beyond it NBD answers
+	 * wait, which makes the guest's writes wait */
+	uint64_t budget;
+	/* ns that a write may wait, or the link make no progress, before all NBD connections are
+	 * closed: QEMU's jobs end and the guest goes on */
+	uint64_t stall_after;
+	/* Called once, from a thread of the mirror, when it broke (see mirror_error).  Must only
+	 * ring. */
 	void (*broken)(void *ctx);
-	/* Called when the writes of the running epoch passed half of the budget: it should end early. */
+	/* Called when the writes of the running epoch passed half of the budget: it should end
+	 * early. */
 	void (*pressure)(void *ctx);
 	void *ctx;
 };
 
 struct mirror_stats {
-	uint64_t requests, written_bytes;      /* NBD, since the start */
-	uint64_t sent_bytes;                   /* to the standby, payloads and headers */
-	uint64_t skipped_bytes;                /* of the synchronisation: the standby had them already */
-	uint64_t queued_bytes, queued_peak;    /* in memory now, at most so far */
-	uint64_t epoch_bytes;                  /* of the running epoch */
+	uint64_t requests, written_bytes; /* NBD, since the start */
+	uint64_t sent_bytes;              /* to the standby, payloads and headers */
+	/* of the synchronisation: the standby had them already */
+	uint64_t skipped_bytes;
+	uint64_t queued_bytes, queued_peak; /* in memory now, at most so far */
+	uint64_t epoch_bytes;               /* of the running epoch */
 	unsigned connections;
 };
 
-/* Says HELLO, waits for HELLO_OK by the deadline, starts the threads.  Takes over link (also on failure). */
-int mirror_open(const struct mirror_config *c, struct disklink *link, uint64_t deadline, struct mirror **ret,
-	struct mc_error *err);
+/* Says HELLO, waits for HELLO_OK by the deadline, starts the threads.  Takes over link (also on
+ * failure). */
+int mirror_open(const struct mirror_config *c, struct disklink *link, uint64_t deadline,
+	struct mirror **ret, struct mc_error *err);
 /* Ends everything, closing NBD connections at once.  Cancel QEMU's jobs before if it answers. */
 void mirror_close(struct mirror *m);
 
 /* Until mirror_begin writes are those of the synchronisation: whole blocks that the standby's table
  * says it has are not sent.  From then on every write belongs to `epoch`. */
 void mirror_begin(struct mirror *m, uint64_t epoch);
-/* The guest is stopped and QEMU has drained: everything NBD has received is epoch n.  The next write
- * belongs to n + 1.  Nothing waits here: a few microseconds. */
+/* The guest is stopped and QEMU has drained: everything NBD has received is epoch n.  The next
+ * write belongs to n + 1.  Nothing waits here: a few microseconds. */
 void mirror_barrier(struct mirror *m, uint64_t n, struct disk_epoch_sum *ret);
 /* Sends the END of epoch n, whose barrier was; flushed: the guest may have flushed in it. */
 int mirror_end(struct mirror *m, uint64_t n, bool flushed, struct mc_error *err);

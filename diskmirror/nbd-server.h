@@ -26,8 +26,9 @@ struct nbd_ops {
 	/* The range reads as zeroes from now on; trim: and need not occupy space. */
 	int (*zero)(void *ctx, unsigned export, uint64_t offset, uint32_t length, bool trim);
 	int (*read)(void *ctx, unsigned export, uint64_t offset, uint32_t length, void *buf);
-	/* The client may go on without something that it wanted to write: a write was refused or failed,
-	 * or a connection that has written ended without a goodbye.  Perhaps more than once. */
+	/* The client may go on without something that it wanted to write: a write was refused or
+	 * failed, or a connection that has written ended without a goodbye.  Perhaps more than
+	 * once. */
 	void (*lost)(void *ctx, unsigned export);
 };
 

@@ -27,9 +27,11 @@
  *	             sides said NO_ZEROES; there is no way to say no but to close
  *	LIST         no payload
  *	             answered by: REP_SERVER (length of the name (4), name) for each export; REP_ACK
- *	INFO, GO     payload: length of the name (4), name, number of infos wanted (2), those (2 each)
+ *	INFO, GO     payload: length of the name (4), name, number of infos wanted (2),
+ *	             those (2 each)
  *	             answered by: REP_INFO for EXPORT: 0 (2), size (8), transmission flags (2);
- *	                          REP_INFO for BLOCK_SIZE: 3 (2), minimum (4), preferred (4), maximum (4);
+ *	                          REP_INFO for BLOCK_SIZE: 3 (2), minimum (4), preferred (4),
+ *	                          maximum (4);
  *	                          REP_ACK
  *	ABORT        answered by: REP_ACK, and the connection ends
  *

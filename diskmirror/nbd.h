@@ -9,9 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NBD_MAX_REQUEST (1u << 20) /* payload of one request or answer; QEMU splits what is larger */
-#define NBD_MAX_OPTION  8192u       /* longer ones are no option that anybody needs */
-#define NBD_MAX_NAME    4096u       /* of an export, by the protocol */
+#define NBD_MAX_REQUEST                                                                            \
+	(1u << 20)           /* payload of one request or answer; QEMU splits what is larger */
+#define NBD_MAX_OPTION 8192u /* longer ones are no option that anybody needs */
+#define NBD_MAX_NAME   4096u /* of an export, by the protocol */
 
 #define NBD_GREETING_SIZE     18
 #define NBD_CLIENT_FLAGS_SIZE 4
@@ -64,7 +65,7 @@ struct nbd_option {
 struct nbd_query {
 	const char *name; /* not terminated */
 	size_t name_len;
-	bool block_size;  /* the client asks for, and then keeps to, our block sizes */
+	bool block_size; /* the client asks for, and then keeps to, our block sizes */
 };
 
 struct nbd_request {
@@ -76,10 +77,11 @@ struct nbd_request {
 
 void nbd_put_greeting(uint8_t buf[NBD_GREETING_SIZE]);
 /* -EBADMSG for flags that nobody defined; the protocol demands to close then. */
-int nbd_get_client_flags(const uint8_t buf[NBD_CLIENT_FLAGS_SIZE], bool *ret_no_zeroes,
-	struct mc_error *err);
+int nbd_get_client_flags(
+	const uint8_t buf[NBD_CLIENT_FLAGS_SIZE], bool *ret_no_zeroes, struct mc_error *err);
 /* -EBADMSG for a wrong magic or more than NBD_MAX_OPTION bytes: the connection must end. */
-int nbd_get_option(const uint8_t buf[NBD_OPTION_SIZE], struct nbd_option *ret, struct mc_error *err);
+int nbd_get_option(
+	const uint8_t buf[NBD_OPTION_SIZE], struct nbd_option *ret, struct mc_error *err);
 /* -EINVAL: lengths that do not fit together; the answer is NBD_REP_ERR_INVALID. */
 int nbd_get_query(const uint8_t *payload, size_t len, struct nbd_query *ret, struct mc_error *err);
 void nbd_put_reply(uint8_t buf[NBD_REPLY_SIZE], uint32_t option, uint32_t type, uint32_t length);
@@ -88,11 +90,12 @@ size_t nbd_put_export(uint8_t buf[NBD_EXPORT_SIZE], uint64_t size, bool no_zeroe
 void nbd_put_info_export(uint8_t buf[NBD_INFO_EXPORT_SIZE], uint64_t size);
 void nbd_put_info_blocks(uint8_t buf[NBD_INFO_BLOCKS_SIZE]);
 
-/* -EBADMSG for a wrong magic, or a WRITE whose payload is too long to be skipped: the connection must end. */
-int nbd_get_request(const uint8_t buf[NBD_REQUEST_SIZE], struct nbd_request *ret,
-	struct mc_error *err);
+/* -EBADMSG for a wrong magic, or a WRITE whose payload is too long to be skipped: the connection
+ * must end. */
+int nbd_get_request(
+	const uint8_t buf[NBD_REQUEST_SIZE], struct nbd_request *ret, struct mc_error *err);
 void nbd_put_request(uint8_t buf[NBD_REQUEST_SIZE], const struct nbd_request *r);
-/* NBD_OK, or the error to answer with: unknown command or flag, empty or too long a range, one beyond
- * the export's end. */
+/* NBD_OK, or the error to answer with: unknown command or flag, empty or too long a range, one
+ * beyond the export's end. */
 enum nbd_errno nbd_check_request(const struct nbd_request *r, uint64_t size);
 void nbd_put_answer(uint8_t buf[NBD_ANSWER_SIZE], enum nbd_errno error, uint64_t cookie);

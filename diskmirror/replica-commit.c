@@ -36,7 +36,7 @@ static int journal_epoch(struct replica *r, const struct held_epoch *e, struct m
 	held_start(&c, e);
 	int x = journal_begin(r->journal, r->hello.generation, e->n, err), more = 0;
 	while (x == 0 && (more = held_next(&c, err)) > 0) {
-		struct journal_entry entry = { c.h.disk, c.h.type, c.h.offset, c.h.length, c.data };
+		struct journal_entry entry = {c.h.disk, c.h.type, c.h.offset, c.h.length, c.data};
 		x = journal_add(r->journal, &entry, err);
 	}
 	held_done(&c);
@@ -221,7 +221,8 @@ int replica_take(struct replica *r, uint64_t generation, struct mc_error *err)
 		if (x < 0)
 			return x;
 	}
-	/* From the first commit on they are complete, whether or not the primary could still say so. */
+	/* From the first commit on they are complete, whether or not the primary could still say
+	 * so. */
 	if (!r->stats.epochs)
 		return incomplete(err);
 	struct mc_error why = MC_ERROR_INIT;

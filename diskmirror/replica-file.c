@@ -35,7 +35,8 @@ static int create(const char *path, uint64_t size)
 	_cleanup_free_ char *tmp = NULL;
 	if (asprintf(&tmp, "%s.new", path) < 0)
 		return -ENOMEM;
-	unlink(tmp); /* not emptied: after a crash it may be a second name of a file that is in use */
+	/* not emptied: after a crash it may be a second name of a file that is in use */
+	unlink(tmp);
 	_cleanup_close_ int fd =
 		open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
@@ -78,7 +79,8 @@ int diskfile_open(
 		int r = create(d->path, size);
 		if (r < 0)
 			return mc_error_set(err, r, MC_ECLASS_CONFIG,
-				"cannot create %s, this host's copy of disk %s, with %llu bytes: %s",
+				"cannot create %s, this host's copy of disk %s, with %llu bytes: "
+				"%s",
 				d->path, d->id, (unsigned long long)size, strerror(-r));
 		f->fd = open(d->path, O_RDWR | O_CLOEXEC);
 	}

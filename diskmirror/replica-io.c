@@ -133,7 +133,7 @@ static int start_write(
 	while (op->f)
 		op++;
 	assert(op < io->ops + FLIGHT);
-	*op = (struct op){ f, off, len, data };
+	*op = (struct op){f, off, len, data};
 	io->flying++;
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&io->ring);
 	assert(sqe); /* never more in the ring than in flight */
@@ -158,8 +158,8 @@ static int write_zeroes(struct diskfile *f, uint64_t off, uint64_t len)
  * failure of it (not supported, not aligned to a device's sectors) is answered by writing. */
 static int make_zero(struct diskfile *f, uint64_t off, uint64_t len, bool trim)
 {
-	static const int modes[2] = { FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
-		FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE };
+	static const int modes[2] = {FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+		FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE};
 	int r = seam_before_write(f->fd, off, len);
 	if (r < 0)
 		return r;
@@ -186,7 +186,8 @@ int diskio_op(struct diskio *io, struct diskfile *f, uint16_t type, uint64_t off
 		else
 			r = make_zero(f, off, len, type == DISK_TRIM);
 	}
-	/* After the write: before it, another thread's sync could take the mark and miss the bytes. */
+	/* After the write: before it, another thread's sync could take the mark and miss the
+	 * bytes. */
 	atomic_store(&f->dirty, true);
 	if (r < 0)
 		fail(io, f, r);
@@ -204,6 +205,6 @@ int diskio_drain(struct diskio *io, struct mc_error *err)
 	int r = io->failed.code;
 	if (r < 0 && err)
 		*err = io->failed;
-	io->failed = (struct mc_error){ 0 };
+	io->failed = (struct mc_error){0};
 	return r;
 }

@@ -21,10 +21,10 @@
 
 #include <pthread.h>
 
-#define MESSAGE_TIME (30 * MC_SEC) /* for a message that has begun, either way */
+#define MESSAGE_TIME  (30 * MC_SEC) /* for a message that has begun, either way */
 #define FAREWELL_TIME (2 * MC_SEC)
-#define ANSWERS_MAX  (64ull << 20) /* bytes of answers to READs waiting to be sent */
-#define AHEAD_MAX    2             /* epochs after the committed one: one ended, one running */
+#define ANSWERS_MAX   (64ull << 20) /* bytes of answers to READs waiting to be sent */
+#define AHEAD_MAX     2             /* epochs after the committed one: one ended, one running */
 
 struct answer {
 	struct answer *next;
@@ -43,7 +43,7 @@ struct replica {
 	struct replica_state state;
 	pthread_t receiver, sender;
 	bool started;
-	int kick; /* eventfd: an END was received, or something broke */
+	int kick;        /* eventfd: an END was received, or something broke */
 	bool unhardened; /* the files have writes that no hardening has covered */
 	pthread_mutex_t files;
 
@@ -54,7 +54,8 @@ struct replica {
 	bool disk_failed;       /* the files cannot be trusted any more */
 	bool stop, told_broken;
 	struct held_epoch *epochs; /* oldest first; all but the last have ended */
-	bool numbered;             /* the first epoch has come: committed and ended mean something */
+	/* the first epoch has come: committed and ended mean something */
+	bool numbered;
 	uint64_t committed, ended;
 	struct answer *answers, **answers_tail;
 	uint64_t answers_bytes;
@@ -65,7 +66,8 @@ struct replica {
 void replica_break(struct replica *r, const struct mc_error *why, bool tell);
 /* replica-setup.c: HELLO, files, state and journal; answers HELLO_OK. */
 int replica_setup(struct replica *r, uint64_t deadline, struct mc_error *err);
-int replica_mark(struct replica *r, enum replica_trust trust, uint64_t generation, struct mc_error *err);
+int replica_mark(
+	struct replica *r, enum replica_trust trust, uint64_t generation, struct mc_error *err);
 /* replica-receive.c, replica-send.c: the threads. */
 void *replica_receiver(void *replica);
 void *replica_sender(void *replica);

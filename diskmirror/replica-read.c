@@ -62,7 +62,8 @@ static int queue(struct replica *r, struct answer *a, struct mc_error *err)
 	pthread_mutex_unlock(&r->lock);
 	return !gone ? 0
 		     : mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
-			       "the primary reads from the disk stream but does not take the answers");
+			       "the primary reads from the disk stream but does not take the "
+			       "answers");
 }
 
 int replica_read(struct replica *r, const struct disk_header *h, struct mc_error *err)
@@ -73,8 +74,7 @@ int replica_read(struct replica *r, const struct disk_header *h, struct mc_error
 			"there is no memory left to read this host's copy of a disk; free some");
 	a->next = NULL;
 	a->h = (struct disk_header){
-		.type = DISK_DATA, .disk = h->disk, .offset = h->offset, .length = h->length
-	};
+		.type = DISK_DATA, .disk = h->disk, .offset = h->offset, .length = h->length};
 	pthread_mutex_lock(&r->files);
 	int n = diskfile_read(&r->files_[h->disk], a->data, h->offset, h->length, err);
 	if (n == 0)

@@ -150,7 +150,8 @@ static int hold(
 	uint8_t head[DISK_HEADER_SIZE];
 	assert(h->epoch == e->n && !e->ended);
 	disk_put_header(head, h);
-	/* Once an epoch has something in the file, all that follows goes there: that is its order. */
+	/* Once an epoch has something in the file, all that follows goes there: that is its
+	 * order. */
 	pthread_mutex_lock(&r->lock);
 	assert(e->n > r->committed);
 	bool keep = e->spill_fd < 0 && r->stats.held_bytes + cost <= r->c.budget;

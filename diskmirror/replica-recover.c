@@ -45,7 +45,7 @@ static int make_durable(struct recovery *v, size_t n_disks, struct mc_error *err
 int replica_recover(const char *journal_path, const struct replica_disk *disks, size_t n_disks,
 	struct mc_error *err)
 {
-	struct recovery v = { .disks = disks, .journal_path = journal_path };
+	struct recovery v = {.disks = disks, .journal_path = journal_path};
 	const char *ids[DISKS_MAX];
 	struct journal *j;
 	struct journal_mark mark = {0};

@@ -30,7 +30,7 @@ int replica_send(struct disklink *link, struct disk_header *h, const void *data,
 	if (data)
 		h->digest = XXH3_64bits(data, h->length);
 	disk_put_header(head, h);
-	struct iovec iov[2] = { { head, sizeof head }, { (void *)(uintptr_t)data, h->length } };
+	struct iovec iov[2] = {{head, sizeof head}, {(void *)(uintptr_t)data, h->length}};
 	int n = link->ops->send(link, iov, data ? 2 : 1, deadline);
 	return n == 0 ? 0
 		      : mc_error_set(err, n, MC_ECLASS_UNREACHABLE,
@@ -42,8 +42,8 @@ static void farewell(struct replica *r, const struct mc_error *why)
 	size_t len = strlen(why->msg);
 	if (!len)
 		return;
-	struct disk_header h = { .type = DISK_ERROR,
-		.length = len < DISK_TEXT_MAX ? len : DISK_TEXT_MAX };
+	struct disk_header h = {
+		.type = DISK_ERROR, .length = len < DISK_TEXT_MAX ? len : DISK_TEXT_MAX};
 	replica_send(r->link, &h, why->msg, mc_now() + FAREWELL_TIME, NULL);
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * How a session begins on the standby.  The order is a promise: the files are marked SYNCING,
- * durably, before the first byte of them changes; and the journal of an earlier session is cleared
- * after that mark and before the first byte, or a later replay would put old blocks into new images.
+ * durably, before the first byte of them changes; and the journal of an earlier session is
+ * cleared after that mark and before the first byte, or a later replay would put old blocks into
+ * new images.
  */
 #include "diskmirror/replica-private.h"
 
@@ -122,7 +123,7 @@ static int begin_syncing(struct replica *r, struct mc_error *err)
 			(unsigned long long)r->state.generation,
 			(unsigned long long)r->c.generation);
 	if (n < 0)
-		r->state = (struct replica_state){ 0 };
+		r->state = (struct replica_state){0};
 	if (r->c.primary)
 		snprintf(r->state.primary, sizeof r->state.primary, "%s", r->c.primary);
 	return replica_mark(r, REPLICA_SYNCING, r->c.generation, err);
@@ -130,7 +131,7 @@ static int begin_syncing(struct replica *r, struct mc_error *err)
 
 int replica_setup(struct replica *r, uint64_t deadline, struct mc_error *err)
 {
-	struct disk_header ok = { .type = DISK_HELLO_OK };
+	struct disk_header ok = {.type = DISK_HELLO_OK};
 	int n = recv_hello(r, deadline, err);
 	if (n == 0)
 		n = check_hello(r, err);

@@ -90,7 +90,7 @@ static bool get_number(const char *s, uint64_t *ret)
 static bool parse(char *text, struct replica_state *ret)
 {
 	char *p = text, value[64], want[17];
-	struct replica_state s = { 0 };
+	struct replica_state s = {0};
 	if (!get_line(&p, "mcd-replica", value, sizeof value) || strcmp(value, "1") ||
 		!get_line(&p, "trust", value, sizeof value))
 		return false;
@@ -117,7 +117,7 @@ int replica_state_load(const char *path, struct replica_state *ret, struct mc_er
 	char text[FILE_MAX + 1], boot[40];
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 && errno == ENOENT) {
-		*ret = (struct replica_state){ 0 };
+		*ret = (struct replica_state){0};
 		return 0;
 	}
 	ssize_t n = fd < 0 ? -1 : read(fd, text, FILE_MAX);
@@ -170,7 +170,8 @@ int replica_state_save(const char *path, const struct replica_state *s, struct m
 	if ((size_t)s->trust >= N_NAMES || (*s->primary && !is_name(s->primary)) ||
 		(*s->boot && !is_name(s->boot)))
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"the state of a replica cannot be written down: its primary's name is no name");
+			"the state of a replica cannot be written down: its primary's name is no "
+			"name");
 	int n = snprintf(text, sizeof text,
 		"mcd-replica 1\ntrust %s\ngeneration %" PRIu64 "\nprimary %s\n", names[s->trust],
 		s->generation, *s->primary ? s->primary : "-");

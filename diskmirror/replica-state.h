@@ -21,8 +21,8 @@ struct replica_state {
 	char boot[40]; /* not empty: WHOLE only until this host starts anew (durability `none`) */
 };
 
-/* A missing file is REPLICA_NONE.  WHOLE with the boot id of another boot is returned as SYNCING, with
- * `boot` still set.  -EBADMSG: damaged; name it and say what to do. */
+/* A missing file is REPLICA_NONE.  WHOLE with the boot id of another boot is returned as SYNCING,
+ * with `boot` still set.  -EBADMSG: damaged; name it and say what to do. */
 int replica_state_load(const char *path, struct replica_state *ret, struct mc_error *err);
 int replica_state_save(const char *path, const struct replica_state *s, struct mc_error *err);
 /* The running kernel's boot id, for replica_state.boot. */

@@ -15,12 +15,13 @@
 
 int table_open(struct table *t, struct replica *r, struct mc_error *err)
 {
-	*t = (struct table){ .r = r };
+	*t = (struct table){.r = r};
 	t->blocks = malloc((size_t)READ_BLOCKS * DISK_BLOCK);
 	t->entries = malloc(DISK_TABLE_MAX);
 	if (!t->blocks || !t->entries)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
-			"there is no memory left to compare the VM's disks with; free some on this host");
+			"there is no memory left to compare the VM's disks with; free some on this "
+			"host");
 	return disk_hash_new(r->hello.seed, &t->hash, err);
 }
 
@@ -78,8 +79,9 @@ static size_t part(struct table *t, struct diskfile *f)
 		} else {
 			got = digest_blocks(t, f, PART_MAX - n, t->entries + n * DISK_DIGEST_SIZE);
 			if (!got) {
-				/* No entries for these: the primary sends them, and overwriting may heal
-				 * them.  A part has no gaps, so the one before ends here. */
+				/* No entries for these: the primary sends them, and overwriting
+				 * may heal them.  A part has no gaps, so the one before ends
+				 * here. */
 				if (n)
 					break;
 				t->at += READ_BLOCKS * (uint64_t)DISK_BLOCK;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The life of a standby's replica, and the VM thread's wait for an epoch.  What is done with it then
- * is in replica-commit.c.
+ * The life of a standby's replica, and the VM thread's wait for an epoch.  What is done with it
+ * then is in replica-commit.c.
  */
 #include "diskmirror/replica-private.h"
 
@@ -80,7 +80,7 @@ static int start(struct replica *r, struct mc_error *err)
 
 static void tell_why(struct disklink *link, const struct mc_error *why)
 {
-	struct disk_header h = { .type = DISK_ERROR, .length = strlen(why->msg) };
+	struct disk_header h = {.type = DISK_ERROR, .length = strlen(why->msg)};
 	static_assert(sizeof why->msg <= DISK_TEXT_MAX, "a sentence fits");
 	if (h.length)
 		replica_send(link, &h, why->msg, mc_now() + MC_SEC, NULL);
@@ -93,7 +93,8 @@ int replica_open(const struct replica_config *c, struct disklink *link, uint64_t
 	struct replica *r = replica_new(c, link);
 	int n = r ? replica_setup(r, deadline, &why)
 		  : mc_error_set(&why, -ENOMEM, MC_ECLASS_MEMORY,
-			    "there is no memory left for the disks of a VM; free some on this host");
+			    "there is no memory left for the disks of a VM; free some on this "
+			    "host");
 	if (n == 0)
 		n = start(r, &why);
 	if (n == 0) {
@@ -189,7 +190,8 @@ static int look_for(
 			*err = r->error;
 	} else if (e && e->n != n) {
 		x = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"the primary commits epoch %llu, but the disk writes that came are those of %llu",
+			"the primary commits epoch %llu, but the disk writes that came are those "
+			"of %llu",
 			(unsigned long long)n, (unsigned long long)e->n);
 	} else if (e && e->ended) {
 		x = !memcmp(&e->sum, want, sizeof *want)
@@ -207,7 +209,7 @@ static int look_for(
 int replica_wait(struct replica *r, uint64_t n, const struct disk_epoch_sum *want,
 	uint64_t deadline, int wake_fd, struct mc_error *err)
 {
-	struct pollfd p[2] = { { r->kick, POLLIN, 0 }, { wake_fd, POLLIN, 0 } };
+	struct pollfd p[2] = {{r->kick, POLLIN, 0}, {wake_fd, POLLIN, 0}};
 	for (;;) {
 		eventfd_t any;
 		eventfd_read(r->kick, &any); /* before looking: what comes after rings again */

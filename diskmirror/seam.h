@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 struct disk_seam {
-	int (*fdatasync)(int fd);                              /* 0 or -errno */
+	int (*fdatasync)(int fd);                                /* 0 or -errno */
 	int (*before_write)(int fd, uint64_t off, uint64_t len); /* 0, or the -errno of the write */
 };
 /* A test may change it at any time. */

@@ -23,8 +23,8 @@
  *	type      dir  disk epoch offset flags    length
  *	HELLO      >    .     .     .      .      of the payload, 1..4096
  *	HELLO_OK   <    .     .     .      .      0
- *	TABLE      <    y     .     y      .      of the payload: 16..1 MiB, whole entries; offset in
- *	                                          whole blocks of 64 KiB
+ *	TABLE      <    y     .     y      .      of the payload: 16..1 MiB, whole entries;
+ *	                                          offset in whole blocks of 64 KiB
  *	WRITE      >    y     y     y      .      of range and payload: 1..32 MiB
  *	ZERO       >    y     y     y      .      of the range: 1..2^56; no payload
  *	TRIM       >    y     y     y      .      of the range: 1..2^56; no payload
@@ -93,16 +93,16 @@ static const struct layout {
 	uint32_t flags;
 	uint64_t min, max; /* of length */
 } layouts[DISK_TYPE_MAX + 1] = {
-	[DISK_HELLO] = { PAYLOAD, 0, 1, DISK_HELLO_MAX },
-	[DISK_HELLO_OK] = { 0, 0, 0, 0 },
-	[DISK_TABLE] = { DISK | OFFSET | PAYLOAD, 0, DISK_DIGEST_SIZE, DISK_TABLE_MAX },
-	[DISK_WRITE] = { DISK | EPOCH | OFFSET | PAYLOAD, 0, 1, DISK_DATA_MAX },
-	[DISK_ZERO] = { DISK | EPOCH | OFFSET, 0, 1, DISK_SIZE_MAX },
-	[DISK_TRIM] = { DISK | EPOCH | OFFSET, 0, 1, DISK_SIZE_MAX },
-	[DISK_END] = { EPOCH | PAYLOAD, DISK_FLUSHED, SUM_SIZE, SUM_SIZE },
-	[DISK_READ] = { DISK | OFFSET, 0, 1, DISK_DATA_MAX },
-	[DISK_DATA] = { DISK | OFFSET | PAYLOAD, 0, 1, DISK_DATA_MAX },
-	[DISK_ERROR] = { PAYLOAD, 0, 1, DISK_TEXT_MAX },
+	[DISK_HELLO] = {PAYLOAD, 0, 1, DISK_HELLO_MAX},
+	[DISK_HELLO_OK] = {0, 0, 0, 0},
+	[DISK_TABLE] = {DISK | OFFSET | PAYLOAD, 0, DISK_DIGEST_SIZE, DISK_TABLE_MAX},
+	[DISK_WRITE] = {DISK | EPOCH | OFFSET | PAYLOAD, 0, 1, DISK_DATA_MAX},
+	[DISK_ZERO] = {DISK | EPOCH | OFFSET, 0, 1, DISK_SIZE_MAX},
+	[DISK_TRIM] = {DISK | EPOCH | OFFSET, 0, 1, DISK_SIZE_MAX},
+	[DISK_END] = {EPOCH | PAYLOAD, DISK_FLUSHED, SUM_SIZE, SUM_SIZE},
+	[DISK_READ] = {DISK | OFFSET, 0, 1, DISK_DATA_MAX},
+	[DISK_DATA] = {DISK | OFFSET | PAYLOAD, 0, 1, DISK_DATA_MAX},
+	[DISK_ERROR] = {PAYLOAD, 0, 1, DISK_TEXT_MAX},
 };
 
 bool disk_has_payload(uint16_t type)
@@ -218,7 +218,8 @@ size_t disk_put_hello(uint8_t *buf, size_t cap, const struct disk_hello *h)
 	return need;
 }
 
-/* One disk of a HELLO; its id must differ from those of the i before it.  Returns the bytes taken. */
+/* One disk of a HELLO; its id must differ from those of the i before it.  Returns the bytes
+ * taken. */
 static int get_hello_disk(
 	const uint8_t *p, size_t left, struct disk_hello *h, size_t i, struct mc_error *err)
 {
@@ -247,7 +248,7 @@ int disk_get_hello(const uint8_t *buf, size_t len, struct disk_hello *ret, struc
 {
 	if (len < HELLO_FIXED)
 		return refuse(err, "the HELLO of a disk stream is too short");
-	struct disk_hello h = { .generation = get_le64(buf), .n_disks = get_le32(buf + 24) };
+	struct disk_hello h = {.generation = get_le64(buf), .n_disks = get_le32(buf + 24)};
 	memcpy(h.seed, buf + 8, sizeof h.seed);
 	if (!h.generation || h.generation > UINT64_MAX / 2 || h.n_disks < 1 ||
 		h.n_disks > DISKS_MAX || get_le32(buf + 28))
@@ -279,7 +280,7 @@ int disk_get_sum(const uint8_t *buf, size_t len, struct disk_epoch_sum *ret, str
 {
 	if (len != SUM_SIZE)
 		return refuse(err, "the sum of an epoch's disk writes has %zu bytes", len);
-	struct disk_epoch_sum s = { get_le64(buf), get_le64(buf + 8), get_le64(buf + 16) };
+	struct disk_epoch_sum s = {get_le64(buf), get_le64(buf + 8), get_le64(buf + 16)};
 	if (s.bytes / DISK_DATA_MAX > s.writes)
 		return refuse(err,
 			"the sum of an epoch's disk writes counts more bytes than the writes can "

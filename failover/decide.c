@@ -20,7 +20,8 @@ static struct decision propose_if_quorate(
 {
 	if (!f->quorate)
 		return act(ACT_HOLD,
-			"this host is cut off from the cluster's quorate part: holding until it is back");
+			"this host is cut off from the cluster's quorate part: holding until it is "
+			"back");
 	return act(action, reason);
 }
 
@@ -54,9 +55,11 @@ static struct decision decide_primary(const struct decide_facts *f)
 			       ? act(ACT_STOP, "the guest powered off, and nobody owns it any more")
 			       : act(ACT_DESTROY, "nobody owns the VM any more: it was stopped");
 	case OWN_ALONE:
-		return f->guest_gone ? act(ACT_BURY, "QEMU has exited and there is no standby to go on")
-				     : act(ACT_RELEASE,
-					       "this host owns the VM alone: output may leave, it runs unprotected");
+		return f->guest_gone
+			       ? act(ACT_BURY, "QEMU has exited and there is no standby to go on")
+			       : act(ACT_RELEASE,
+					 "this host owns the VM alone: output may leave, it runs "
+					 "unprotected");
 	case OWN_UNKNOWN:
 		if (!f->leaving)
 			return act(ACT_LOOK, "whose the VM is has to be asked");
@@ -71,14 +74,17 @@ static struct decision decide_primary(const struct decide_facts *f)
 	if (f->end == END_NONE && !f->proposed)
 		return act(ACT_CONTINUE, "protected");
 	if (f->end == END_GUEST_OFF)
-		return propose_if_quorate(f, ACT_PROPOSE_NONE, "the guest powered off: nobody is to go on");
+		return propose_if_quorate(
+			f, ACT_PROPOSE_NONE, "the guest powered off: nobody is to go on");
 	/* Also while {self, none} is asked for: the voters decide one of the two. */
 	if (f->guest_gone && f->peer_named)
-		return propose_if_quorate(
-			f, ACT_HAND_OVER, "QEMU has exited: the standby goes on from its last epoch");
-	/* Even if the standby is back, once we proposed: the record that drops it may be decided. */
+		return propose_if_quorate(f, ACT_HAND_OVER,
+			"QEMU has exited: the standby goes on from its last epoch");
+	/* Even if the standby is back, once we proposed: the record that drops it may be
+	 * decided. */
 	return propose_if_quorate(f, ACT_PROPOSE_SELF,
-		f->proposed ? "the voters have not decided yet: output stays held" : why_alone(f->end));
+		f->proposed ? "the voters have not decided yet: output stays held"
+			    : why_alone(f->end));
 }
 
 /* A connection to a host that lost its power looks as good as ever.  So the link of a suspected
@@ -139,12 +145,15 @@ static struct decision decide_standby(const struct decide_facts *f, const struct
 		return act(ACT_CONTINUE, "receiving the first image");
 	if (!f->image_complete)
 		return may_still_be_named(f, c)
-			       ? act(ACT_WAIT, "not known yet whether this host was named the standby")
-			       : act(ACT_DESTROY, "the connection was lost before the image was whole");
+			       ? act(ACT_WAIT,
+					 "not known yet whether this host was named the standby")
+			       : act(ACT_DESTROY,
+					 "the connection was lost before the image was whole");
 	if (up)
 		return act(ACT_CONTINUE,
-			f->guest_gone ? "the standby QEMU is to be restarted; the image is not affected"
-				      : "protecting");
+			f->guest_gone
+				? "the standby QEMU is to be restarted; the image is not affected"
+				: "protecting");
 	if (primary_goes_first(f, c))
 		return act(ACT_WAIT, "the primary seems to live: it may go on alone first");
 	if (!c->automatic && !f->operator_wants)
@@ -160,8 +169,8 @@ struct decision decide(const struct decide_facts *f, const struct decide_config 
 	struct decision d = f->role == DECIDE_PRIMARY ? decide_primary(f) : decide_standby(f, c);
 	/* failover/README.md 13 and 14: nothing becomes visible before it is decided. */
 	assert(d.action != ACT_RELEASE || (f->role == DECIDE_PRIMARY && f->ownership == OWN_ALONE));
-	assert(d.action != ACT_ACTIVATE || (f->role == DECIDE_STANDBY && f->ownership == OWN_ALONE &&
-						   f->image_complete));
+	assert(d.action != ACT_ACTIVATE ||
+		(f->role == DECIDE_STANDBY && f->ownership == OWN_ALONE && f->image_complete));
 	return d;
 }
 

@@ -32,7 +32,8 @@ enum session_end {
 	END_MAX,
 };
 
-/* What this host knows of the decided ownership record, beside the one that a session runs under. */
+/* What this host knows of the decided ownership record, beside the one that a session runs
+ * under. */
 enum decide_ownership {
 	OWN_CURRENT, /* nothing newer was decided that changes our part */
 	OWN_LOST,    /* the VM was given to another host, or we are not its standby any more */
@@ -52,7 +53,8 @@ struct decide_facts {
 
 	/* of a primary */
 	enum session_end end;
-	bool peer_named;     /* the record names the peer: it has a whole image and may go on from it */
+	/* the record names the peer: it has a whole image and may go on from it */
+	bool peer_named;
 	bool operator_stops; /* stop --force: the operator wants this copy gone */
 
 	/* of a standby */
@@ -62,17 +64,20 @@ struct decide_facts {
 	bool others_hear_peer; /* another voter heard the peer within the suspicion time */
 	bool peer_left;        /* it ended the protection in order */
 	bool image_complete;   /* an epoch is committed, and the record names us */
-	bool naming_open;      /* an epoch is committed, and the record that may name us is not known */
-	bool superseded;       /* the primary offers another session: this one will not be named */
-	bool answered;         /* a majority was asked since, and knows of no record that names us */
-	bool operator_wants;   /* mcctl takeover: where failover is manual, this is the word */
+	/* an epoch is committed, and the record that may name us is not known */
+	bool naming_open;
+	bool superseded; /* the primary offers another session: this one will not be named */
+	/* a majority was asked since, and knows of no record that names us */
+	bool answered;
+	bool operator_wants;      /* mcctl takeover: where failover is manual, this is the word */
 	uint64_t since_link_down; /* ns; 0 while the link is up */
 };
 
 struct decide_config {
-	uint64_t head_start;   /* ns that a standby grants a primary that others still hear */
-	uint64_t unnamed_wait; /* ns after which a primary that lives has long decided whether we are named */
-	bool automatic;        /* failover = automatic; false: only an operator promotes */
+	uint64_t head_start; /* ns that a standby grants a primary that others still hear */
+	/* ns after which a primary that lives has long decided whether we are named */
+	uint64_t unnamed_wait;
+	bool automatic; /* failover = automatic; false: only an operator promotes */
 };
 
 enum decide_action {
@@ -99,7 +104,8 @@ struct decision {
 
 struct decision decide(const struct decide_facts *f, const struct decide_config *c);
 const char *decide_action_name(enum decide_action a);
-const char *session_end_name(enum session_end e); /* "peer-silent", ...: part of the control protocol */
+/* "peer-silent", ...: part of the control protocol */
+const char *session_end_name(enum session_end e);
 
 /* Whether the replication connection counts as one, by these facts of a standby. */
 bool decide_link_up(const struct decide_facts *f);

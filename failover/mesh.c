@@ -3,9 +3,9 @@
  * A thread for each peer owns its connection: it alone opens, reads and closes it.  Everybody else
  * only writes to it, under the mesh's lock and never waiting, or shuts it down.
  *
- * Calls are in a list, each in its caller's frame.  A peer's thread puts an answer into the call that
- * has its id and wakes the caller; an answer to an earlier request of that call has another id and
- * finds nobody.
+ * Calls are in a list, each in its caller's frame.  A peer's thread puts an answer into the call
+ * that has its id and wakes the caller; an answer to an earlier request of that call has another
+ * id and finds nobody.
  */
 #include "failover/mesh.h"
 #include "common/clock.h"

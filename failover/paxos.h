@@ -57,7 +57,8 @@ enum paxos_refusal {
 	PAXOS_MALFORMED = 3,
 	PAXOS_OTHER_VOTERS = 4, /* (vote.c) the two hosts are configured with different voters */
 	PAXOS_DISK = 5,         /* (vote.c) this voter cannot keep its word: its disk failed */
-	PAXOS_NOT_QUORATE = 6,  /* (vote.c) outside the cluster's quorate part: as good as silence */
+	/* (vote.c) outside the cluster's quorate part: as good as silence */
+	PAXOS_NOT_QUORATE = 6,
 };
 
 struct paxos_msg {

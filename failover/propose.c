@@ -80,7 +80,8 @@ static int ask_self(struct voter *v, struct voter_vm *vm, struct paxos_proposer 
 			"VM '%s': this host cannot write its own votes, so it proposes nothing; "
 			"check the file system of the state directory, then restart mcd",
 			vm->name);
-	/* The gate closed just now: without our own promise nothing can be won, so nothing is waited for. */
+	/* The gate closed just now: without our own promise nothing can be won, so nothing is
+	 * waited for. */
 	if (own.type == PAXOS_REFUSED && own.refusal == PAXOS_NOT_QUORATE)
 		*ret_step = PAXOS_LOST;
 	else
@@ -243,8 +244,8 @@ int voter_propose(struct voter *v, const char *name, const struct own_record *ne
 }
 
 /* 0: nothing that we accepted stands against it. */
-static int check_force(struct voter *v, struct voter_vm *vm, const struct own_record *next,
-	struct mc_error *err)
+static int check_force(
+	struct voter *v, struct voter_vm *vm, const struct own_record *next, struct mc_error *err)
 {
 	struct own_record known;
 	voter_vm_known(v, vm, &known);
@@ -257,8 +258,8 @@ static int check_force(struct voter *v, struct voter_vm *vm, const struct own_re
 			known.standby);
 	pthread_mutex_lock(&vm->lock);
 	bool against = vm->state.accepted.node &&
-		vm->state.decided.generation == known.generation &&
-		!own_record_equal(&vm->state.value, next);
+		       vm->state.decided.generation == known.generation &&
+		       !own_record_equal(&vm->state.value, next);
 	struct own_record value = vm->state.value;
 	pthread_mutex_unlock(&vm->lock);
 	if (!against)

@@ -17,7 +17,8 @@ struct timing {
 				   lost */
 	uint64_t head_start;    /* standby's patience with a primary that others hear */
 	uint64_t vote_retry;    /* a standby's pause between two looks at the facts */
-	uint64_t unnamed_wait;  /* a primary that lives has long decided whether its standby is named */
+	/* a primary that lives has long decided whether its standby is named */
+	uint64_t unnamed_wait;
 	uint64_t command;        /* a QMP command on a healthy QEMU */
 	uint64_t ask_heard;      /* wait for the other voters' "I heard it" (voter_ask_heard) */
 	uint64_t worst_takeover; /* bound printed by mcctl check: power-off to running */

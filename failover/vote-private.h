@@ -68,7 +68,8 @@ void voter_leave(struct voter *v);
 /* Our turn to propose for this VM; false when the deadline came first. */
 bool voter_take_turn(struct voter *v, struct voter_vm *vm, uint64_t deadline);
 void voter_end_turn(struct voter *v, struct voter_vm *vm);
-/* Waits until we may ask, or need not any more because that generation is known, or the deadline. */
+/* Waits until we may ask, or need not any more because that generation is known, or the
+ * deadline. */
 bool voter_wait_for_gate(
 	struct voter *v, struct voter_vm *vm, uint64_t generation, uint64_t deadline);
 /* -ENOLINK, with who is not connected. */

@@ -155,7 +155,8 @@ bool vote_decode(struct vote_msg *ret, const uint8_t p[VOTE_MSG_SIZE])
 		.id = get_be64(p + 8), .group = get_be64(p + 16), .number = get_be64(p + 24)};
 	if (memcmp(p, magic, sizeof magic) || get_be16(p + 4) != VERSION || !valid_type(p[6]))
 		return false;
-	if (p[6] == PAXOS_REFUSED ? p[7] < PAXOS_NOT_ELIGIBLE || p[7] > PAXOS_NOT_QUORATE : p[7] != 0)
+	if (p[6] == PAXOS_REFUSED ? p[7] < PAXOS_NOT_ELIGIBLE || p[7] > PAXOS_NOT_QUORATE
+				  : p[7] != 0)
 		return false;
 	if (m.number && p[6] != VOTE_HEARD_ANSWER)
 		return false;

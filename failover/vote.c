@@ -33,9 +33,8 @@ void voter_vm_answer(struct voter *v, struct voter_vm *vm, const char *from,
 	struct own_record known;
 	/* Before anything is touched: such an answer must never be taken for a promise. */
 	if ((req->type == PAXOS_PREPARE || req->type == PAXOS_ACCEPT) && !voter_may_grant(v)) {
-		*ret = (struct paxos_msg){.type = PAXOS_REFUSED,
-			.refusal = PAXOS_NOT_QUORATE,
-			.ballot = req->ballot};
+		*ret = (struct paxos_msg){
+			.type = PAXOS_REFUSED, .refusal = PAXOS_NOT_QUORATE, .ballot = req->ballot};
 		return;
 	}
 	pthread_mutex_lock(&vm->lock);

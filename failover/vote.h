@@ -43,9 +43,9 @@ struct voter_config {
 	uint64_t (*heard_age)(void *ctx, const char *host);
 	/* We learned of a newer decided record (from anyone). Any thread; must not block. */
 	void (*learned)(void *ctx, const char *vm, const struct own_record *rec);
-	/* May this host ask for votes and grant them now (is it in the cluster's quorate part)?  NULL:
-	 * always.  Any thread; must not block.  It makes attempts rarer that cannot succeed; safety
-	 * does not rest on it. */
+	/* May this host ask for votes and grant them now (is it in the cluster's quorate part)?
+	 * NULL: always.  Any thread; must not block.  It makes attempts rarer that cannot succeed;
+	 * safety does not rest on it. */
 	bool (*may_grant)(void *ctx);
 	void *ctx;
 };
@@ -85,29 +85,31 @@ int voter_current(struct voter *v, const char *vm, uint64_t deadline, struct own
  * decision, retrying lost or split rounds until the deadline.
  *
  *	0         decided, and it is exactly `next` (now, or found so: asking again is harmless)
- *	-ESTALE   that generation is decided otherwise, or a newer one exists; ret_decided is the newest
- *	          decided record (class NotOwner)
+ *	-ESTALE   that generation is decided otherwise, or a newer one exists; ret_decided is the
+ *	          newest decided record (class NotOwner)
  *	-EPERM    this host may not propose that: it is not named in the record before
- *	-ENOLINK  undecided by the deadline, also when may_grant said no until then (class NoMajority)
+ *	-ENOLINK  undecided by the deadline, also when may_grant said no until then (class
+ *	          NoMajority)
  *	-EIO      this host cannot write its own votes; otherwise as -ENOLINK
  *	-EINVAL   malformed, or not the generation after the known one
  *
  * ret_decided is filled with 0 and -ESTALE.
  *
- * After -ENOLINK and -EIO it MAY yet be decided as proposed: the caller must go on asking, and must not
- * act on either outcome.  (Asking for another record of the same generation is safe: the answer is then
- * -ESTALE with what was decided, if that is not what was asked.)
+ * After -ENOLINK and -EIO it MAY yet be decided as proposed: the caller must go on asking, and must
+ * not act on either outcome.  (Asking for another record of the same generation is safe: the answer
+ * is then -ESTALE with what was decided, if that is not what was asked.)
  */
 /* clang-format on */
 int voter_propose(struct voter *v, const char *vm, const struct own_record *next, uint64_t deadline,
 	struct own_record *ret_decided, struct mc_error *err);
 
 /*
- * The operator's word in place of the majority's: `next` becomes the decided record here, on disk, and
- * is told to every voter that can be reached, now or later.  Safe only if the hosts that cannot be
- * reached are really off, or will never show the VM again under the record before: that is what the
- * operator vouches for.  -EBUSY (class NotOwner): this host itself has voted for another record of
- * that generation, so that it may be decided already; -ESTALE, -EPERM, -EIO as voter_propose.
+ * The operator's word in place of the majority's: `next` becomes the decided record here, on
+ * disk, and is told to every voter that can be reached, now or later.  Safe only if the hosts
+ * that cannot be reached are really off, or will never show the VM again under the record
+ * before: that is what the operator vouches for.  -EBUSY (class NotOwner): this host itself has
+ * voted for another record of that generation, so that it may be decided already; -ESTALE,
+ * -EPERM, -EIO as voter_propose.
  */
 int voter_force(struct voter *v, const char *vm, const struct own_record *next,
 	struct own_record *ret_decided, struct mc_error *err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* When a thread of ours may ask the voters: one at a time for each VM, and only with the gate open. */
+/* When a thread of ours may ask the voters: one at a time for each VM, and only with the gate
+ * open. */
 #include "common/clock.h"
 #include "common/thread.h"
 #include "failover/vote-private.h"
@@ -35,7 +36,8 @@ bool voter_wait_for_gate(
 		voter_vm_known(v, vm, &known);
 		if (known.generation >= generation || voter_may_grant(v))
 			return true;
-		uint64_t now = mc_now(), until = now + GATE_LOOK < deadline ? now + GATE_LOOK : deadline;
+		uint64_t now = mc_now(),
+			 until = now + GATE_LOOK < deadline ? now + GATE_LOOK : deadline;
 		struct timespec ts = mc_timespec(until);
 		pthread_mutex_lock(&v->lock);
 		bool closing = v->closing;

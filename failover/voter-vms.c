@@ -3,8 +3,8 @@
  * The VMs that a voter knows, and what it knows to be decided of each.
  *
  * vm->known is in memory only and may be ahead of vm->state, which is on disk and which answers
- * follow from.  Knowledge may be forgotten by a crash without harm (a decided record is on the disks
- * of a majority as accepted), a promise may not.
+ * follow from.  Knowledge may be forgotten by a crash without harm (a decided record is on the
+ * disks of a majority as accepted), a promise may not.
  */
 #include "common/log.h"
 #include "failover/vote-private.h"
@@ -92,8 +92,8 @@ bool voter_may_grant(struct voter *v)
 	return !v->cfg.may_grant || v->cfg.may_grant(v->cfg.ctx);
 }
 
-void voter_vm_request(
-	struct voter *v, const struct voter_vm *vm, const struct paxos_msg *req, struct vote_msg *ret)
+void voter_vm_request(struct voter *v, const struct voter_vm *vm, const struct paxos_msg *req,
+	struct vote_msg *ret)
 {
 	*ret = (struct vote_msg){.group = v->group_id, .paxos = *req};
 	memcpy(ret->subject, vm->name, sizeof ret->subject);

@@ -14,7 +14,8 @@ static const char global_help[] =
 	"  --config PATH      the mcd.conf that names it (default /etc/mcd/mcd.conf)\n"
 	"  --help             explain the verb\n";
 
-int find_verb(const struct verb *verbs, const char *name, const struct verb **ret, struct mc_error *err)
+int find_verb(
+	const struct verb *verbs, const char *name, const struct verb **ret, struct mc_error *err)
 {
 	const char *names[VERBS_MAX];
 	size_t n = 0;

@@ -32,13 +32,15 @@ static const struct verb verbs[] = {
 		run_failover},
 	{"takeover", "VM", 1, 1, "run a VM here whose primary is lost, by your decision",
 		"For failover = manual, and, with --force, for when no majority of the voters can\n"
-		"answer. Run it where the copy is. --force can make two copies of the VM run, if the\n"
+		"answer. Run it where the copy is. --force can make two copies of the VM run, if "
+		"the\n"
 		"other host is not as dead as it looks: it asks for the VM's name.",
 		{{"force", NULL, "your word in place of the majority's"},
 			{"confirm", "VM", "the VM's name again, instead of being asked for it"}},
 		run_takeover},
 	{"verify", "VM", 1, 1, "compare both sides of a protected VM while it runs",
-		"Memory and disks, each range at some committed epoch; the VM's pauses are no longer\n"
+		"Memory and disks, each range at some committed epoch; the VM's pauses are no "
+		"longer\n"
 		"than otherwise. Exit code 1 when something differs.",
 		{{0}}, run_verify},
 	{"wait", "VM STATE", 2, 2, "wait until a VM is in a state", NULL,

@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 static const char warning[] =
-	"If the other host still runs %s, two copies of it will answer from now on, and what one of\n"
-	"them has acknowledged is lost when it is over. Go on only if that host is certainly powered\n"
+	"If the other host still runs %s, two copies of it will answer from now on, and what one "
+	"of\n"
+	"them has acknowledged is lost when it is over. Go on only if that host is certainly "
+	"powered\n"
 	"off, or cut off for good.\n"
 	"Type the name of the VM to go on: ";
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mcctl: one row of a table a verb (mcctl.c).  The row says what the verb takes, so that parsing, help and
- * shell completion come from it; the verb's function gets checked words and returns an exit code.
+ * mcctl: one row of a table a verb (mcctl.c).  The row says what the verb takes, so that parsing,
+ * help and shell completion come from it; the verb's function gets checked words and returns an
+ * exit code.
  */
 #pragma once
 #include "common/error.h"
@@ -24,7 +25,7 @@ enum { /* exit codes; part of the interface (mcctl(8)) */
 
 struct verb;
 
-struct mcctl { /* what the global options said */
+struct mcctl {                    /* what the global options said */
 	const struct verb *verbs; /* the table, NULL-name terminated */
 	bool json;
 	const char *socket; /* --socket, or NULL */
@@ -73,7 +74,8 @@ int locate_key(const struct mcctl *m, char *ret, size_t size, struct mc_error *e
 /* help.c */
 void help_overview(const struct verb *verbs);
 void help_verb(const struct verb *verb);
-int find_verb(const struct verb *verbs, const char *name, const struct verb **ret, struct mc_error *err);
+int find_verb(
+	const struct verb *verbs, const char *name, const struct verb **ret, struct mc_error *err);
 
 /* One request without options: connects, asks, and hands back the result or reports the error and
  * returns its exit code.  timeout_ns 0: as long as the daemon takes.  args is stolen. */

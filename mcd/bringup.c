@@ -21,7 +21,8 @@
 static void on_suspect(void *ctx, const char *peer, uint64_t last_heard)
 {
 	struct daemon *d = ctx;
-	table_ring_all(d->vms, WAKE_SUSPECT); /* first: the takeover is in a hurry, the log is not */
+	/* first: the takeover is in a hurry, the log is not */
+	table_ring_all(d->vms, WAKE_SUSPECT);
 	if (last_heard)
 		log_warn("keep-alives of %s stopped: last heard %.0f ms ago", peer,
 			(double)(mc_now() - last_heard) / 1e6);

@@ -43,8 +43,9 @@ static int parse_level(const char *s, enum mc_log_level *ret)
 	return -EINVAL;
 }
 
-/* What is freed goes back, or the bound of max-buffer is one on paper: glibc learns from each large block that
- * it frees to keep such ones, and keeps them for each of a dozen arenas, one a thread. */
+/* What is freed goes back, or the bound of max-buffer is one on paper: glibc learns from each
+ * large block that it frees to keep such ones, and keeps them for each of a dozen arenas, one a
+ * thread. */
 static void bound_malloc(void)
 {
 	mallopt(M_MMAP_THRESHOLD, 128 << 10);
@@ -149,8 +150,9 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = start(&d, &err);
 	if (r == 0) {
-		log_notice("host %s, %zu voters (%s), network hold: %s, dirty tracking: %s", d.cfg.name,
-			d.cfg.n_hosts, cluster_managed(d.cluster) ? "corosync" : "static", d.netbuf_name,
+		log_notice("host %s, %zu voters (%s), network hold: %s, dirty tracking: %s",
+			d.cfg.name, d.cfg.n_hosts,
+			cluster_managed(d.cluster) ? "corosync" : "static", d.netbuf_name,
 			d.dirty_name);
 		sd_notifyf(0, "READY=1\nSTATUS=host %s, %zu voters", d.cfg.name, d.cfg.n_hosts);
 		r = sd_event_loop(d.loop);

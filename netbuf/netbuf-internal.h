@@ -40,5 +40,6 @@ struct netbuf {
 extern const struct netbuf_ops netbuf_plug_ops;
 extern const struct netbuf_ops netbuf_relay_ops;
 
-/* For tests: one more backend, to be opened by its name (tests/fakes/netbuf-fake.c).  Not for auto. */
+/* For tests: one more backend, to be opened by its name (tests/fakes/netbuf-fake.c).  Not for
+ * auto. */
 void netbuf_add_backend(const struct netbuf_ops *ops);

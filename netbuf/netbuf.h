@@ -32,7 +32,7 @@ struct netbuf_nic {
 };
 
 struct netbuf_config {
-	const char *vm; /* name, for interface names and messages */
+	const char *vm;      /* name, for interface names and messages */
 	const char *backend; /* "auto" (plug if it works here, else relay), "plug", "relay" */
 	const struct netbuf_nic *nics;
 	size_t n_nics;
@@ -68,9 +68,9 @@ int netbuf_guest_fd(const struct netbuf *nb, size_t i);
 int netbuf_adopt(const struct netbuf_config *cfg, const int *guest_fds, struct netbuf **ret,
 	struct mc_error *err);
 
-/* -> HOLDING.  Output from here on belongs to epoch `first`. Idempotent while holding.  -EBUSY: the
- * guest sends without a gap and must be stopped while this is called (plug, if it was OPEN).  After a
- * failure from OPEN the network may be closed until netbuf_pass. */
+/* -> HOLDING.  Output from here on belongs to epoch `first`. Idempotent while holding.  -EBUSY:
+ * the guest sends without a gap and must be stopped while this is called (plug, if it was
+ * OPEN).  After a failure from OPEN the network may be closed until netbuf_pass. */
 int netbuf_hold(struct netbuf *nb, uint64_t first, struct mc_error *err);
 /* What the guest sent before this call belongs to `epoch` (the running one); what comes later, to
  * epoch + 1.  The guest is stopped while it is called.  The plug refuses a second one before the

@@ -19,7 +19,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DRAIN   MC_SEC          /* that a release waits for its frames to leave, as long as they do */
+/* that a release waits for its frames to leave, as long as they do */
+#define DRAIN   MC_SEC
 #define TRIES   10              /* to find the frames that leave standing */
 #define STALLED (500 * MC_MSEC) /* without a frame leaving */
 
@@ -194,9 +195,11 @@ static int barrier(struct plug *p, struct plug_queue *q, uint64_t epoch, struct 
 			return r;
 		if (before == after)
 			break;
-		if (i == TRIES) /* a guess would let the next release wait for frames that never were */
+		/* a guess would let the next release wait for frames that never were */
+		if (i == TRIES)
 			return mc_error_set(err, -EBUSY, MC_ECLASS_FAILED,
-				"released output is still leaving %s after %d ms: is its CPU overloaded?",
+				"released output is still leaving %s after %d ms: is its CPU "
+				"overloaded?",
 				p->ifname, (int)(DRAIN / MC_MSEC));
 	}
 	/* A second BUFFER would make the kernel forget what it is to let out. */
@@ -241,7 +244,8 @@ static int release(struct plug *p, struct mc_error *err)
 		p->drained = false;
 	}
 	p->closed = false;
-	/* Here and not in the barrier, which is in the pause, and which can count only what stands. */
+	/* Here and not in the barrier, which is in the pause, and which can count only what
+	 * stands. */
 	r = wait_gone(p, DRAIN, err);
 	return r == -EAGAIN ? 0 : r;
 }

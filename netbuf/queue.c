@@ -70,7 +70,7 @@ int queue_push(struct queue *q, uint64_t epoch, size_t nic, const struct iovec *
 		q->tail = c;
 	}
 	struct queue_frame *f = frame_at(c, c->end);
-	*f = (struct queue_frame){ .epoch = epoch, .len = (uint32_t)len, .nic = (uint16_t)nic };
+	*f = (struct queue_frame){.epoch = epoch, .len = (uint32_t)len, .nic = (uint16_t)nic};
 	uint8_t *p = f->data;
 	for (int i = 0; i < n_iov; i++) {
 		memcpy(p, iov[i].iov_base, iov[i].iov_len);

@@ -33,7 +33,7 @@ struct queue_chunk;
 struct queue {
 	struct queue_chunk *head, *tail, *spare;
 	size_t n_spare;
-	uint64_t bytes;  /* of memory taken by frames, record headers included */
+	uint64_t bytes; /* of memory taken by frames, record headers included */
 	uint64_t frames;
 	uint64_t newest; /* epoch of the tail */
 };

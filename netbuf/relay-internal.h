@@ -21,7 +21,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define RELAY_BATCH     32 /* frames per system call */
+#define RELAY_BATCH     32         /* frames per system call */
 #define RELAY_DRAIN_MAX (1u << 20) /* frames: more than the sockets can hold */
 
 struct relay_batch;
@@ -45,11 +45,11 @@ struct relay {
 	pthread_mutex_t out_lock; /* guards from here on */
 	enum netbuf_state state;
 	struct queue q;
-	uint64_t epoch;  /* of frames captured now */
-	uint64_t mark;   /* frames of epochs < mark may go */
-	bool pressed;    /* pressure() was called in this epoch */
-	bool full;       /* out_epoll does not watch the sockets, because of the limit */
-	int blocked;     /* NIC whose tap took no more; out_epoll waits for it; -1 = none */
+	uint64_t epoch;          /* of frames captured now */
+	uint64_t mark;           /* frames of epochs < mark may go */
+	bool pressed;            /* pressure() was called in this epoch */
+	bool full;               /* out_epoll does not watch the sockets, because of the limit */
+	int blocked;             /* NIC whose tap took no more; out_epoll waits for it; -1 = none */
 	unsigned announce_round; /* 0 = nothing to announce */
 	uint64_t announce_at;
 	struct relay_batch *out;

@@ -54,7 +54,7 @@ struct relay_batch *relay_batch_new(void)
 
 int relay_watch(int epoll, int fd, uint32_t events, uint32_t tag)
 {
-	struct epoll_event ev = { .events = events, .data.u32 = tag };
+	struct epoll_event ev = {.events = events, .data.u32 = tag};
 	return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
 }
 
@@ -73,8 +73,8 @@ void relay_wake(int eventfd)
 /* ---- out: to the bridge ---- */
 
 /* false: the tap takes no more now, try again later.  Otherwise the frame is gone, and counted. */
-static bool bridge_write(struct relay *r, size_t nic, const struct iovec *iov, int n_iov,
-	size_t len)
+static bool bridge_write(
+	struct relay *r, size_t nic, const struct iovec *iov, int n_iov, size_t len)
 {
 	ssize_t n;
 	do
@@ -90,7 +90,8 @@ static bool bridge_write(struct relay *r, size_t nic, const struct iovec *iov, i
 	} else {
 		if (!r->lost++)
 			log_error("%s takes no frames (%m): the VM's output is being lost; set the "
-				"interface up again", r->nics[nic].ifname);
+				  "interface up again",
+				r->nics[nic].ifname);
 	}
 	return true;
 }
@@ -108,7 +109,7 @@ void relay_flush(struct relay *r)
 		if (f->epoch >= r->mark)
 			return;
 		assert(r->state != NETBUF_CLOSED && f->nic < r->n_nics);
-		struct iovec iov = { f->data, f->len };
+		struct iovec iov = {f->data, f->len};
 		if (!bridge_write(r, f->nic, &iov, 1, f->len)) {
 			if (!relay_watch(r->out_epoll, r->nics[f->nic].tap, EPOLLOUT,
 				    f->nic | RELAY_TAG_TAP))
@@ -175,10 +176,12 @@ int relay_capture(struct relay *r, size_t nic, unsigned max)
 	struct relay_batch *b = r->out;
 	assert(nic < r->n_nics && max <= RELAY_BATCH);
 	for (unsigned i = 0; i < max; i++) {
-		b->iov[i][0] = (struct iovec){ b->slots[i].head, HEAD_LEN };
-		b->iov[i][1] = (struct iovec){ b->slots[i].rest, sizeof b->slots[i].rest };
-		b->msgs[i].msg_hdr = (struct msghdr){ .msg_iov = b->iov[i], .msg_iovlen = 2,
-			.msg_control = &b->control[i], .msg_controllen = sizeof b->control[i] };
+		b->iov[i][0] = (struct iovec){b->slots[i].head, HEAD_LEN};
+		b->iov[i][1] = (struct iovec){b->slots[i].rest, sizeof b->slots[i].rest};
+		b->msgs[i].msg_hdr = (struct msghdr){.msg_iov = b->iov[i],
+			.msg_iovlen = 2,
+			.msg_control = &b->control[i],
+			.msg_controllen = sizeof b->control[i]};
 	}
 	int n = recvmmsg(r->nics[nic].sock, b->msgs, max, MSG_DONTWAIT, NULL);
 	if (n < 0) {
@@ -188,8 +191,8 @@ int relay_capture(struct relay *r, size_t nic, unsigned max)
 		case EINVAL: /* one frame that a vnet header cannot describe: it is lost */
 			if (!r->lost++)
 				log_error("a frame of the guest cannot be relayed: turn off "
-					"segmentation offload for tunnels in the guest or on "
-					"QEMU's command line");
+					  "segmentation offload for tunnels in the guest or on "
+					  "QEMU's command line");
 			return 1;
 		case EINTR:
 		case ENETDOWN: /* told once per taking down, and no frame went with it */
@@ -292,18 +295,18 @@ void relay_unlock(struct relay *r)
 
 /* Milliseconds from one announcement to the next: bridges and switches lose frames while a port is
  * learning, so it is said again. */
-static const unsigned announce_gap[] = { 50, 100, 150, 250 };
+static const unsigned announce_gap[] = {50, 100, 150, 250};
 
 void relay_announce(struct relay *r)
 {
 	for (size_t i = 0; i < r->n_nics; i++) {
-		uint8_t f[TAP_VNET_LEN + ETH_ZLEN] = { 0 };
+		uint8_t f[TAP_VNET_LEN + ETH_ZLEN] = {0};
 		uint8_t *p = f + TAP_VNET_LEN;
 		const uint8_t *mac = r->nics[i].mac;
 		memset(p, 0xff, 6);
 		memcpy(p + 6, mac, 6);
 		/* RARP "request reverse": Ethernet, IPv4, address lengths 6 and 4, operation 3 */
-		static const uint8_t head[] = { 0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3 };
+		static const uint8_t head[] = {0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3};
 		memcpy(p + 12, head, sizeof head);
 		memcpy(p + 22, mac, 6);
 		memcpy(p + 32, mac, 6);
@@ -359,8 +362,8 @@ static int input_batch(struct relay *r, size_t nic)
 			gone = -errno;
 		if (len < 0)
 			break;
-		b->iov[n][0] = (struct iovec){ &b->slots[n], (size_t)len };
-		b->msgs[n].msg_hdr = (struct msghdr){ .msg_iov = b->iov[n], .msg_iovlen = 1 };
+		b->iov[n][0] = (struct iovec){&b->slots[n], (size_t)len};
+		b->msgs[n].msg_hdr = (struct msghdr){.msg_iov = b->iov[n], .msg_iovlen = 1};
 	}
 	if (!r->in_open) {
 		r->dropped += n;

@@ -153,7 +153,7 @@ static void relay_get_stats(struct netbuf *nb, struct netbuf_stats *ret)
 {
 	struct relay *r = relay_of(nb);
 	for (size_t i = 0; i < r->n_nics; i++) {
-		struct tpacket_stats st = { 0 };
+		struct tpacket_stats st = {0};
 		socklen_t len = sizeof st;
 		/* Reading resets them; that makes adding up right whoever reads. */
 		if (!getsockopt(r->nics[i].sock, SOL_PACKET, PACKET_STATISTICS, &st, &len))

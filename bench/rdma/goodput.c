@@ -128,7 +128,9 @@ static int send_for(char **arg, struct slab **s)
 	transport_rdma_wants(true, EPOCH * SLAB_SIZE, &wants);
 	struct link_self self = {"a", &key, 2, arg[1]};
 	struct link_target to = {"b", arg[2], (uint16_t)atoi(arg[3]), LINK_DATA, "vm"};
-	check(rd_dial(strcmp(arg[0], "tcp") ? RD_RDMA : RD_TCP, &wants, &self, &to, soon(), &link, &err), &err);
+	check(rd_dial(strcmp(arg[0], "tcp") ? RD_RDMA : RD_TCP, &wants, &self, &to, soon(), &link,
+		      &err),
+		&err);
 	check(transport_new(&link, &t, &err), &err);
 	for (int i = 0; i < EPOCH; i++)
 		check(transport_memory(t, s[i]->mem, SLAB_SIZE, false, &err), &err);

@@ -21,8 +21,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Less than the acceptor waits: its end learns why from us, not from its own timer.  More than 4.3 s,
- * after which the kernel repeats a request that was lost. */
+/* Less than the acceptor waits: its end learns why from us, not from its own timer.  More than
+ * 4.3 s, after which the kernel repeats a request that was lost. */
 #define CONNECT_TIME (RD_AGREE_TIME * 3 / 5)
 
 static int say(int fd, const struct rd_agree *a, uint64_t deadline, struct mc_error *err)
@@ -176,7 +176,8 @@ static int offer(int fd, const struct rd_wants *w, struct rd_conn **ret_conn, st
 	from_in6(&theirs.address, theirs.port, &at);
 	struct rd_cm_watch watch = {fd, dialer_readable, NULL};
 	uint64_t connect_by = mc_now() + CONNECT_TIME;
-	r = rd_cm_connect(c, (struct sockaddr *)&at, &watch, connect_by < deadline ? connect_by : deadline, why);
+	r = rd_cm_connect(c, (struct sockaddr *)&at, &watch,
+		connect_by < deadline ? connect_by : deadline, why);
 	if (r < 0) {
 		rd_close(c);
 		return say_no(fd, RD_VERDICT, why, deadline, err);
@@ -206,8 +207,7 @@ static void connected(int fd, struct rd_conn *c, struct rd_link *ret)
 /* Keep-alives want RDMA or nothing, whatever is configured: they have TCP besides. */
 static int insisted(unsigned purpose, struct mc_error *err)
 {
-	return purpose == LINK_KEEPALIVE ? err->code
-					 : mc_error_wrap(err, "transport = rdma, but");
+	return purpose == LINK_KEEPALIVE ? err->code : mc_error_wrap(err, "transport = rdma, but");
 }
 
 int rd_dial(enum rd_mode mode, const struct rd_wants *wants, const struct link_self *self,

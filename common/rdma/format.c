@@ -150,7 +150,8 @@ int rd_get_agree(const uint8_t buf[RD_AGREE_SIZE], enum rd_agree_type type, stru
 	bool place = type == RD_ANSWER && !a.no;
 	if (!place && !all_zero(buf + 10, 38))
 		return refuse(err, "a message about RDMA has an address where none belongs");
-	if (!get_reason(buf + 48, RD_REASON_SIZE, a.reason) || (a.reason[0] && !a.no) || !all_zero(buf + 12, 4))
+	if (!get_reason(buf + 48, RD_REASON_SIZE, a.reason) || (a.reason[0] && !a.no) ||
+		!all_zero(buf + 12, 4))
 		return refuse(err, "a message about RDMA is malformed");
 	a.port = get_be16(buf + 10);
 	memcpy(&a.address, buf + 16, 16);
@@ -209,7 +210,8 @@ void rd_put_reject(uint8_t buf[RD_REJECT_SIZE], const char *reason)
 
 void rd_get_reject(const uint8_t *buf, size_t len, char ret_reason[RD_REASON_SIZE])
 {
-	if (len < RD_REJECT_SIZE || get_be32(buf) != MAGIC || !get_reason(buf + 24, RD_REJECT_SIZE - 24, ret_reason))
+	if (len < RD_REJECT_SIZE || get_be32(buf) != MAGIC ||
+		!get_reason(buf + 24, RD_REJECT_SIZE - 24, ret_reason))
 		ret_reason[0] = '\0';
 }
 

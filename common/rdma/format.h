@@ -11,7 +11,8 @@
 #define RD_VERSION    1
 #define RD_TOKEN_SIZE 16
 
-/* Capabilities.  What an end does not know of the other's it drops; a connection has what both know. */
+/* Capabilities.  What an end does not know of the other's it drops; a connection has what both
+ * know. */
 #define RD_CAP_STREAM 0x0001u /* a byte stream goes over the connection */
 #define RD_CAPS       RD_CAP_STREAM
 
@@ -24,8 +25,8 @@ struct rd_agree { /* over TCP */
 	enum rd_agree_type type;
 	bool no; /* rather not, and reason says why */
 	uint16_t caps;
-	uint16_t port;            /* of a yes in an ANSWER, with the next two */
-	struct in6_addr address;  /* IPv4 as ::ffff:a.b.c.d */
+	uint16_t port;           /* of a yes in an ANSWER, with the next two */
+	struct in6_addr address; /* IPv4 as ::ffff:a.b.c.d */
 	uint8_t token[RD_TOKEN_SIZE];
 	char reason[RD_REASON_SIZE];
 };
@@ -74,5 +75,6 @@ struct rd_control { /* a SEND of the stream begins with it */
 };
 
 void rd_put_control(uint8_t buf[RD_CONTROL_SIZE], const struct rd_control *c);
-/* size: of the whole SEND.  -EPROTO.  Whether the counters fit the connection is the caller's to check. */
+/* size: of the whole SEND.  -EPROTO.  Whether the counters fit the connection is the caller's to
+ * check. */
 int rd_get_control(const uint8_t *buf, size_t size, struct rd_control *ret, struct mc_error *err);

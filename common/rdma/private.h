@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One connection inside.  cm.c makes it, conn.c looks after it; stream.c and its kin use its queue
- * pair for a byte stream.  Without a stream it belongs to one thread; with one, to whoever holds the
- * stream's lock.
+ * One connection inside.  cm.c makes it, conn.c looks after it; stream.c and its kin use its
+ * queue pair for a byte stream.  Without a stream it belongs to one thread; with one, to whoever
+ * holds the stream's lock.
  */
 #pragma once
 #include "common/rdma/format.h"
@@ -29,7 +29,8 @@ struct rd_conn {
 	bool armed; /* the next completion makes channel readable */
 	int socket; /* the companion, -1 while connecting */
 
-	uint8_t *region, *fixed; /* fixed: of a stream its receive slots, send slots and bounce buffer */
+	/* fixed: of a stream its receive slots, send slots and bounce buffer */
+	uint8_t *region, *fixed;
 	size_t region_size, fixed_size;
 	struct ibv_mr *region_mr, *fixed_mr;
 	bool stream;

@@ -123,7 +123,7 @@ static void take_message(struct rd_stream *s, uint32_t slot, uint32_t size)
 	if (m.type == RD_PLACED)
 		s->landed += m.length;
 	assert(s->landed - s->freed <= s->c->region_size); /* `fits` has seen to that */
-	if (m.type != RD_INLINE) /* nobody has to read it */
+	if (m.type != RD_INLINE)                           /* nobody has to read it */
 		stream_repost(s, slot);
 }
 

@@ -6,12 +6,12 @@
  * Everything is guarded by `lock`.  The counters run from the beginning of the connection and never
  * go back; those of messages are modulo 2^32, as on the wire.
  *
- * Why nothing ever finds the peer without a receive, and nobody waits for ever: data is sent only
- * while the peer has more than RESERVE receives posted; a CREDIT may use those too.  A CREDIT is sent
- * when a quarter of the ring or half of the receives were given back since the peer was last told, so
- * that at most six are on their way to a peer that says nothing meanwhile.  It is taken and its receive
- * posted again without anybody reading the stream, as soon as the peer looks, which it does while it waits
- * for credit.
+ * Why nothing ever finds the peer without a receive, and nobody waits for ever: data is sent
+ * only while the peer has more than RESERVE receives posted; a CREDIT may use those too.  A
+ * CREDIT is sent when a quarter of the ring or half of the receives were given back since the
+ * peer was last told, so that at most six are on their way to a peer that says nothing
+ * meanwhile.  It is taken and its receive posted again without anybody reading the stream, as
+ * soon as the peer looks, which it does while it waits for credit.
  */
 #pragma once
 #include "common/rdma/private.h"
@@ -30,7 +30,7 @@ struct memory {
 	bool refused;      /* the device did not take it: copied from now on */
 };
 
-struct item { /* of the stream, received and not read yet */
+struct item {          /* of the stream, received and not read yet */
 	bool placed;   /* in the ring, at the place that the ring has come to */
 	uint32_t slot; /* else in this one, behind its header */
 	uint32_t at;   /* as much of it is read */
@@ -48,10 +48,11 @@ struct rd_stream {
 	uint32_t sent, done, allowed; /* SENDs: posted, completed; receives of the peer */
 	uint32_t direct;              /* `done` must come to this before declared memory is free */
 	uint64_t written, peer_freed; /* bytes of the peer's ring */
-	uint64_t bounce_used, bounce_free; /* bytes of the bounce buffer: used up to, free again up to */
-	uint64_t slot_bounce[RD_SLOTS];    /* bounce_free once this SEND completed */
+	/* bytes of the bounce buffer: used up to, free again up to */
+	uint64_t bounce_used, bounce_free;
+	uint64_t slot_bounce[RD_SLOTS]; /* bounce_free once this SEND completed */
 
-	uint32_t posted, told_posted; /* our receives; what the peer knows of them */
+	uint32_t posted, told_posted;       /* our receives; what the peer knows of them */
 	uint64_t landed, freed, told_freed; /* bytes of our ring */
 	struct item items[ITEMS];
 	size_t first, n_items;

@@ -13,13 +13,20 @@
 #include <stdarg.h>
 #include <string.h>
 
-const char *const config_netbuf_names[] = {
-	[CONFIG_NETBUF_AUTO] = "auto", [CONFIG_NETBUF_PLUG] = "plug", [CONFIG_NETBUF_RELAY] = "relay", NULL};
+const char *const config_netbuf_names[] = {[CONFIG_NETBUF_AUTO] = "auto",
+	[CONFIG_NETBUF_PLUG] = "plug",
+	[CONFIG_NETBUF_RELAY] = "relay",
+	NULL};
 static const char *const dirty_names[] = {[CONFIG_DIRTY_AUTO] = "auto",
-	[CONFIG_DIRTY_PAGEMAP_SCAN] = "pagemap-scan", [CONFIG_DIRTY_SOFT_DIRTY] = "soft-dirty", NULL};
-static const char *const transport_names[] = {[RD_AUTO] = "auto", [RD_TCP] = "tcp", [RD_RDMA] = "rdma", NULL};
+	[CONFIG_DIRTY_PAGEMAP_SCAN] = "pagemap-scan",
+	[CONFIG_DIRTY_SOFT_DIRTY] = "soft-dirty",
+	NULL};
+static const char *const transport_names[] = {
+	[RD_AUTO] = "auto", [RD_TCP] = "tcp", [RD_RDMA] = "rdma", NULL};
 const char *const config_cluster_names[] = {[CONFIG_CLUSTER_STATIC] = "static",
-	[CONFIG_CLUSTER_COROSYNC] = "corosync", [CONFIG_CLUSTER_AUTO] = "auto", NULL};
+	[CONFIG_CLUSTER_COROSYNC] = "corosync",
+	[CONFIG_CLUSTER_AUTO] = "auto",
+	NULL};
 static const char *const failover_choices[] = {"automatic", "manual", NULL};
 static const char *const reprotect_choices[] = {"auto", "manual", NULL};
 
@@ -51,7 +58,8 @@ const struct config_key config_main_keys[CONFIG_MAIN_KEYS] = {
 const struct config_key config_host_keys[CONFIG_HOST_KEYS] = {
 	CONFIG_KEY("host", "address", CONFIG_ADDRESS, struct config_host, address, 0),
 	CONFIG_KEY("host", "port", CONFIG_PORT, struct config_host, port, 0),
-	CONFIG_KEY("host", "keepalive-address", CONFIG_ADDRESS, struct config_host, keepalive_address, 0),
+	CONFIG_KEY("host", "keepalive-address", CONFIG_ADDRESS, struct config_host,
+		keepalive_address, 0),
 };
 
 int config_parse_delay(const char *text, uint64_t *ret, struct mc_error *err)
@@ -153,7 +161,8 @@ static int take_item(struct config *c, const struct conf_file *f, const struct c
 }
 
 /* As conf_file_error, long after the file was read. */
-static int host_error(const struct config *c, unsigned line, struct mc_error *err, const char *fmt, ...)
+static int host_error(
+	const struct config *c, unsigned line, struct mc_error *err, const char *fmt, ...)
 {
 	char text[560];
 	va_list ap;

@@ -30,45 +30,52 @@ enum config_netbuf { CONFIG_NETBUF_AUTO, CONFIG_NETBUF_PLUG, CONFIG_NETBUF_RELAY
 enum config_dirty { CONFIG_DIRTY_AUTO, CONFIG_DIRTY_PAGEMAP_SCAN, CONFIG_DIRTY_SOFT_DIRTY };
 enum config_cluster { CONFIG_CLUSTER_STATIC, CONFIG_CLUSTER_COROSYNC, CONFIG_CLUSTER_AUTO };
 enum config_panic { CONFIG_PANIC_REBOOT, CONFIG_PANIC_STOP, CONFIG_PANIC_HOLD };
-enum config_durability { CONFIG_DURABILITY_FLUSH, CONFIG_DURABILITY_COMMIT, CONFIG_DURABILITY_NONE };
+enum config_durability {
+	CONFIG_DURABILITY_FLUSH,
+	CONFIG_DURABILITY_COMMIT,
+	CONFIG_DURABILITY_NONE
+};
 enum config_guest_time { CONFIG_TIME_AGENT, CONFIG_TIME_NONE };
-extern const char *const config_netbuf_names[], *const config_cluster_names[], *const config_panic_names[];
+extern const char *const config_netbuf_names[], *const config_cluster_names[],
+							*const config_panic_names[];
 
 /* `lines` members: the line of the file that gave each key, 0 for a default, in the order of the
  * key table; only config_dump and config_vm_dump read them. */
 
 struct config_host { /* [host NAME] */
 	char name[LINK_NAME_MAX + 1];
-	char address[64]; /* numeric IPv4 or IPv6 */
-	uint16_t port;    /* default [mcd] port */
+	char address[64];           /* numeric IPv4 or IPv6 */
+	uint16_t port;              /* default [mcd] port */
 	char keepalive_address[64]; /* of a second network, for keep-alives; default: address */
-	unsigned line;    /* of the section; 0: not from this file */
-	bool from_corosync; /* the address is that of its node list */
+	unsigned line;              /* of the section; 0: not from this file */
+	bool from_corosync;         /* the address is that of its node list */
 	unsigned lines[3];
 };
 
 struct config {
 	char path[256];
-	char name[LINK_NAME_MAX + 1];  /* [mcd] name: which of the hosts we are; default: hostname */
-	char run_dir[200];             /* default /run/mcd: control socket, QMP sockets (sun_path!) */
-	char state_dir[256];           /* default /var/lib/mcd: votes */
-	char vms_dir[256];             /* default DIR(mcd.conf)/vms.d */
-	char key_file[256];            /* default DIR(mcd.conf)/cluster.key */
-	enum config_netbuf netbuf;     /* default auto */
-	enum config_dirty dirty;       /* default auto */
-	enum rd_mode transport;        /* default auto */
-	uint64_t keepalive_interval;   /* default 50 ms; 5 ms .. 10 s */
-	unsigned keepalive_misses;     /* default 5; 2 .. 100 */
-	uint16_t port;                 /* of hosts that say nothing else; default 7801 */
-	enum config_cluster cluster;   /* default auto */
-	bool failover_automatic;       /* failover = automatic | manual; default automatic */
-	bool reprotect_auto;           /* reprotect = auto | manual; default auto */
-	size_t n_hosts;                /* the voters, this host included */
+	/* [mcd] name: which of the hosts we are; default: hostname */
+	char name[LINK_NAME_MAX + 1];
+	/* default /run/mcd: control socket, QMP sockets (sun_path!) */
+	char run_dir[200];
+	char state_dir[256];         /* default /var/lib/mcd: votes */
+	char vms_dir[256];           /* default DIR(mcd.conf)/vms.d */
+	char key_file[256];          /* default DIR(mcd.conf)/cluster.key */
+	enum config_netbuf netbuf;   /* default auto */
+	enum config_dirty dirty;     /* default auto */
+	enum rd_mode transport;      /* default auto */
+	uint64_t keepalive_interval; /* default 50 ms; 5 ms .. 10 s */
+	unsigned keepalive_misses;   /* default 5; 2 .. 100 */
+	uint16_t port;               /* of hosts that say nothing else; default 7801 */
+	enum config_cluster cluster; /* default auto */
+	bool failover_automatic;     /* failover = automatic | manual; default automatic */
+	bool reprotect_auto;         /* reprotect = auto | manual; default auto */
+	size_t n_hosts;              /* the voters, this host included */
 	struct config_host hosts[CONFIG_HOSTS_MAX];
 	/* defaults for VMs ([defaults]) */
-	uint64_t delay;                /* default 100 ms; 1 ms .. 10 s */
-	uint64_t max_buffer;           /* checkpoint memory of one VM; default 256 MiB; >= 16 MiB */
-	uint64_t hold_limit;           /* held network output of one VM; default 64 MiB; >= 1 MiB */
+	uint64_t delay;      /* default 100 ms; 1 ms .. 10 s */
+	uint64_t max_buffer; /* checkpoint memory of one VM; default 256 MiB; >= 16 MiB */
+	uint64_t hold_limit; /* held network output of one VM; default 64 MiB; >= 1 MiB */
 	unsigned lines[CONFIG_KEYS_MAX];
 };
 
@@ -85,28 +92,32 @@ struct config_nic { /* [nic ID]: ID is QEMU's netdev id */
 
 struct config_disk { /* [disk ID]: ID is QEMU's block node */
 	char id[64];
-	char image[256];   /* where the VM's disk is before mcd first makes a replica here */
-	char format[16];   /* of the image, a QEMU driver such as raw or qcow2; default raw */
-	char replica[256]; /* raw, written by mcd on a standby; default: a raw image itself, else IMAGE.replica */
+	char image[256]; /* where the VM's disk is before mcd first makes a replica here */
+	char format[16]; /* of the image, a QEMU driver such as raw or qcow2; default raw */
+	/* raw, written by mcd on a standby; default: a raw image itself, else IMAGE.replica */
+	char replica[256];
 	unsigned lines[3];
 };
 
-struct config_vm { /* vms.d/NAME.conf */
+struct config_vm {                    /* vms.d/NAME.conf */
 	char name[LINK_NAME_MAX + 1]; /* the file's name without .conf */
 	char path[256];
-	char *command;                /* [vm] command: the user's QEMU command line, shell-like words */
+	/* [vm] command: the user's QEMU command line, shell-like words */
+	char *command;
 	uint64_t delay, max_buffer, hold_limit;
-	enum config_panic on_panic;   /* default reboot */
+	enum config_panic on_panic;        /* default reboot */
 	enum config_durability durability; /* disk-durability; default flush */
-	char user[64];                /* that QEMU runs as, a name or uid:gid; "" = mcd's own */
-	enum config_guest_time guest_time; /* who sets the guest's clock after a takeover; default agent */
-	bool pin_all;                 /* pin-all: all checkpoint memory is registered with RDMA at once */
+	char user[64]; /* that QEMU runs as, a name or uid:gid; "" = mcd's own */
+	/* who sets the guest's clock after a takeover; default agent */
+	enum config_guest_time guest_time;
+	/* pin-all: all checkpoint memory is registered with RDMA at once */
+	bool pin_all;
 	size_t n_nics;
 	struct config_nic nics[CONFIG_NICS_MAX];
 	size_t n_disks;
 	struct config_disk disks[CONFIG_DISKS_MAX];
 	unsigned lines[9];
-	char defaults_path[256];   /* mcd.conf, and the lines of its [defaults] */
+	char defaults_path[256]; /* mcd.conf, and the lines of its [defaults] */
 	unsigned defaults_lines[3];
 };
 
@@ -117,9 +128,11 @@ int config_load(const char *path, struct config *ret, struct mc_error *err);
  * in the log where their number leaves no majority after a loss. */
 int config_check_hosts(struct config *c, struct mc_error *err);
 /* Reads one VM's file from cfg->vms_dir; unknown VM: class UnknownVm with the nearest name. */
-int config_load_vm(const struct config *cfg, const char *name, struct config_vm **ret, struct mc_error *err);
+int config_load_vm(
+	const struct config *cfg, const char *name, struct config_vm **ret, struct mc_error *err);
 /* Names of all VMs with a file, sorted; a malloc'd array of malloc'd strings. */
-int config_list_vms(const struct config *cfg, char ***ret_names, size_t *ret_n, struct mc_error *err);
+int config_list_vms(
+	const struct config *cfg, char ***ret_names, size_t *ret_n, struct mc_error *err);
 void config_vm_free(struct config_vm *vm);
 void config_vm_freep(struct config_vm **vm);
 /* Where its keep-alives come from and go to. */

@@ -52,4 +52,3 @@ const char *config_section_arg(const char *section, const char *word);
 
 /* Host, VM and NIC names: they become file names, QEMU ids and words of commands. */
 bool config_name_ok(const char *name, size_t max);
-

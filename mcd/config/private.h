@@ -13,11 +13,12 @@ enum {
 };
 
 #define LINES(type, member) (sizeof(((type *)0)->member) / sizeof(unsigned))
-_Static_assert(LINES(struct config, lines) >= CONFIG_MAIN_KEYS && CONFIG_MAIN_KEYS <= CONFIG_KEYS_MAX &&
-		LINES(struct config_host, lines) == CONFIG_HOST_KEYS &&
-		LINES(struct config_vm, lines) == CONFIG_VM_KEYS &&
-		LINES(struct config_nic, lines) == CONFIG_NIC_KEYS &&
-		LINES(struct config_disk, lines) == CONFIG_DISK_KEYS,
+_Static_assert(LINES(struct config, lines) >= CONFIG_MAIN_KEYS &&
+		       CONFIG_MAIN_KEYS <= CONFIG_KEYS_MAX &&
+		       LINES(struct config_host, lines) == CONFIG_HOST_KEYS &&
+		       LINES(struct config_vm, lines) == CONFIG_VM_KEYS &&
+		       LINES(struct config_nic, lines) == CONFIG_NIC_KEYS &&
+		       LINES(struct config_disk, lines) == CONFIG_DISK_KEYS,
 	"each key has its line");
 _Static_assert(CONFIG_DEFAULTS_FIRST + LINES(struct config_vm, defaults_lines) == CONFIG_MAIN_KEYS,
 	"[defaults] comes last");

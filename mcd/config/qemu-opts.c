@@ -94,8 +94,7 @@ static int flatten(const char *path, const json_t *j, unsigned depth, struct qem
 	case JSON_OBJECT: {
 		const char *name;
 		json_t *member;
-		json_object_foreach((json_t *)j, name, member)
-		{
+		json_object_foreach((json_t *)j, name, member) {
 			_cleanup_free_ char *sub = NULL;
 			if (asprintf(&sub, "%s%s%s", path, *path ? "." : "", name) < 0)
 				return no_memory(err);

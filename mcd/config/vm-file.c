@@ -19,13 +19,18 @@
 #define NIC(key, kind, member, ...)                                                                \
 	CONFIG_KEY("nic", key, kind, struct config_nic, member, __VA_ARGS__)
 
-const char *const config_panic_names[] = {
-	[CONFIG_PANIC_REBOOT] = "reboot", [CONFIG_PANIC_STOP] = "stop", [CONFIG_PANIC_HOLD] = "hold", NULL};
-static const char *const guest_times[] = {[CONFIG_TIME_AGENT] = "agent", [CONFIG_TIME_NONE] = "none", NULL};
+const char *const config_panic_names[] = {[CONFIG_PANIC_REBOOT] = "reboot",
+	[CONFIG_PANIC_STOP] = "stop",
+	[CONFIG_PANIC_HOLD] = "hold",
+	NULL};
+static const char *const guest_times[] = {
+	[CONFIG_TIME_AGENT] = "agent", [CONFIG_TIME_NONE] = "none", NULL};
 static const char *const yes_no[] = {"yes", "no", NULL};
 static const char *const switches[] = {"on", "off", NULL};
 static const char *const durabilities[] = {[CONFIG_DURABILITY_FLUSH] = "flush",
-	[CONFIG_DURABILITY_COMMIT] = "commit", [CONFIG_DURABILITY_NONE] = "none", NULL};
+	[CONFIG_DURABILITY_COMMIT] = "commit",
+	[CONFIG_DURABILITY_NONE] = "none",
+	NULL};
 
 const struct config_key config_vm_keys[CONFIG_VM_KEYS] = {
 	VM("command", CONFIG_TEXT, command, 0),

@@ -99,8 +99,8 @@ static int check_args(const struct control_verb *verb, json_t *args, struct mc_e
 	for (size_t i = 0; i < n; i++)
 		if (verb->args[i].required && !json_object_get(args, verb->args[i].name))
 			return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-				"'%s' needs the argument '%s' (%s)", verb->name,
-				verb->args[i].name, type_name(verb->args[i].type));
+				"'%s' needs the argument '%s' (%s)", verb->name, verb->args[i].name,
+				type_name(verb->args[i].type));
 	return 0;
 }
 

@@ -65,7 +65,8 @@ static void subscribe(struct control *c, struct control_client *cl, const struct
 	cl->subscriber = true;
 	size_t total = 0, at = 0;
 	for (size_t i = 0; i < n; i++)
-		total += strlen(c->history[(c->history_next + CONTROL_HISTORY_MAX - n + i) % CONTROL_HISTORY_MAX]);
+		total += strlen(c->history[(c->history_next + CONTROL_HISTORY_MAX - n + i) %
+					   CONTROL_HISTORY_MAX]);
 	/* As one piece: the backlog limit is for those who do not read, not for a long history. */
 	_cleanup_free_ char *all = malloc(total + 1);
 	if (!all) {
@@ -73,8 +74,8 @@ static void subscribe(struct control *c, struct control_client *cl, const struct
 		return;
 	}
 	for (size_t i = 0; i < n; i++) {
-		const char *line =
-			c->history[(c->history_next + CONTROL_HISTORY_MAX - n + i) % CONTROL_HISTORY_MAX];
+		const char *line = c->history[(c->history_next + CONTROL_HISTORY_MAX - n + i) %
+					      CONTROL_HISTORY_MAX];
 		size_t len = strlen(line);
 		memcpy(all + at, line, len);
 		at += len;

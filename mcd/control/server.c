@@ -59,7 +59,8 @@ int control_new(sd_event *loop, const char *path, const char *host,
 	r = control_socket_open(path, &c->socket, err);
 	if (r < 0)
 		goto fail;
-	r = sd_event_add_io(loop, &c->listen_io, c->socket.listen_fd, EPOLLIN, control_on_connect, c);
+	r = sd_event_add_io(
+		loop, &c->listen_io, c->socket.listen_fd, EPOLLIN, control_on_connect, c);
 	if (r >= 0)
 		r = sd_event_add_io(loop, &c->mailbox_io, control_mailbox_fd(c->mailbox), EPOLLIN,
 			on_mailbox, c);

@@ -69,8 +69,7 @@ static int memory_file_number(pid_t pid, const char *name)
 	return found;
 }
 
-static int bring(
-	const struct qemu *q, int number, const char *what, int *ret, struct mc_error *err)
+static int bring(const struct qemu *q, int number, const char *what, int *ret, struct mc_error *err)
 {
 	int fd = number < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, q->guest.pidfd, number, 0);
 	if (number < 0)
@@ -86,8 +85,8 @@ static int bring(
 	return 0;
 }
 
-static int find_process(struct qemu *q, const char *qmp_path, char **ret_cmd, size_t *ret_len,
-	struct mc_error *err)
+static int find_process(
+	struct qemu *q, const char *qmp_path, char **ret_cmd, size_t *ret_len, struct mc_error *err)
 {
 	_cleanup_free_ char *path = qemu_path(q, "pid");
 	_cleanup_fclose_ FILE *f = path ? fopen(path, "re") : NULL;
@@ -118,7 +117,7 @@ static int ask_status(
 	*ret = s && !strcmp(s, "inmigrate") ? GUEST_ADOPTED_WAITING
 	       : s && !strcmp(s, "running") ? GUEST_ADOPTED_RUNNING
 					    : GUEST_ADOPTED_STOPPED;
-	/* What it told nobody while there was no mcd.  It stands, but not because it was stopped. */
+	/* What it told nobody while there was no mcd: why it stands, if nobody stopped it. */
 	bool off = s && !strcmp(s, "shutdown"), panicked = s && !strcmp(s, "guest-panicked");
 	if (off || panicked) {
 		qemu_event_back(&q->guest, off ? GUEST_EVENT_SHUTDOWN : GUEST_EVENT_PANICKED);

@@ -45,7 +45,8 @@ int qemu_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size_
 		json_pack("{s:s, s:b}", "filename", name, "live", 0), timeout_ns, NULL, err);
 	if (r < 0)
 		return qemu_explain(q, r, err);
-	/* A reset that is told before this answer was done before the state was saved: it is in it. */
+	/* A reset that is told before this answer was done before the state was saved: it is in
+	 * it. */
 	qemu_absorb(q, GUEST_EVENT_NONE);
 	q->was_reset = false;
 

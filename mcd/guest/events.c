@@ -29,7 +29,8 @@ static void push(struct qemu *q, enum guest_event ev)
 
 static bool is_action(json_t *event, const char *action)
 {
-	const char *s = json_string_value(json_object_get(json_object_get(event, "data"), "action"));
+	const char *s =
+		json_string_value(json_object_get(json_object_get(event, "data"), "action"));
 	return s && !strcmp(s, action);
 }
 
@@ -42,7 +43,8 @@ static enum guest_event classify(json_t *event)
 		return GUEST_EVENT_RESUMED;
 	if (!strcmp(name, "RESET"))
 		return GUEST_EVENT_RESET;
-	/* With -action panic=none in the VM's own command the guest just goes on: nothing happened. */
+	/* With -action panic=none in the VM's own command the guest just goes on: nothing
+	 * happened. */
 	if (!strcmp(name, "GUEST_PANICKED"))
 		return is_action(event, "pause") ? GUEST_EVENT_PANICKED : GUEST_EVENT_NONE;
 	/* SHUTDOWN from outside (SIGTERM, quit) is no wish of the guest: it is a QEMU going away.
@@ -124,7 +126,8 @@ int qemu_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, stru
 	return 0;
 }
 
-int qemu_why_stopped(struct guest *g, uint64_t timeout_ns, enum guest_event *ret, struct mc_error *err)
+int qemu_why_stopped(
+	struct guest *g, uint64_t timeout_ns, enum guest_event *ret, struct mc_error *err)
 {
 	struct qemu *q = qemu_of(g);
 	json_t *status = NULL;
@@ -132,9 +135,9 @@ int qemu_why_stopped(struct guest *g, uint64_t timeout_ns, enum guest_event *ret
 	if (r < 0)
 		return qemu_explain(q, r, err);
 	const char *s = json_string_value(json_object_get(status, "status"));
-	*ret = !s			      ? GUEST_EVENT_STOPPED
-	       : !strcmp(s, "running")	      ? GUEST_EVENT_NONE
-	       : !strcmp(s, "shutdown")	      ? GUEST_EVENT_SHUTDOWN
+	*ret = !s                             ? GUEST_EVENT_STOPPED
+	       : !strcmp(s, "running")        ? GUEST_EVENT_NONE
+	       : !strcmp(s, "shutdown")       ? GUEST_EVENT_SHUTDOWN
 	       : !strcmp(s, "guest-panicked") ? GUEST_EVENT_PANICKED
 					      : GUEST_EVENT_STOPPED;
 	json_decref(status);
@@ -158,7 +161,8 @@ int qemu_cont(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 int qemu_stood_still(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 {
 	struct qemu *q = qemu_of(g);
-	/* What happened before a command is told before its answer: guest_resume's, or this one's. */
+	/* What happened before a command is told before its answer: guest_resume's, or this
+	 * one's. */
 	enum guest_event now;
 	int r = q->standing ? qemu_why_stopped(&q->guest, timeout_ns, &now, err) : 0;
 	if (r < 0)

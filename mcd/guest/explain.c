@@ -15,7 +15,8 @@
 static void describe_end(const struct qemu *q, char *buf, size_t size)
 {
 	siginfo_t si = {0};
-	if (waitid(P_PIDFD, (id_t)q->guest.pidfd, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0)
+	if (waitid(P_PIDFD, (id_t)q->guest.pidfd, &si, WEXITED | WNOHANG | WNOWAIT) < 0 ||
+		si.si_pid == 0)
 		snprintf(buf, size, "QEMU (pid %d) has ended", (int)q->guest.pid);
 	else if (si.si_code == CLD_EXITED)
 		snprintf(buf, size, "QEMU (pid %d) exited with status %d", (int)q->guest.pid,
@@ -59,8 +60,8 @@ int qemu_explain(struct qemu *q, int r, struct mc_error *err)
 	char old[sizeof err->msg], words[420], end[128];
 	memcpy(old, err->msg, sizeof old);
 	if (r == -ETIMEDOUT)
-		return mc_error_set(
-			err, r, err->cls, "%.500s%s", old, explain_silence(process_state(q->guest.pid)));
+		return mc_error_set(err, r, err->cls, "%.500s%s", old,
+			explain_silence(process_state(q->guest.pid)));
 	/* QEMU closed its session or failed to load: it is about to be gone, and then it says how.
 	 */
 	if ((r == -EPIPE || r == -EIO) && guest_gone_within(&q->guest, MC_SEC)) {

@@ -20,8 +20,8 @@ struct guest_launch {
 	const struct config_vm *vm;
 	const struct cmdline_plan *plan;
 	const char *run_dir; /* RUN_DIR/NAME: sockets, pid file, qemu.log; made if missing */
-	const int *ram_fds; /* plan->n_ram memfds of the right size; stay the caller's */
-	const int *tap_fds; /* vm->n_nics */
+	const int *ram_fds;  /* plan->n_ram memfds of the right size; stay the caller's */
+	const int *tap_fds;  /* vm->n_nics */
 	const struct cmdline_disk *disks; /* vm->n_disks */
 	bool incoming;                    /* a standby, waiting with -incoming defer */
 	uint64_t deadline;                /* for QEMU to answer QMP */

@@ -137,7 +137,7 @@ int qemu_launch(const struct guest_launch *l, struct guest **ret, struct mc_erro
 		return r;
 	}
 	if ((r = qemu_pidfile_write(q, err)) < 0 || (r = qemu_open_sessions(q, qmp_path, oob_path,
-							      l->incoming, l->deadline, err)) < 0) {
+							     l->incoming, l->deadline, err)) < 0) {
 		mc_error_wrap(err, "%s did not start", q->name);
 		qemu_kill(&q->guest);
 		qemu_free(&q->guest);

@@ -45,8 +45,7 @@ static json_t *find(json_t *list, const char *key, const char *value)
 {
 	size_t i;
 	json_t *item;
-	json_array_foreach(list, i, item)
-	{
+	json_array_foreach(list, i, item) {
 		const char *have = json_string_value(json_object_get(item, key));
 		if (have && !strcmp(have, value))
 			return item;
@@ -287,8 +286,7 @@ int qemu_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struc
 	uint64_t sum = 0;
 	size_t i;
 	json_t *item;
-	json_array_foreach(list, i, item)
-	{
+	json_array_foreach(list, i, item) {
 		json_t *stats = json_object_get(item, "stats");
 		sum += (uint64_t)json_integer_value(json_object_get(stats, "flush_operations"));
 	}
@@ -306,8 +304,7 @@ static int add_names(struct qemu *q, const char *path, XXH3_state_t *h, uint64_t
 		return qemu_explain(q, r, err);
 	size_t i;
 	json_t *item;
-	json_array_foreach(list, i, item)
-	{
+	json_array_foreach(list, i, item) {
 		const char *name = json_string_value(json_object_get(item, "name"));
 		const char *type = json_string_value(json_object_get(item, "type"));
 		XXH3_64bits_update(h, name, name ? strlen(name) + 1 : 0);

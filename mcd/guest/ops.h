@@ -63,7 +63,8 @@ struct guest {
 	const struct guest_ops *ops;
 	pid_t pid;
 	int pidfd; /* readable once it is gone */
-	/* It stands, or perhaps does, and it was us who stopped it; set by the source if it is adopted. */
+	/* It stands, or perhaps does, and it was us who stopped it; set by the source if it is
+	 * adopted. */
 	bool ours;
 	bool activated; /* or was tried to be */
 };

@@ -238,8 +238,10 @@ int ramblocks_choose(const struct ram_wanted *w, const struct ram_mapping *maps,
 			w->id, w->size);
 	if (hits > 1 || (!w->by_file && !w->hva && w->same_size > 1))
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-			"backend \"%s\" cannot be told from another mapping of the same size (%" PRIu64 " bytes); let mcd supply the memory, or use "
-				    "memory-backend-file, each with a file of its own",
+			"backend \"%s\" cannot be told from another mapping of the same size "
+			"(%" PRIu64
+			" bytes); let mcd supply the memory, or use memory-backend-file, "
+			"each with a file of its own",
 			w->id, w->size);
 	*ret = found;
 	return 0;

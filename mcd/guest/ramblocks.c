@@ -89,8 +89,7 @@ static json_t *find_memdev(const struct finder *f, const char *id)
 {
 	size_t i;
 	json_t *m;
-	json_array_foreach(f->memdev, i, m)
-	{
+	json_array_foreach(f->memdev, i, m) {
 		const char *s = json_string_value(json_object_get(m, "id"));
 		if (s && !strcmp(s, id))
 			return m;

@@ -16,8 +16,9 @@ struct ramblock {
 	char id[RAMBLOCK_ID_MAX + 1]; /* the memory backend's id: equal on both hosts */
 	uint64_t size;                /* bytes, page aligned */
 	uint64_t qemu_addr;           /* where QEMU maps it */
-	uint8_t *map;                 /* our own shared mapping of the same memory; not populated: holes stay holes */
-	int fd;                       /* a descriptor of the memory */
+	/* our own shared mapping of the same memory; not populated: holes stay holes */
+	uint8_t *map;
+	int fd; /* a descriptor of the memory */
 };
 
 struct ramblocks {
@@ -26,7 +27,7 @@ struct ramblocks {
 };
 
 /* Asks QEMU for its blocks (info ramblock, query-memdev), finds the shared ones in /proc/PID and
- * maps them.  Read-only ROM blocks are left out (but see roms.h); any other block that is not shared memory is
- * refused (class GuestUnsuitable). */
+ * maps them.  Read-only ROM blocks are left out (but see roms.h); any other block that is not
+ * shared memory is refused (class GuestUnsuitable). */
 int ramblocks_open(struct qmp *q, pid_t pid, struct ramblocks *ret, struct mc_error *err);
 void ramblocks_close(struct ramblocks *b);

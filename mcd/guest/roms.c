@@ -25,7 +25,8 @@
 
 static bool is_firmware(const struct ramblock_line *l)
 {
-	return !strcmp(l->id, "pc.bios") || !strcmp(l->id, "pc.isa-bios") || !strcmp(l->id, "isa-bios");
+	return !strcmp(l->id, "pc.bios") || !strcmp(l->id, "pc.isa-bios") ||
+	       !strcmp(l->id, "isa-bios");
 }
 
 /* "Host virtual address for 0xfffc0000 (pc.bios) is 0x7f..." */
@@ -41,7 +42,8 @@ static uint64_t ask_address(struct qmp *q, const struct ramblock_line *l)
 	return p ? strtoull(p + strlen(want), NULL, 16) : 0;
 }
 
-static int list_firmware(struct qmp *q, struct ramblock_line **ret, size_t *ret_n, struct mc_error *err)
+static int list_firmware(
+	struct qmp *q, struct ramblock_line **ret, size_t *ret_n, struct mc_error *err)
 {
 	_cleanup_free_ char *text = NULL;
 	struct ramblock_line *v;
@@ -84,7 +86,8 @@ static int no_place(const char *id, struct mc_error *err)
 		id);
 }
 
-static int transfer(int fd, bool in, uint8_t *data, uint64_t size, uint64_t addr, struct mc_error *err)
+static int transfer(
+	int fd, bool in, uint8_t *data, uint64_t size, uint64_t addr, struct mc_error *err)
 {
 	for (uint64_t at = 0; at < size;) {
 		ssize_t n = in ? pread(fd, data + at, size - at, (off_t)(addr + at))
@@ -93,8 +96,8 @@ static int transfer(int fd, bool in, uint8_t *data, uint64_t size, uint64_t addr
 			continue;
 		if (n <= 0)
 			return mc_error_set(err, n < 0 ? -errno : -EIO, MC_ECLASS_FAILED,
-				"cannot %s the firmware in the memory of QEMU: %s", in ? "read" : "write",
-				n < 0 ? strerror(errno) : "QEMU has ended");
+				"cannot %s the firmware in the memory of QEMU: %s",
+				in ? "read" : "write", n < 0 ? strerror(errno) : "QEMU has ended");
 		at += (uint64_t)n;
 	}
 	return 0;
@@ -141,15 +144,16 @@ int roms_read(struct qmp *q, pid_t pid, struct roms *ret, struct mc_error *err)
 	for (size_t i = 0; i < n && r == 0; i++) {
 		if (v[i].used > ROM_BYTES_MAX)
 			r = mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-				"the firmware (%s) has %" PRIu64 " MiB, more than mcd can copy", v[i].id,
-				v[i].used >> 20);
+				"the firmware (%s) has %" PRIu64 " MiB, more than mcd can copy",
+				v[i].id, v[i].used >> 20);
 		else if (!v[i].hva)
 			r = no_place(v[i].id, err);
 		if (r < 0)
 			break;
 		uint8_t *data = malloc(v[i].used);
 		if (!data) {
-			r = mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for the firmware");
+			r = mc_error_set(
+				err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for the firmware");
 			break;
 		}
 		r = transfer(fd, true, data, v[i].used, v[i].hva, err);

@@ -21,7 +21,10 @@ struct rom { /* constant for the life of its QEMU: the guest cannot write it */
 	uint8_t *data;
 };
 
-struct roms { size_t n; struct rom v[ROMS_MAX]; };
+struct roms {
+	size_t n;
+	struct rom v[ROMS_MAX];
+};
 
 /* Reads the firmware out of a QEMU. Class GuestUnsuitable if there is some that cannot be found. */
 int roms_read(struct qmp *q, pid_t pid, struct roms *ret, struct mc_error *err);

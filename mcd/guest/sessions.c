@@ -44,8 +44,8 @@ int qemu_ping(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 	/* A session that broke on an earlier time-out: QEMU itself may be well again. */
 	if (r == -EPIPE && guest_alive(&q->guest) && (r = qmp_reopen(q->qmp, deadline, err)) == 0 &&
 		(r = qemu_check_peer(q, q->qmp, err)) == 0)
-		r = qmp_command(q->qmp, "query-status", NULL, (now = mc_now()) < deadline ? deadline - now : 0,
-			NULL, err);
+		r = qmp_command(q->qmp, "query-status", NULL,
+			(now = mc_now()) < deadline ? deadline - now : 0, NULL, err);
 	return r < 0 ? qemu_explain(q, r, err) : 0;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The surroundings of the VMs (vm/env.h) as this daemon has them: voters, keep-alives, cluster, links. */
+/* The surroundings of the VMs (vm/env.h) as this daemon has them: voters, keep-alives, cluster,
+ * links. */
 #include "common/clock.h"
 #include "common/log.h"
 #include "diskmirror/disklink.h"
@@ -9,8 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CONNECT_WAIT      (1500 * MC_MSEC)
-#define CONNECT_DISK_WAIT (5 * MC_SEC) /* the standby agrees on RDMA once it has come to its disks */
+#define CONNECT_WAIT (1500 * MC_MSEC)
+#define CONNECT_DISK_WAIT                                                                          \
+	(5 * MC_SEC) /* the standby agrees on RDMA once it has come to its disks */
 
 static void known(void *ctx, const char *vm, struct own_record *ret)
 {
@@ -32,8 +34,8 @@ static int propose(void *ctx, const char *vm, const struct own_record *next, uin
 	return voter_propose(d->voter, vm, next, deadline, ret_decided, err);
 }
 
-static int force(void *ctx, const char *vm, const struct own_record *next, struct own_record *ret_decided,
-	struct mc_error *err)
+static int force(void *ctx, const char *vm, const struct own_record *next,
+	struct own_record *ret_decided, struct mc_error *err)
 {
 	struct daemon *d = ctx;
 	return voter_force(d->voter, vm, next, ret_decided, err);
@@ -96,15 +98,16 @@ static int stream_of(struct rd_link *l, struct vm_stream *ret, struct mc_error *
 }
 
 static int dial(struct daemon *d, enum rd_mode mode, const struct rd_wants *wants, const char *vm,
-	const char *host, enum link_purpose purpose, uint64_t wait, struct rd_link *ret, struct mc_error *err)
+	const char *host, enum link_purpose purpose, uint64_t wait, struct rd_link *ret,
+	struct mc_error *err)
 {
 	const struct config_host *h = config_find_host(&d->cfg, host);
 	struct link_target to = {host, h->address, h->port, purpose, vm};
 	return rd_dial(mode, wants, &d->link, &to, mc_now() + wait, ret, err);
 }
 
-static int connect_to(void *ctx, const char *vm, const char *host, uint64_t buffer, struct vm_stream *ret,
-	struct mc_error *err)
+static int connect_to(void *ctx, const char *vm, const char *host, uint64_t buffer,
+	struct vm_stream *ret, struct mc_error *err)
 {
 	struct daemon *d = ctx;
 	struct rd_wants wants;
@@ -114,8 +117,8 @@ static int connect_to(void *ctx, const char *vm, const char *host, uint64_t buff
 	return r < 0 ? r : stream_of(&link, ret, err);
 }
 
-static int welcome(
-	void *ctx, int fd, const struct link_peer *peer, struct vm_stream *ret, struct mc_error *err)
+static int welcome(void *ctx, int fd, const struct link_peer *peer, struct vm_stream *ret,
+	struct mc_error *err)
 {
 	struct daemon *d = ctx;
 	struct rd_wants wants;
@@ -130,13 +133,13 @@ static int welcome(
 	return stream_of(&link, ret, err);
 }
 
-static int connect_disk(void *ctx, const char *vm, const char *host, bool rdma, struct disklink **ret,
-	struct mc_error *err)
+static int connect_disk(void *ctx, const char *vm, const char *host, bool rdma,
+	struct disklink **ret, struct mc_error *err)
 {
 	struct daemon *d = ctx;
 	struct rd_link link;
-	int r = dial(d, rdma ? d->cfg.transport : RD_TCP, &disklink_rdma_wants, vm, host,
-		LINK_DISK, CONNECT_DISK_WAIT, &link, err);
+	int r = dial(d, rdma ? d->cfg.transport : RD_TCP, &disklink_rdma_wants, vm, host, LINK_DISK,
+		CONNECT_DISK_WAIT, &link, err);
 	if (r < 0)
 		return r;
 	if (link.rdma)
@@ -146,8 +149,8 @@ static int connect_disk(void *ctx, const char *vm, const char *host, bool rdma, 
 	return disklink_new(&link, ret, err);
 }
 
-static int welcome_disk(
-	void *ctx, int fd, const struct link_peer *peer, struct disklink **ret, struct mc_error *err)
+static int welcome_disk(void *ctx, int fd, const struct link_peer *peer, struct disklink **ret,
+	struct mc_error *err)
 {
 	struct daemon *d = ctx;
 	struct rd_link link;
@@ -180,7 +183,8 @@ void env_of_daemon(struct daemon *d)
 		.welcome_disk = welcome_disk,
 	};
 	/* What "auto" came to when mcd started: probing again for each VM would take time. */
-	const char *netbuf = strcmp(d->netbuf_name, "none") ? d->netbuf_name : config_netbuf_names[d->cfg.netbuf];
+	const char *netbuf = strcmp(d->netbuf_name, "none") ? d->netbuf_name
+							    : config_netbuf_names[d->cfg.netbuf];
 	d->env = (struct vm_env){
 		.ops = &ops, .ctx = d, .cfg = &d->cfg, .netbuf = netbuf, .guests = &guest_qemu};
 }

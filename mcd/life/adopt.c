@@ -31,7 +31,8 @@ static int take(struct vm *vm, enum guest_adopted *ret_how, struct mc_error *err
 	vm_run_dir(vm, dir, sizeof dir);
 	int r = vm_configure(vm, err);
 	if (r == 0)
-		r = vm->env->guests->adopt(vm->cfg, dir, mc_now() + ANSWER_WAIT, &vm->guest, taps, ret_how, err);
+		r = vm->env->guests->adopt(
+			vm->cfg, dir, mc_now() + ANSWER_WAIT, &vm->guest, taps, ret_how, err);
 	if (r < 0)
 		return r;
 	vm_machine_load(vm);

@@ -34,7 +34,8 @@ static void refuse_offer(struct vm *vm)
 	if (fd < 0)
 		return;
 	mc_error_set(&err, -EBUSY, MC_ECLASS_STATE,
-		"%s runs here on %s itself; it cannot be a standby for %s", vm->name, vm_self(vm), peer.name);
+		"%s runs here on %s itself; it cannot be a standby for %s", vm->name, vm_self(vm),
+		peer.name);
 	standby_refuse(fd, &peer, &err);
 }
 
@@ -124,7 +125,8 @@ static void idle(struct vm *vm)
 		if (life_start(vm, c->force, &err) < 0)
 			vm_call_fail(c, &err);
 		else
-			vm_call_ok(c, json_pack("{s:I}", "generation", (json_int_t)vm->rec.generation));
+			vm_call_ok(c,
+				json_pack("{s:I}", "generation", (json_int_t)vm->rec.generation));
 		return;
 	}
 	if (c) {
@@ -154,9 +156,11 @@ void *life_run(void *arg)
 		else
 			idle(vm);
 	if (vm->guest) {
-		/* mcd ends, the VM does not: it must not stay stopped, and nobody hears what it says. */
+		/* mcd ends, the VM does not: it must not stay stopped, and nobody hears what it
+		 * says. */
 		guest_resume(vm->guest, MC_SEC, NULL);
-		log_notice("%s: QEMU (pid %d) goes on without mcd", vm->name, (int)guest_pid(vm->guest));
+		log_notice("%s: QEMU (pid %d) goes on without mcd", vm->name,
+			(int)guest_pid(vm->guest));
 		vm_leave_guest(vm);
 	}
 	vm_teardown(vm);

@@ -16,9 +16,9 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define LISTEN_WAIT   MC_SEC          /* for a host that is believed lost to be heard after all */
+#define LISTEN_WAIT   MC_SEC /* for a host that is believed lost to be heard after all */
 #define START_VOTE    (1500 * MC_MSEC)
-#define SHUTDOWN_WAIT (60 * MC_SEC)   /* for the guest to power off when asked to */
+#define SHUTDOWN_WAIT (60 * MC_SEC) /* for the guest to power off when asked to */
 
 /* A host that was never heard is not suspected: it may be that this mcd has only just begun to
  * listen. */
@@ -78,10 +78,11 @@ static int run(struct vm *vm, struct mc_error *err)
 {
 	int r;
 	if ((r = disks_claim(vm, vm->rec.generation, false, err)) < 0 ||
-		(r = vm_launch(vm, false, WAIT_LAUNCH, err)) < 0 || (r = netbuf_pass(vm->nb, err)) < 0)
+		(r = vm_launch(vm, false, WAIT_LAUNCH, err)) < 0 ||
+		(r = netbuf_pass(vm->nb, err)) < 0)
 		return r;
-	/* It may have run on another host: the switches still send its frames there, and a guest with a
-	 * fixed address says nothing before it is spoken to. */
+	/* It may have run on another host: the switches still send its frames there, and a guest
+	 * with a fixed address says nothing before it is spoken to. */
 	return netbuf_announce(vm->nb, err);
 }
 
@@ -109,7 +110,8 @@ int life_start(struct vm *vm, bool force, struct mc_error *err)
 	r = run(vm, err);
 	if (r < 0) {
 		vm_stopped(vm, "QEMU could not be started");
-		if (disks && nobodys) /* nothing was written yet: it may as well be started elsewhere */
+		/* nothing was written yet: it may as well be started elsewhere */
+		if (disks && nobodys)
 			vm_give_up_record(vm);
 		return r;
 	}
@@ -123,7 +125,6 @@ void life_stop(struct vm *vm, struct vm_call *c)
 	struct mc_error err = MC_ERROR_INIT;
 	if (!c->force && guest_shutdown(vm->guest, mc_now() + SHUTDOWN_WAIT, &err) < 0)
 		log_warn("%s: %s", vm->name, err.msg);
-	vm_stopped(
-		vm, c->force ? "killed by the administrator" : "stopped by the administrator");
+	vm_stopped(vm, c->force ? "killed by the administrator" : "stopped by the administrator");
 	vm_call_ok(c, NULL);
 }

@@ -15,8 +15,8 @@
 
 struct table {
 	const struct vm_env *env;
-	/* Two locks: making a VM asks the voter, which may at that moment tell us of a record, for which
-	 * it needs to look at the list.  `making` is taken before `lock`. */
+	/* Two locks: making a VM asks the voter, which may at that moment tell us of a record,
+	 * for which it needs to look at the list.  `making` is taken before `lock`. */
 	pthread_mutex_t making;
 	pthread_mutex_t lock; /* of the list */
 	size_t n;
@@ -85,8 +85,8 @@ int table_find(struct table *t, const char *name, struct vm **ret, struct mc_err
 	pthread_mutex_lock(&t->making);
 	vm = table_known(t, name); /* made meanwhile? */
 	if (!vm && t->n == CONFIG_VMS_MAX)
-		r = mc_error_set(
-			err, -ENOSPC, MC_ECLASS_CONFIG, "more than %d VMs on one host", CONFIG_VMS_MAX);
+		r = mc_error_set(err, -ENOSPC, MC_ECLASS_CONFIG, "more than %d VMs on one host",
+			CONFIG_VMS_MAX);
 	else if (!vm && (r = vm_new(t->env, name, life_run, &vm, err)) == 0) {
 		pthread_mutex_lock(&t->lock);
 		assert(t->n < CONFIG_VMS_MAX);

@@ -39,7 +39,8 @@ int capture_post(struct session *s, uint16_t type, struct mc_error *err)
 	return 0;
 }
 
-/* At the budget: what is copied goes out now, and its slabs come back.  The guest, stopped, waits. */
+/* At the budget: what is copied goes out now, and its slabs come back.  The guest, stopped,
+ * waits. */
 static int send_early(struct session *s, struct mc_error *err)
 {
 	int r = capture_post(s, WIRE_SLAB, err);
@@ -73,7 +74,8 @@ int capture_copy(struct session *s, struct mc_error *err)
 		assert(d->region < s->ram.n && d->off + d->len <= s->ram.v[d->region].size);
 		const uint8_t *mem = s->ram.v[d->region].map + d->off;
 		for (uint64_t done = 0; done < d->len;) {
-			size_t n = x ? slab_append(x, d->region, d->off + done, mem + done, d->len - done)
+			size_t n = x ? slab_append(x, d->region, d->off + done, mem + done,
+					       d->len - done)
 				     : 0;
 			if (!n) {
 				int r = another_slab(s, &x, err);

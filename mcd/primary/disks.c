@@ -20,7 +20,7 @@
 #define HELLO_WAIT  (5 * MC_SEC) /* the standby opens its replica */
 #define LOOK_EVERY  (100 * MC_MSEC)
 #define ANSWER_WAIT (10 * MC_SEC)
-#define FLUSH_SHARE 4 /* of the delay: as much of it may go by, not more */
+#define FLUSH_SHARE 4      /* of the delay: as much of it may go by, not more */
 #define SPEAK_EVERY MC_SEC /* the standby gives up on a primary that says nothing for long */
 
 static void broken(void *ctx)
@@ -133,10 +133,10 @@ static void report(struct session *s, struct vm_call *call, const struct progres
 	};
 	vm_publish_sync(s->vm, &y);
 	vm_publish_mirror(s->vm, &st);
-	vm_call_progress(call,
-			json_pack("{s:s, s:i, s:f, s:I, s:f, s:f}", "phase", "disks", "round", 0,
-				"percent", y.percent, "sent_bytes", (json_int_t)y.sent, "rate_mbs",
-				y.rate_mbs, "eta_s", y.eta_s));
+	vm_call_progress(
+		call, json_pack("{s:s, s:i, s:f, s:I, s:f, s:f}", "phase", "disks", "round", 0,
+			      "percent", y.percent, "sent_bytes", (json_int_t)y.sent, "rate_mbs",
+			      y.rate_mbs, "eta_s", y.eta_s));
 }
 
 /* An empty round of the synchronisation.  Only one is under way at a time, and none may be when the
@@ -273,8 +273,8 @@ void disks_drop(struct session *s, bool in_order)
 	s->disks.flusher = NULL;
 	if (!s->disks.mirror)
 		return;
-	/* QEMU can end its jobs only while the server answers.  With a full queue that waits for the
-	 * standby, and a standby that is lost is not waited for: then the server goes first. */
+	/* QEMU can end its jobs only while the server answers.  With a full queue that waits for
+	 * the standby, and a standby that is lost is not waited for: then the server goes first. */
 	int r = in_order && mirror_error(s->disks.mirror, NULL) == 0 ? end_jobs(vm, &err) : -EAGAIN;
 	mirror_close(s->disks.mirror);
 	s->disks.mirror = NULL;

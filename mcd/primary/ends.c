@@ -36,8 +36,8 @@ struct ending {
 
 static bool is_peer_named(const struct ending *e, const struct own_record *newest)
 {
-	return e->s && newest->generation >= e->s->generation && !strcmp(newest->owner, vm_self(e->q.vm)) &&
-	       !strcmp(newest->standby, e->s->peer);
+	return e->s && newest->generation >= e->s->generation &&
+	       !strcmp(newest->owner, vm_self(e->q.vm)) && !strcmp(newest->standby, e->s->peer);
 }
 
 static void gather(struct vm_question *q, struct decide_facts *f)
@@ -52,12 +52,11 @@ static void gather(struct vm_question *q, struct decide_facts *f)
 		vm_watch_guest(vm, false); /* or its pidfd would keep every wait from waiting */
 	if (e->end != END_RESTART)
 		return;
-	/* Our own disk may be behind: "it was ours when we last heard" can be acted on, by asking for the
-	 * next generation, and only winning it counts; anything else is asked of the majority first. */
+	/* Our own disk may be behind: "it was ours when we last heard" can be acted on, by
+	 * asking for the next generation, and only winning it counts; anything else is asked of
+	 * the majority first. */
 	if (strcmp(newest.owner, vm_self(vm)))
-		f->ownership = !q->answered	? OWN_UNKNOWN
-			       : newest.owner[0] ? OWN_LOST
-						 : OWN_NOBODY;
+		f->ownership = !q->answered ? OWN_UNKNOWN : newest.owner[0] ? OWN_LOST : OWN_NOBODY;
 	else if (!q->won)
 		f->ownership = OWN_CURRENT;
 }
@@ -75,11 +74,13 @@ static void begin(struct vm_question *q, const struct decision *d)
 	struct vm *vm = q->vm;
 	if (e->end == END_GUEST_OFF) {
 		vm_watch_guest(vm, false); /* should QEMU go too, no wait ends early for it */
-		vm_set_state(vm, VM_ROLE_PRIMARY, VM_HOLDING, "the guest powered off; giving up ownership");
+		vm_set_state(vm, VM_ROLE_PRIMARY, VM_HOLDING,
+			"the guest powered off; giving up ownership");
 		return;
 	}
 	if (d->action == ACT_HAND_OVER) {
-		vm_set_state(vm, VM_ROLE_PRIMARY, VM_HOLDING, "%s; handing over to %s", e->why, q->peer);
+		vm_set_state(
+			vm, VM_ROLE_PRIMARY, VM_HOLDING, "%s; handing over to %s", e->why, q->peer);
 		return;
 	}
 	if (e->s && e->end != END_CALL) {
@@ -112,12 +113,14 @@ static void stuck(struct vm_question *q, const struct decision *d, const char *w
 	struct vm *vm = q->vm;
 	if (e->end == END_GUEST_OFF)
 		vm_set_alarm(vm,
-			"the guest of %s powered off, but no majority of the voters takes note of it: %s",
+			"the guest of %s powered off, but no majority of the voters takes note of "
+			"it: %s",
 			vm->name, what);
 	else if (d->action == ACT_HAND_OVER)
 		vm_set_alarm(vm, "QEMU ended and %s cannot be made owner: %s", q->peer, what);
 	else if (d->action == ACT_LOOK)
-		vm_set_alarm(vm, "it was found running, and no majority says whose it is: %s", what);
+		vm_set_alarm(
+			vm, "it was found running, and no majority says whose it is: %s", what);
 	else
 		vm_set_alarm(vm,
 			"%s; output is held and the guest is paused until a majority of the voters "
@@ -173,7 +176,8 @@ static void destroy(struct ending *e)
 	else if (e->end == END_RESTART)
 		vm_gone(vm, "it was found running, but belongs to %s", owner);
 	else if (!guest_alive(vm->guest) && !strcmp(newest.owner, e->q.peer))
-		vm_gone(vm, "QEMU ended by itself; %s goes on from epoch %" PRIu64, owner, e->s->acked);
+		vm_gone(vm, "QEMU ended by itself; %s goes on from epoch %" PRIu64, owner,
+			e->s->acked);
 	else
 		vm_gone(vm, "%s owns it now (generation %" PRIu64 ")", owner, newest.generation);
 }
@@ -191,7 +195,12 @@ static void stop(struct ending *e)
 static void decide_end(struct vm *vm, struct session *s, enum session_end end, const char *why)
 {
 	static const struct vm_asker primary = {
-		.gather = gather, .begin = begin, .before = before, .stuck = stuck, .listen = listen};
+		.gather = gather,
+		.begin = begin,
+		.before = before,
+		.stuck = stuck,
+		.listen = listen,
+	};
 	struct own_record newest = vm_newest_record(vm);
 	struct ending e = {
 		.q = {.asker = &primary,
@@ -233,7 +242,8 @@ void ends_report_breach(const struct session *s, const struct mc_error *why)
 {
 	if (why->code != -EREMOTEIO &&
 		(!strcmp(why->cls, MC_ECLASS_PROTOCOL) || !strcmp(why->cls, MC_ECLASS_VERSION)))
-		vm_emit(s->vm, "PROTOCOL_ERROR", json_pack("{s:s, s:s}", "peer", s->peer, "reason", why->msg));
+		vm_emit(s->vm, "PROTOCOL_ERROR",
+			json_pack("{s:s, s:s}", "peer", s->peer, "reason", why->msg));
 }
 
 /* A step that talks to QEMU, or the mirror that QEMU talks to, may find it dead before its pidfd
@@ -250,20 +260,25 @@ static void look_for_the_dead(struct session *s)
 		guest_event_back(g, GUEST_EVENT_SHUTDOWN); /* for whoever has the VM next */
 }
 
+static void tell_ended(struct session *s, const char *why)
+{
+	const char *end = session_end_name(s->end);
+	log_notice("%s: protection ended in step %s of epoch %" PRIu64 " (%s): %s", s->vm->name,
+		s->e.step ? s->e.step : "-", s->e.n, end, why);
+	vm_emit(s->vm, "PROTECTION_ENDED",
+		json_pack("{s:s, s:s, s:s}", "peer", s->peer, "why", end, "reason", why));
+	if (s->end == END_LINK)
+		vm_emit(s->vm, "LINK_LOST",
+			json_pack("{s:s, s:s}", "peer", s->peer, "reason", why));
+}
+
 void ends_session(struct session *s, struct mc_error *why)
 {
-	struct vm *vm = s->vm;
 	assert(s->holding && s->end != END_NONE);
 	ends_report_breach(s, why);
 	look_for_the_dead(s);
-	const char *end = session_end_name(s->end);
-	log_notice("%s: protection ended in step %s of epoch %" PRIu64 " (%s): %s", vm->name,
-		s->e.step ? s->e.step : "-", s->e.n, end, why->msg);
-	vm_emit(vm, "PROTECTION_ENDED",
-		json_pack("{s:s, s:s, s:s}", "peer", s->peer, "why", end, "reason", why->msg));
-	if (s->end == END_LINK)
-		vm_emit(vm, "LINK_LOST", json_pack("{s:s, s:s}", "peer", s->peer, "reason", why->msg));
-	decide_end(vm, s, s->end, why->msg);
+	tell_ended(s, why->msg);
+	decide_end(s->vm, s, s->end, why->msg);
 }
 
 void ends_by_call(struct session *s, struct vm_call *call)
@@ -271,15 +286,20 @@ void ends_by_call(struct session *s, struct vm_call *call)
 	struct vm *vm = s->vm;
 	struct mc_error err = MC_ERROR_INIT;
 	bool stop = call->verb == VM_STOP;
+	const char *why =
+		stop ? "stopped by the administrator" : "unprotected by the administrator";
 	if (call->verb == VM_FAILOVER) {
 		if (move_run(s, call, &err) < 0)
 			ends_session(s, &err);
+		else
+			tell_ended(s, "moved by the administrator");
 		return;
 	}
 	vm_want_peer(vm, "");
-	disks_drop(s, true);
 	s->end = END_CALL;
-	decide_end(vm, s, END_CALL, stop ? "stopped by the administrator" : "unprotected by the administrator");
+	tell_ended(s, why);
+	disks_drop(s, true);
+	decide_end(vm, s, END_CALL, why);
 	/* Its image is worthless once it is decided, and not before. */
 	if (!strcmp(vm->rec.owner, vm_self(vm)) && !vm->rec.standby[0])
 		peer_tell(s, WIRE_DISCARD, s->e.n, NULL);

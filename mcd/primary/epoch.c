@@ -9,7 +9,7 @@
  *   SCAN     dirty pages found, and tracking armed again
  *   COPY     dirty pages copied into slabs
  *   RESUME   vCPUs run; the pause ends here
- *   INSPECT  nothing was plugged, did the guest flush; the epoch's disk writes, streamed already, end
+ *   INSPECT  nothing was plugged, did the guest flush; the epoch's disk writes end (they are there)
  *   SEND     slabs, device state and COMMIT go to the standby
  *   ACKED    the standby holds ALL of epoch n, verified by digest, and says so
  *   RELEASE  the output of epoch n leaves the host: reachable only from ACKED(n)
@@ -86,7 +86,8 @@ static int tick(struct session *s, struct mc_error *err)
 
 static int barrier(struct session *s, struct mc_error *err)
 {
-	if (s->disks.mirror) /* PAUSE returned, so every write that the guest saw completed is here */
+	/* PAUSE returned, so every write that the guest saw completed is here */
+	if (s->disks.mirror)
 		mirror_barrier(s->disks.mirror, s->e.n, &s->e.disk_sum);
 	return netbuf_barrier(s->vm->nb, s->e.n, err);
 }
@@ -113,11 +114,12 @@ static int resume(struct session *s, struct mc_error *err)
 	int r = s->stay_paused ? 0 : guest_resume(g, s->timing.command, err);
 	if (r < 0)
 		return r;
-	return guest_stood_still(g, s->timing.command, err); /* or this is no image of one moment, and is not sent */
+	/* or this is no image of one moment, and is not sent */
+	return guest_stood_still(g, s->timing.command, err);
 }
 
-/* An epoch that takes long to send leaves its guest's output time to pile up: that, and whatever else
- * comes, is heard between two looks. */
+/* An epoch that takes long to send leaves its guest's output time to pile up: that, and whatever
+ * else comes, is heard between two looks. */
 static int flush(struct session *s, uint64_t deadline, struct mc_error *err)
 {
 	for (;;) {
@@ -192,7 +194,8 @@ static int check_ack(struct session *s, const struct wire_header *h, struct mc_e
 	return session_ends(s, END_LINK, err, -EBADMSG, MC_ECLASS_PROTOCOL,
 		"%s acknowledged epoch %" PRIu64 " of generation %" PRIu64 " (digest %016" PRIx64
 		"), but %" PRIu64 " of %" PRIu64 " (%016" PRIx64 ") was sent",
-		s->peer, h->epoch, h->generation, h->digest, s->e.n, s->generation, s->e.commit.digest);
+		s->peer, h->epoch, h->generation, h->digest, s->e.n, s->generation,
+		s->e.commit.digest);
 }
 
 static int wait_ack(struct session *s, struct mc_error *err)
@@ -203,8 +206,8 @@ static int wait_ack(struct session *s, struct mc_error *err)
 		int r = peer_recv(s, &h, deadline, err);
 		if (r == -ETIMEDOUT)
 			return session_ends(s, END_ACK_OVERDUE, err, r, MC_ECLASS_TIMEOUT,
-				"%s did not acknowledge epoch %" PRIu64 " within %.0f ms", s->peer, s->e.n,
-				(double)s->timing.ack_overdue / 1e6);
+				"%s did not acknowledge epoch %" PRIu64 " within %.0f ms", s->peer,
+				s->e.n, (double)s->timing.ack_overdue / 1e6);
 		if (r == -EINTR)
 			r = session_listen(s, LISTEN_EPOCH, err);
 		else if (r == 0 && h.type == WIRE_VERIFIED) /* of the former epoch */
@@ -234,7 +237,8 @@ static int still_here(struct session *s, struct mc_error *err)
 	if (vm_newest_record(vm).generation <= s->generation)
 		return 0;
 	return session_ends(s, END_RECORD, err, -ESTALE, MC_ECLASS_NOT_OWNER,
-		"a newer ownership record was decided before epoch %" PRIu64 " could be released", s->e.n);
+		"a newer ownership record was decided before epoch %" PRIu64 " could be released",
+		s->e.n);
 }
 
 static int release(struct session *s, struct mc_error *err)
@@ -310,7 +314,8 @@ static int run_steps(struct session *s, size_t from, size_t to, struct mc_error 
 		uint64_t began = mc_now();
 		int r = steps[i].run(s, err);
 		if (r < 0)
-			return session_fails(s, END_FAULT, r); /* unless the step has said better why */
+			/* unless the step has said better why */
+			return session_fails(s, END_FAULT, r);
 		uint64_t ended = mc_now();
 		if (steps[i].measured >= 0)
 			s->e.step_ns[steps[i].measured] = ended - began;

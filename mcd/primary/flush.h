@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * QEMU's `stop` flushes every image, and with it the guest stands still for as long as this host's
- * disk needs for all that was written since the last one.  So the same is done just before, while the
- * guest runs: what `stop` then finds is what was written in those few milliseconds.
+ * QEMU's `stop` flushes every image, and with it the guest stands still for as long as this
+ * host's disk needs for all that was written since the last one.  So the same is done just
+ * before, while the guest runs: what `stop` then finds is what was written in those few
+ * milliseconds.
  *
- * Only to make the pause short: an image that cannot be opened, or a disk that takes too long, is no
- * error.
+ * Only to make the pause short: an image that cannot be opened, or a disk that takes too long,
+ * is no error.
  */
 #pragma once
 #include <stddef.h>

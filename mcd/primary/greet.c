@@ -23,7 +23,8 @@
 
 #define HELLO_WAIT (20 * MC_SEC) /* the standby starts a QEMU before it answers */
 
-/* Once output is held a vote must be possible, or the guest would hang: no majority, no protection. */
+/* Once output is held a vote must be possible, or the guest would hang: no majority, no
+ * protection. */
 int session_check_majority(struct vm *vm, struct mc_error *err)
 {
 	size_t connected, total;
@@ -40,7 +41,8 @@ static int connect_peer(struct session *s, struct mc_error *err)
 {
 	struct vm *vm = s->vm;
 	struct vm_stream stream;
-	int r = vm->env->ops->connect(vm->env->ctx, vm->name, s->peer, session_memory(vm), &stream, err);
+	int r = vm->env->ops->connect(
+		vm->env->ctx, vm->name, s->peer, session_memory(vm), &stream, err);
 	if (r < 0)
 		return r;
 	vm_set_transport(vm, &stream);
@@ -82,14 +84,14 @@ static int wait_hello_ok(struct session *s, struct mc_error *err)
 			return r;
 	if (r == -ETIMEDOUT)
 		return mc_error_set(err, r, MC_ECLASS_TIMEOUT,
-			"%s did not get ready within %.0f s; its log says what it waits for", s->peer,
-			(double)HELLO_WAIT / 1e9);
+			"%s did not get ready within %.0f s; its log says what it waits for",
+			s->peer, (double)HELLO_WAIT / 1e9);
 	if (r == 0 && (h.type != WIRE_HELLO_OK || h.length))
 		return peer_unexpected(s, &h, err);
 	if (r == 0 && h.generation != s->generation)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"%s is ready for generation %" PRIu64 " instead of %" PRIu64, s->peer, h.generation,
-			s->generation);
+			"%s is ready for generation %" PRIu64 " instead of %" PRIu64, s->peer,
+			h.generation, s->generation);
 	return r;
 }
 
@@ -151,7 +153,8 @@ static int check_vm(const struct vm *vm, struct mc_error *err)
 {
 	if (vm->shut_in)
 		return mc_error_set(err, -EBUSY, MC_ECLASS_STATE,
-			"the network of %s could not be opened yet: 'mcctl status' shows the alarm that says why",
+			"the network of %s could not be opened yet: 'mcctl status' shows the alarm "
+			"that says why",
 			vm->name);
 	if (vm->plan.foreign_disks)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
@@ -174,10 +177,11 @@ int session_greet(struct session *s, struct mc_error *err)
 			"no keep-alives from %s: is mcd running there, with the same cluster key? "
 			"'mcctl status' shows the hosts",
 			s->peer);
-	if ((r = session_check_majority(vm, err)) < 0 || (r = guest_ping(vm->guest, WAIT_PING, err)) < 0 ||
+	if ((r = session_check_majority(vm, err)) < 0 ||
+		(r = guest_ping(vm->guest, WAIT_PING, err)) < 0 ||
 		(r = guest_require(vm->guest, err)) < 0 || (r = check_inventory(vm, err)) < 0 ||
-		(r = guest_open_memory(vm->guest, &s->ram, err)) < 0 || (r = make_pool(s, err)) < 0 ||
-		(r = say_hello(s, err)) < 0)
+		(r = guest_open_memory(vm->guest, &s->ram, err)) < 0 ||
+		(r = make_pool(s, err)) < 0 || (r = say_hello(s, err)) < 0)
 		return r;
 	return guest_track(vm->guest, &s->ram, vm_dirty_wanted(vm->env->cfg), &s->dirty, err);
 }

@@ -15,8 +15,8 @@
 
 #define THEIR_WORD (50 * MC_MSEC) /* with the guest's output held */
 
-/* `mcctl set` reaches the running session, not only the next one.  The standby's own bound stays the
- * one of the HELLO: what does not fit there goes to its disk, so raising ours is safe. */
+/* `mcctl set` reaches the running session, not only the next one.  The standby's own bound stays
+ * the one of the HELLO: what does not fit there goes to its disk, so raising ours is safe. */
 static void set_knobs(struct session *s, struct vm_call *c)
 {
 	struct vm *vm = s->vm;
@@ -38,7 +38,8 @@ static int serve_while_syncing(struct session *s, struct mc_error *err)
 			bool stop = c->verb == VM_STOP;
 			vm_keep_call(vm, c); /* served once the synchronisation has ended */
 			return session_ends(s, END_CALL, err, -ECANCELED, MC_ECLASS_STATE,
-				"the synchronisation was ended by 'mcctl %s'", stop ? "stop" : "unprotect");
+				"the synchronisation was ended by 'mcctl %s'",
+				stop ? "stop" : "unprotect");
 		} else {
 			vm_call_wrong_state(vm, c);
 		}
@@ -53,7 +54,8 @@ bool session_serve(struct session *s, struct vm_call **ret_call)
 			set_knobs(s, c);
 		} else if (c->verb == VM_VERIFY) {
 			verify_begin(s, c);
-		} else if (c->verb == VM_STOP || c->verb == VM_UNPROTECT || c->verb == VM_FAILOVER) {
+		} else if (c->verb == VM_STOP || c->verb == VM_UNPROTECT ||
+			   c->verb == VM_FAILOVER) {
 			*ret_call = c;
 			return true;
 		} else {
@@ -72,12 +74,13 @@ static int hear_guest(struct session *s, struct mc_error *err)
 		s->powered_off = true;
 		s->e.urgent = true;
 		if (!s->e.n)
-			return session_ends(
-				s, END_GUEST_OFF, err, -ECHILD, MC_ECLASS_QMP, "the guest powered off");
+			return session_ends(s, END_GUEST_OFF, err, -ECHILD, MC_ECLASS_QMP,
+				"the guest powered off");
 	}
 	/* Once it has powered off its QEMU may go, too: that is no failure. */
 	if (ev == GUEST_EVENT_GONE)
-		return session_ends(s, s->powered_off ? END_GUEST_OFF : END_GUEST_GONE, err, -ECHILD, MC_ECLASS_QMP, "QEMU ended by itself");
+		return session_ends(s, s->powered_off ? END_GUEST_OFF : END_GUEST_GONE, err,
+			-ECHILD, MC_ECLASS_QMP, "QEMU ended by itself");
 	return 0;
 }
 
@@ -98,7 +101,8 @@ int session_listen(struct session *s, enum listen_mode mode, struct mc_error *er
 	if (r < 0)
 		return r;
 	if (vm->quit)
-		return session_ends(s, END_QUIT, err, -ESHUTDOWN, MC_ECLASS_STATE, "mcd is shutting down");
+		return session_ends(
+			s, END_QUIT, err, -ESHUTDOWN, MC_ECLASS_STATE, "mcd is shutting down");
 	if ((pending & WAKE_RECORD) && vm_newest_record(vm).generation > s->generation)
 		return session_ends(s, END_RECORD, err, -ESTALE, MC_ECLASS_NOT_OWNER,
 			"a newer ownership record was decided");

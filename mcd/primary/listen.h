@@ -5,8 +5,10 @@
 #include "mcd/vm/mailbox.h"
 
 enum listen_mode {
-	LISTEN_SYNC,  /* memory or disks are copied: verbs are served at once, stop and unprotect end it */
-	LISTEN_EPOCH, /* epochs run: verbs make the running one end early, and are served between two */
+	/* memory or disks are copied: verbs are served at once, stop and unprotect end it */
+	LISTEN_SYNC,
+	/* epochs run: verbs make the running one end early, and are served between two */
+	LISTEN_EPOCH,
 };
 
 /* Takes what is pending.  0: go on.  Else the session ends, for the reason in s->end. */

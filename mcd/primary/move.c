@@ -22,9 +22,11 @@ int move_offer(struct session *s, uint64_t timeout_ns, struct mc_error *err)
 		r = session_fails(s, END_LINK, transport_recv(s->link, &h, deadline, -1, err));
 		if (r == 0 && h.type == WIRE_KEPT && !h.length)
 			return 0;
-		if (r == 0 && h.type == WIRE_VERIFIED) /* asked for by a comparison that has ended */
+		/* asked for by a comparison that has ended */
+		if (r == 0 && h.type == WIRE_VERIFIED)
 			r = verify_answer(s, &h, err);
-		else if (r == 0 && h.type != WIRE_ACK) /* ACKs of epochs that nobody waits for any more */
+		else if (r == 0 &&
+			 h.type != WIRE_ACK) /* ACKs of epochs that nobody waits for any more */
 			r = peer_unexpected(s, &h, err);
 	}
 	return r;
@@ -37,7 +39,8 @@ int move_run(struct session *s, struct vm_call *call, struct mc_error *err)
 	s->tick_at = 0;
 	int r = epoch_run(s, err);
 	if (r == 0 && s->powered_off)
-		r = session_ends(s, END_GUEST_OFF, err, -ECHILD, MC_ECLASS_QMP, "the guest powered off");
+		r = session_ends(
+			s, END_GUEST_OFF, err, -ECHILD, MC_ECLASS_QMP, "the guest powered off");
 	if (r == 0)
 		r = move_offer(s, s->timing.ack_overdue, err);
 	if (r == 0)
@@ -48,6 +51,7 @@ int move_run(struct session *s, struct vm_call *call, struct mc_error *err)
 		return r;
 	}
 	assert(s->released == s->e.n);
+	s->end = END_CALL;
 	/* Decided: our copy is history, whether or not the peer hears of it from us first. */
 	vm_call_ok(call, json_pack("{s:s, s:I}", "host", s->peer, "generation",
 				 (json_int_t)vm->rec.generation));

@@ -23,8 +23,10 @@ int session_pause(struct session *s, struct mc_error *err)
 	if (!guest_paused_by_us(g)) /* not since the last epoch, because its output piled up */
 		s->pause_began = mc_now();
 	int r = guest_pause(g, s->timing.command, err);
-	if (r == -ETIMEDOUT && s->disks.mirror) /* QEMU drains disk I/O that waits for us, who knows why */
+	/* QEMU drains disk I/O that waits for us, who knows why */
+	if (r == -ETIMEDOUT && s->disks.mirror)
 		guest_mirror_yank(g, s->vm->cfg, MC_SEC, NULL);
-	/* A guest that its administrator stopped is checkpointed like any other, and stays stopped. */
+	/* A guest that its administrator stopped is checkpointed like any other, and stays
+	 * stopped. */
 	return r < 0 || guest_paused_by_us(g) ? r : why_stopped(s, err);
 }

@@ -2,6 +2,6 @@
 #pragma once
 #include "mcd/primary/session.h"
 
-/* PAUSE: stops the guest and drains its disk I/O.  Also before the epoch that needs it, whose PAUSE then
- * finds it stopped. */
+/* PAUSE: stops the guest and drains its disk I/O.  Also before the epoch that needs it, whose
+ * PAUSE then finds it stopped. */
 int session_pause(struct session *s, struct mc_error *err);

@@ -8,7 +8,8 @@
 #include <inttypes.h>
 #include <xxhash.h>
 
-int peer_post(struct session *s, const struct wire_header *h, const void *payload, struct mc_error *err)
+int peer_post(
+	struct session *s, const struct wire_header *h, const void *payload, struct mc_error *err)
 {
 	return session_fails(s, END_LINK, transport_post(s->link, h, payload, err));
 }
@@ -56,12 +57,13 @@ int peer_unexpected(struct session *s, const struct wire_header *h, struct mc_er
 		if (r == 0)
 			r = wire_get_error(buf, h->length, &theirs, err);
 		if (r == 0)
-			r = mc_error_set(err, -EREMOTEIO, theirs.cls, "%s: %s", s->peer, theirs.msg);
+			r = mc_error_set(
+				err, -EREMOTEIO, theirs.cls, "%s: %s", s->peer, theirs.msg);
 		return session_fails(s, END_LINK, r);
 	}
 	return session_ends(s, END_LINK, err, -EBADMSG, MC_ECLASS_PROTOCOL,
-		"%s sent message type %u (%" PRIu64 " bytes) where it does not belong", s->peer, h->type,
-		h->length);
+		"%s sent message type %u (%" PRIu64 " bytes) where it does not belong", s->peer,
+		h->type, h->length);
 }
 
 void peer_their_word(struct session *s, uint64_t timeout_ns, struct mc_error *err)

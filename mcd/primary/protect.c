@@ -38,7 +38,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define VOTE_PATIENCE (5 * MC_SEC) /* of the vote that names the standby, with the guest's output held */
+#define VOTE_PATIENCE                                                                              \
+	(5 * MC_SEC) /* of the vote that names the standby, with the guest's output held */
 
 static void begin_session(struct session *s, struct vm *vm, const struct vm_call *call)
 {
@@ -112,14 +113,16 @@ static void tell_protected(struct session *s, struct vm_call *call)
 	vm_clear_alarm(vm);
 	vm_set_state(vm, VM_ROLE_PRIMARY, VM_PROTECTED, "%s holds epoch %" PRIu64, s->peer, s->e.n);
 	if (call)
-		vm_call_ok(call, json_pack("{s:s, s:I}", "state", "protected", "epoch", (json_int_t)s->e.n));
+		vm_call_ok(call,
+			json_pack("{s:s, s:I}", "state", "protected", "epoch", (json_int_t)s->e.n));
 }
 
 /* Until something ends them: a verb in *ret_call (0), or what s->end says. */
 static int run_epochs(struct session *s, struct vm_call **ret_call, struct mc_error *err)
 {
 	for (;;) {
-		/* The one that begins after the power-off was seen contains all the guest ever said. */
+		/* The one that begins after the power-off was seen contains all the guest ever
+		 * said. */
 		bool last = s->powered_off;
 		if (last)
 			s->tick_at = 0;
@@ -127,8 +130,8 @@ static int run_epochs(struct session *s, struct vm_call **ret_call, struct mc_er
 		if (r < 0)
 			return r;
 		if (last)
-			return session_ends(
-				s, END_GUEST_OFF, err, -ECHILD, MC_ECLASS_QMP, "the guest powered off");
+			return session_ends(s, END_GUEST_OFF, err, -ECHILD, MC_ECLASS_QMP,
+				"the guest powered off");
 		vm_clock_keep(s->vm);
 		if (!s->powered_off && session_serve(s, ret_call))
 			return 0;
@@ -150,7 +153,8 @@ static void go_on_unprotected(struct session *s, const struct mc_error *err)
 {
 	struct vm *vm = s->vm;
 	if (s->end == END_GUEST_OFF || s->end == END_GUEST_GONE) {
-		vm_guest_ended(vm, s->end == END_GUEST_OFF ? GUEST_EVENT_SHUTDOWN : GUEST_EVENT_GONE);
+		vm_guest_ended(
+			vm, s->end == END_GUEST_OFF ? GUEST_EVENT_SHUTDOWN : GUEST_EVENT_GONE);
 		return;
 	}
 	vm_resume(vm);
@@ -164,12 +168,13 @@ static void name_peer(const struct session *s, struct mc_error *err)
 		mc_error_wrap(err, "%s", s->peer);
 }
 
-/* A host that has no memory or disk left does not get any by waiting, as one that is away comes back:
- * somebody has to know.  Over with the next protection. */
+/* A host that has no memory or disk left does not get any by waiting, as one that is away comes
+ * back: somebody has to know.  Over with the next protection. */
 static void alarm_of_shortage(const struct session *s, const struct mc_error *why)
 {
 	struct vm *vm = s->vm;
-	bool theirs = why->code == -EREMOTEIO && !strcmp(why->cls, MC_ECLASS_MEMORY) && vm->want_peer[0];
+	bool theirs =
+		why->code == -EREMOTEIO && !strcmp(why->cls, MC_ECLASS_MEMORY) && vm->want_peer[0];
 	if ((theirs || s->end == END_OUTPUT_LOST) && vm_get_state(vm) == VM_UNPROTECTED)
 		vm_set_alarm(vm, "%s runs unprotected: %s", vm->name, why->msg);
 }

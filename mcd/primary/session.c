@@ -18,8 +18,8 @@ int session_fails(struct session *s, enum session_end end, int r)
 	return r;
 }
 
-int session_ends(struct session *s, enum session_end end, struct mc_error *err, int code, const char *cls,
-	const char *fmt, ...)
+int session_ends(struct session *s, enum session_end end, struct mc_error *err, int code,
+	const char *cls, const char *fmt, ...)
 {
 	char text[sizeof err->msg];
 	va_list ap;

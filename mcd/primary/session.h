@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One protection of a VM, on its primary, and the epoch that runs in it.  Belongs to the VM's thread.
+ * One protection of a VM, on its primary, and the epoch that runs in it.  Belongs to the VM's
+ * thread.
  *
  * Lives from `protect` to the end of the protection: the session.  Lives for one epoch, and is
  * cleared when the next begins: session.e.  The buffers are the session's, so that an epoch finds
@@ -21,10 +22,10 @@
 #include <stdint.h>
 
 struct epoch {
-	uint64_t n; /* 1 is the first */
-	const char *step; /* name of the step that runs, or failed */
-	bool urgent;      /* it is to end now: a call waits, or held output piles up */
-	bool under_way;   /* sent, or being sent, and not acknowledged yet */
+	uint64_t n;                  /* 1 is the first */
+	const char *step;            /* name of the step that runs, or failed */
+	bool urgent;                 /* it is to end now: a call waits, or held output piles up */
+	bool under_way;              /* sent, or being sent, and not acknowledged yet */
 	enum wire_guest guest_state; /* at its end */
 	size_t devices_len;
 	struct disk_epoch_sum disk_sum;
@@ -38,15 +39,16 @@ struct epoch {
 struct session {
 	struct vm *vm;
 	char peer[LINK_NAME_MAX + 1];
-	uint64_t generation; /* of the record {self, peer} that this session runs under */
+	uint64_t generation;    /* of the record {self, peer} that this session runs under */
 	struct transport *link; /* NULL once it is given up */
 	struct ramblocks ram;
 	struct dirty *dirty;
 	struct slab_pool *pool;
 	struct timing timing;
 
-	uint64_t acked, released; /* the newest epoch of which that is true, 0 = none; released <= acked */
-	uint64_t tick_at;         /* when the running epoch is due to end */
+	/* the newest epoch of which that is true, 0 = none; released <= acked */
+	uint64_t acked, released;
+	uint64_t tick_at; /* when the running epoch is due to end */
 	uint64_t pause_began;
 	bool holding;     /* output is held: from here on only a vote ends the session */
 	bool stay_paused; /* RESUME does nothing: the last checkpoint before a move */
@@ -54,7 +56,7 @@ struct session {
 	enum session_end end;
 	uint64_t lost_before; /* frames of the guest's output, before it was held */
 
-	struct { /* disks.c's */
+	struct {                         /* disks.c's */
 		struct mirror *mirror;   /* NULL if the VM has none */
 		struct flusher *flusher; /* of their images on this host; may be NULL */
 		uint64_t flush_ns;       /* how long that took last */
@@ -72,8 +74,8 @@ struct session {
 };
 
 /* Ends the session for that reason, unless it has one already; fills err and returns code. */
-int session_ends(struct session *s, enum session_end end, struct mc_error *err, int code, const char *cls,
-	const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+int session_ends(struct session *s, enum session_end end, struct mc_error *err, int code,
+	const char *cls, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 /* The same for an error that err has already; returns r. */
 int session_fails(struct session *s, enum session_end end, int r);
 

@@ -26,10 +26,10 @@
 _Static_assert(RAMBLOCKS_MAX == WIRE_BLOCKS_MAX && RAMBLOCK_ID_MAX == WIRE_BLOCK_ID_MAX,
 	"a HELLO can name the blocks of any VM");
 _Static_assert(CONFIG_DELAY_MIN == WIRE_DELAY_MIN && CONFIG_DELAY_MAX == WIRE_DELAY_MAX &&
-		CONFIG_MAX_BUFFER_MIN >= 2ull * SLAB_SIZE,
+		       CONFIG_MAX_BUFFER_MIN >= 2ull * SLAB_SIZE,
 	"and has any delay and buffer that may be configured");
-#define SPEAK_EVERY  MC_SEC /* the standby gives up on a primary that says nothing for long */
-#define ZERO_RUN     (64ull << 20) /* zeroes looked at in one go */
+#define SPEAK_EVERY MC_SEC        /* the standby gives up on a primary that says nothing for long */
+#define ZERO_RUN    (64ull << 20) /* zeroes looked at in one go */
 
 struct sync {
 	struct session *s;
@@ -64,10 +64,10 @@ static void report(struct sync *y)
 		.eta_s = rate > 0 && y->total > y->done ? (double)(y->total - y->done) / rate : 0,
 	};
 	vm_publish_sync(y->s->vm, &p);
-	vm_call_progress(y->call,
-			json_pack("{s:s, s:i, s:f, s:I, s:f, s:f}", "phase", "sync", "round",
-				(int)p.round, "percent", p.percent, "sent_bytes",
-				(json_int_t)p.sent, "rate_mbs", p.rate_mbs, "eta_s", p.eta_s));
+	vm_call_progress(
+		y->call, json_pack("{s:s, s:i, s:f, s:I, s:f, s:f}", "phase", "sync", "round",
+				 (int)p.round, "percent", p.percent, "sent_bytes",
+				 (json_int_t)p.sent, "rate_mbs", p.rate_mbs, "eta_s", p.eta_s));
 }
 
 /* Sends the slab in hand; with one in flight at a time the memory of a synchronisation is one slab,
@@ -225,13 +225,15 @@ static int collect_stopped(struct session *s, struct mc_error *err)
 int sync_roms(struct session *s, struct mc_error *err)
 {
 	struct roms roms = {0};
-	_Static_assert(ROM_BYTES_MAX + WIRE_ROM_FIXED + RAMBLOCK_ID_MAX <= WIRE_ROM_MAX, "a ROM is one message");
+	_Static_assert(ROM_BYTES_MAX + WIRE_ROM_FIXED + RAMBLOCK_ID_MAX <= WIRE_ROM_MAX,
+		"a ROM is one message");
 	int r = guest_read_roms(s->vm->guest, &roms, err);
 	for (size_t i = 0; r == 0 && i < roms.n; i++) {
 		const struct rom *rom = &roms.v[i];
 		_cleanup_free_ uint8_t *buf = malloc(WIRE_ROM_FIXED + RAMBLOCK_ID_MAX + rom->size);
 		if (!buf) {
-			r = mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for the firmware");
+			r = mc_error_set(
+				err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for the firmware");
 			break;
 		}
 		size_t len = wire_put_rom(buf, WIRE_ROM_FIXED + RAMBLOCK_ID_MAX, rom->id);

@@ -256,10 +256,9 @@ static void report(struct session *s)
 	if (mc_now() - v->reported < REPORT_EVERY)
 		return;
 	v->reported = mc_now();
-	vm_call_progress(
-		v->call, json_pack("{s:s, s:f, s:I}", "phase", "verify", "percent",
-				      100.0 * (double)(v->total - v->todo_n) / (double)v->total,
-				      "different", (json_int_t)v->differing));
+	vm_call_progress(v->call, json_pack("{s:s, s:f, s:I}", "phase", "verify", "percent",
+					  100.0 * (double)(v->total - v->todo_n) / (double)v->total,
+					  "different", (json_int_t)v->differing));
 }
 
 int verify_answer(struct session *s, const struct wire_header *h, struct mc_error *err)

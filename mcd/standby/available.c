@@ -86,7 +86,7 @@ static uint64_t left_in_groups(const char *proc, const char *cgroup)
 		char *group = strchr(line, '/'); /* "0::/group", "4:memory:/group" */
 		if (!group)
 			continue;
-		const struct generation *g = !strncmp(line, "0::", 3)	     ? &v2
+		const struct generation *g = !strncmp(line, "0::", 3)   ? &v2
 					     : strstr(line, ":memory:") ? &v1
 									: NULL;
 		uint64_t here = g ? left_along(g, cgroup, group) : UINT64_MAX;

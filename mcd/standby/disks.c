@@ -13,7 +13,8 @@
 #include <unistd.h>
 
 #define CONNECT_WAIT (5 * MC_SEC)
-#define WRITES_WAIT  (30 * MC_SEC) /* keep-alives end a wait sooner; this bounds one on a live host */
+#define WRITES_WAIT                                                                                \
+	(30 * MC_SEC) /* keep-alives end a wait sooner; this bounds one on a live host */
 
 static void broken(void *ctx)
 {

@@ -47,8 +47,8 @@ static void say_suspected(struct ending *e)
 	e->suspected = true;
 	uint64_t age = env_heard_age(s->vm->env, s->primary);
 	vm_emit(s->vm, "SUSPECTED",
-		json_pack("{s:s, s:I, s:s}", "peer", s->primary, "last_heard", (json_int_t)(mc_now() - age),
-			"reason", e->why));
+		json_pack("{s:s, s:I, s:s}", "peer", s->primary, "last_heard",
+			(json_int_t)(mc_now() - age), "reason", e->why));
 }
 
 static void gather(struct vm_question *q, struct decide_facts *f)
@@ -72,8 +72,8 @@ static void gather(struct vm_question *q, struct decide_facts *f)
 	f->answered = q->answered;
 	f->operator_wants = s->wanted;
 	if (f->ownership == OWN_CURRENT && f->peer_suspected && f->image_complete)
-		f->others_hear_peer = env_ask_heard(vm->env, s->primary, now + s->timing.ask_heard) <
-				      s->timing.heard_fresh;
+		f->others_hear_peer = env_ask_heard(vm->env, s->primary,
+					      now + s->timing.ask_heard) < s->timing.heard_fresh;
 	/* A handed-over record may be known to the voters before it is known to us. */
 	q->look = !decide_link_up(f);
 	if (!q->look)
@@ -130,9 +130,9 @@ static void take_over(struct standby *s, const char *why)
 	struct mc_error err = MC_ERROR_INIT;
 	struct own_record newest = vm_newest_record(vm);
 	vm_set_record(vm, &newest);
-	/* The primary may have fallen silent in the middle of an epoch, or handed the VM over without our
-	 * hearing it from itself: the connection did not break, so nobody has dropped yet what had come
-	 * of it. */
+	/* The primary may have fallen silent in the middle of an epoch, or handed the VM over
+	 * without our hearing it from itself: the connection did not break, so nobody has
+	 * dropped yet what had come of it. */
 	close_link(s);
 	epoch_drop_staged(s);
 	vm_set_state(vm, VM_ROLE_STANDBY, VM_TAKING_OVER, "%s", why);
@@ -146,7 +146,12 @@ static void take_over(struct standby *s, const char *why)
 bool ends_look(struct standby *s, const char *why)
 {
 	static const struct vm_asker standby = {
-		.gather = gather, .begin = begin, .before = before, .stuck = stuck, .listen = listen};
+		.gather = gather,
+		.begin = begin,
+		.before = before,
+		.stuck = stuck,
+		.listen = listen,
+	};
 	struct vm *vm = s->vm;
 	struct ending e = {
 		.q = {.asker = &standby,
@@ -187,18 +192,25 @@ void ends_breach(struct standby *s, const struct mc_error *why)
 	if (why->code == -EREMOTEIO ||
 		(strcmp(why->cls, MC_ECLASS_PROTOCOL) && strcmp(why->cls, MC_ECLASS_VERSION)))
 		return;
-	log_error("%s: %s: %s; closing the connection, nothing of this epoch is acknowledged", s->vm->name,
-		s->primary, why->msg);
-	vm_emit(s->vm, "PROTOCOL_ERROR", json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
+	log_error("%s: %s: %s; closing the connection, nothing of this epoch is acknowledged",
+		s->vm->name, s->primary, why->msg);
+	vm_emit(s->vm, "PROTOCOL_ERROR",
+		json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
 }
 
 void ends_link(struct standby *s, const struct mc_error *why)
 {
 	ends_breach(s, why);
-	if (why->code != -EREMOTEIO && why->code != -ECANCELED && strcmp(why->cls, MC_ECLASS_UNREACHABLE))
+	if (why->code != -EREMOTEIO && why->code != -ECANCELED &&
+		strcmp(why->cls, MC_ECLASS_UNREACHABLE))
 		standby_send_error(s, why);
-	if (why->code != -ECANCELED) /* else it was closed in order */
-		vm_emit(s->vm, "LINK_LOST", json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
+	if (why->code == -ECANCELED) /* in order */
+		vm_emit(s->vm, "PROTECTION_ENDED",
+			json_pack("{s:s, s:s, s:s}", "peer", s->primary, "why",
+				s->discard ? "discarded" : "handed-over", "reason", why->msg));
+	else
+		vm_emit(s->vm, "LINK_LOST",
+			json_pack("{s:s, s:s}", "peer", s->primary, "reason", why->msg));
 	transport_close(mc_steal_ptr(s->link));
 	if (s->disks)
 		replica_cut(s->disks);

@@ -25,7 +25,8 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#define PAYLOAD_WAIT (30 * MC_SEC) /* keep-alives end a wait sooner; this bounds one on a live host */
+#define PAYLOAD_WAIT                                                                               \
+	(30 * MC_SEC) /* keep-alives end a wait sooner; this bounds one on a live host */
 
 /* --- STAGE ------------------------------------------------------------------------------------ */
 
@@ -53,9 +54,9 @@ static int expect_epoch(struct standby *s, const struct wire_header *h, struct m
 		return 0;
 	}
 	return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-		"epoch %" PRIu64 " of generation %" PRIu64 " came out of order: %" PRIu64 " of %" PRIu64 " was expected",
-		h->epoch, h->generation,
-		s->committed + 1, s->generation);
+		"epoch %" PRIu64 " of generation %" PRIu64 " came out of order: %" PRIu64
+		" of %" PRIu64 " was expected",
+		h->epoch, h->generation, s->committed + 1, s->generation);
 }
 
 /* An epoch has each page once, in slabs that are full except for the last. Without a bound one that
@@ -133,11 +134,10 @@ static int verify(struct standby *s, const struct wire_header *h, struct mc_erro
 	if (!s->staged_devices || c.slabs != s->counted.slabs || c.bytes != s->counted.bytes ||
 		c.device_bytes != s->counted.device_bytes || c.digest != s->counted.digest)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"epoch %" PRIu64 " is not what its COMMIT says: %" PRIu64 " slabs of %" PRIu64 " "
+			"epoch %" PRIu64 " is not what its COMMIT says: %" PRIu64
+			" slabs of %" PRIu64 " "
 			"bytes received, %" PRIu64 " of %" PRIu64 " announced",
-			h->epoch, s->counted.slabs,
-			s->counted.bytes, c.slabs,
-			c.bytes);
+			h->epoch, s->counted.slabs, s->counted.bytes, c.slabs, c.bytes);
 	return disks_await(s, h->epoch, &c, err);
 }
 
@@ -176,8 +176,8 @@ int epoch_commit(struct standby *s, const struct wire_header *h, struct mc_error
 		if (replica_apply(s->disks, h->epoch, &failed) < 0) {
 			/* Acknowledged, and cannot be had: this copy must never be gone on from. */
 			s->committed = s->applied = 0;
-			vm_set_alarm(s->vm, "the disks of %s here are at no epoch any more: %s", s->vm->name,
-				failed.msg);
+			vm_set_alarm(s->vm, "the disks of %s here are at no epoch any more: %s",
+				s->vm->name, failed.msg);
 			*err = failed;
 			r = failed.code;
 		}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The greeting: is the offer good, does the machine fit, and is there room for its replica?  Whatever
- * fails here leaves this host as it was. */
+/* The greeting: is the offer good, does the machine fit, and is there room for its replica?
+ * Whatever fails here leaves this host as it was. */
 #include "mcd/standby/greet.h"
 
 #include "common/cleanup.h"
@@ -44,8 +44,8 @@ static int check_owner(struct standby *s, struct mc_error *err)
 	return mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER,
 		"%s is not the sole owner of %s under generation %" PRIu64 ": by the voters' "
 		"newest record (%" PRIu64 ") that is %s",
-		s->primary, vm->name, s->hello.generation,
-		rec.generation, rec.owner[0] ? rec.owner : "nobody");
+		s->primary, vm->name, s->hello.generation, rec.generation,
+		rec.owner[0] ? rec.owner : "nobody");
 }
 
 static int check_hello(struct standby *s, const struct wire_header *h, struct mc_error *err)
@@ -62,7 +62,8 @@ static int check_hello(struct standby *s, const struct wire_header *h, struct mc
 		return r;
 	if (h->generation != s->hello.generation + 1)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"a protection of generation %" PRIu64 " cannot follow a record of generation %" PRIu64 ,
+			"a protection of generation %" PRIu64
+			" cannot follow a record of generation %" PRIu64,
 			h->generation, s->hello.generation);
 	s->generation = h->generation;
 	r = check_owner(s, err);
@@ -84,7 +85,8 @@ static int check_machine(struct standby *s, struct mc_error *err)
 		vm->cfg->path, s->primary, vm->plan.digest, s->hello.machine);
 }
 
-static int connect_primary(struct standby *s, int fd, const struct link_peer *peer, struct mc_error *err)
+static int connect_primary(
+	struct standby *s, int fd, const struct link_peer *peer, struct mc_error *err)
 {
 	struct vm *vm = s->vm;
 	struct vm_stream stream;
@@ -111,7 +113,8 @@ int standby_greet(struct standby *s, int fd, const struct link_peer *peer, struc
 	if (r == 0)
 		r = memory_check(s, err);
 	if (r == 0)
-		r = slab_pool_new(s->hello.max_buffer - disks_share(vm, s->hello.max_buffer), NULL, &s->pool, err);
+		r = slab_pool_new(s->hello.max_buffer - disks_share(vm, s->hello.max_buffer), NULL,
+			&s->pool, err);
 	if (r == 0)
 		r = memory_map(s, err);
 	if (r < 0)

@@ -44,9 +44,9 @@ static void takeover_call(struct standby *s, struct vm_call *c)
 	}
 }
 
-/* The primary has one session at a time: that it offers another says that this one, whose connection is
- * gone already, will not be named any more.  That offer waits for the VM to be idle; others are
- * refused. */
+/* The primary has one session at a time: that it offers another says that this one, whose
+ * connection is gone already, will not be named any more.  That offer waits for the VM to be
+ * idle; others are refused. */
 static void answer_offer(struct standby *s)
 {
 	struct vm *vm = s->vm;

@@ -14,15 +14,17 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define RESERVE      (128ull << 20) /* for the waiting QEMU itself, and to leave the host some air */
-#define PAYLOAD_WAIT (30 * MC_SEC)  /* keep-alives end a wait sooner; this bounds one on a live host */
+#define RESERVE (128ull << 20) /* for the waiting QEMU itself, and to leave the host some air */
+#define PAYLOAD_WAIT                                                                               \
+	(30 * MC_SEC) /* keep-alives end a wait sooner; this bounds one on a live host */
 
 int memory_check(const struct standby *s, struct mc_error *err)
 {
 	struct rd_wants wants;
 	transport_rdma_wants(false, 0, &wants);
 	/* What a connection by RDMA receives into, whether it is one or not. */
-	uint64_t need = RESERVE + s->hello.max_buffer + wants.region + RD_STREAM_FIXED, have = memory_available("/proc", "/sys/fs/cgroup");
+	uint64_t need = RESERVE + s->hello.max_buffer + wants.region + RD_STREAM_FIXED,
+		 have = memory_available("/proc", "/sys/fs/cgroup");
 	if (s->vm->cfg->n_disks)
 		need += disklink_rdma_wants.region + RD_STREAM_FIXED;
 	for (size_t i = 0; i < s->hello.n_blocks; i++)
@@ -45,8 +47,8 @@ int memory_map(struct standby *s, struct mc_error *err)
 			NULL, s->sizes[i], PROT_READ | PROT_WRITE, MAP_SHARED, vm->ram_fds[i], 0);
 		if (p == MAP_FAILED)
 			return mc_error_set(err, -errno, MC_ECLASS_MEMORY,
-				"cannot map %" PRIu64 " bytes of replica memory: %s",
-				s->sizes[i], strerror(errno));
+				"cannot map %" PRIu64 " bytes of replica memory: %s", s->sizes[i],
+				strerror(errno));
 		s->replica[i] = p;
 	}
 	return 0;
@@ -95,7 +97,8 @@ void memory_put(struct standby *s, struct slab *x)
 	}
 }
 
-int memory_receive(struct standby *s, const struct wire_header *h, struct slab **ret, struct mc_error *err)
+int memory_receive(
+	struct standby *s, const struct wire_header *h, struct slab **ret, struct mc_error *err)
 {
 	struct slab *x;
 	int r = get_slab(s, &x, err);

@@ -6,7 +6,8 @@
 #include <errno.h>
 #include <xxhash.h>
 
-int standby_answer(struct standby *s, uint16_t type, uint64_t epoch, uint64_t digest, struct mc_error *err)
+int standby_answer(
+	struct standby *s, uint16_t type, uint64_t epoch, uint64_t digest, struct mc_error *err)
 {
 	struct wire_header h = {
 		.type = type, .generation = s->generation, .epoch = epoch, .digest = digest};

@@ -19,8 +19,10 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define PAYLOAD_WAIT (30 * MC_SEC) /* keep-alives end a wait sooner; this bounds one on a live host */
-#define SILENCE_MAX  (30 * MC_SEC) /* of a primary that copies memory: it sends something every second */
+#define PAYLOAD_WAIT                                                                               \
+	(30 * MC_SEC) /* keep-alives end a wait sooner; this bounds one on a live host */
+#define SILENCE_MAX                                                                                \
+	(30 * MC_SEC) /* of a primary that copies memory: it sends something every second */
 
 static int sync_slab(struct standby *s, const struct wire_header *h, struct mc_error *err)
 {
@@ -46,7 +48,8 @@ static int receive_rom(struct standby *s, const struct wire_header *h, struct mc
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for the firmware");
 	int r = standby_payload(s, buf, mc_now() + PAYLOAD_WAIT, err);
 	if (r == 0 && s->committed)
-		r = mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL, "firmware after a committed epoch");
+		r = mc_error_set(
+			err, -EBADMSG, MC_ECLASS_PROTOCOL, "firmware after a committed epoch");
 	if (r == 0)
 		r = wire_get_rom(buf, h->length, id, &at, err);
 	if (r < 0)
@@ -75,7 +78,8 @@ static int take_naming(struct standby *s, struct mc_error *err)
 			"the primary says that generation %" PRIu64 " names this host its standby, "
 			"but the voters do not",
 			s->generation);
-	/* Before the first epoch after the vote is acknowledged: from here on the replica is worth something. */
+	/* Before the first epoch after the vote is acknowledged: from here on the replica is
+	 * worth something. */
 	int r = s->disks ? replica_trusted(s->disks, err) : 0;
 	if (r < 0)
 		return r;
@@ -129,8 +133,8 @@ static int check_header(const struct standby *s, const struct wire_header *h, st
 		    h->type == WIRE_DISCARD || h->type == WIRE_HANDOVER;
 	if (h->generation != s->generation)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"message type %u is of generation %" PRIu64 ", the session of %" PRIu64 , h->type,
-			h->generation, s->generation);
+			"message type %u is of generation %" PRIu64 ", the session of %" PRIu64,
+			h->type, h->generation, s->generation);
 	if (bare && h->length)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
 			"message type %u has a payload of %" PRIu64 " bytes, and should have none",

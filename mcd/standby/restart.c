@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A waiting QEMU was found: the former mcd was a standby.  Its image is whole only if a takeover had
- * begun, for which the device state was kept (vm/takeover-file.h); QEMU itself holds the memory.
+ * A waiting QEMU was found: the former mcd was a standby.  Its image is whole only if a takeover
+ * had begun, for which the device state was kept (vm/takeover-file.h); QEMU itself holds the
+ * memory.
  */
 #include "common/clock.h"
 #include "common/log.h"
@@ -29,15 +30,15 @@ struct ending {
 	const struct takeover_state *t;
 };
 
-/* The former mcd may have died before its question was answered: then it is asked again, for nothing
- * was acknowledged since. */
+/* The former mcd may have died before its question was answered: then it is asked again, for
+ * nothing was acknowledged since. */
 static void gather(struct vm_question *q, struct decide_facts *f)
 {
 	const struct takeover_state *t = ((struct ending *)q)->t;
 	struct own_record newest = vm_newest_record(q->vm);
 	f->image_complete = true;
-	/* It asked as the standby of a decided record, which may not be on a disk of this majority yet: who
-	 * does not know it cannot say that the image is not needed. */
+	/* It asked as the standby of a decided record, which may not be on a disk of this
+	 * majority yet: who does not know it cannot say that the image is not needed. */
 	if (newest.generation + 1 < t->generation)
 		f->ownership = OWN_UNKNOWN;
 	else if (newest.generation > t->generation)
@@ -60,7 +61,8 @@ static void before(struct vm_question *q, const struct decision *d)
 static void stuck(struct vm_question *q, const struct decision *d, const char *what)
 {
 	vm_set_alarm(q->vm,
-		"a takeover was under way when mcd ended, and no majority says whether it was decided: %s",
+		"a takeover was under way when mcd ended, and no majority says whether it was "
+		"decided: %s",
 		what);
 }
 
@@ -77,8 +79,8 @@ static int activate(struct vm *vm, const struct takeover_state *t, struct mc_err
 	vm_set_record(vm, &newest);
 	assert(!strcmp(vm->rec.owner, vm_self(vm)) && !vm->rec.standby[0]);
 	int r;
-	if ((r = disks_claim(vm, t->generation, true, err)) < 0 || (r = netbuf_pass(vm->nb, err)) < 0 ||
-		(r = netbuf_announce(vm->nb, err)) < 0)
+	if ((r = disks_claim(vm, t->generation, true, err)) < 0 ||
+		(r = netbuf_pass(vm->nb, err)) < 0 || (r = netbuf_announce(vm->nb, err)) < 0)
 		return r;
 	return takeover_activate(vm, t->devices, t->len, t->guest_state, NULL, err);
 }
@@ -110,7 +112,12 @@ static void finish(struct vm *vm, const struct takeover_state *t)
 static void decide_restart(struct vm *vm, const struct takeover_state *t)
 {
 	static const struct vm_asker former = {
-		.gather = gather, .begin = begin, .before = before, .stuck = stuck, .listen = listen};
+		.gather = gather,
+		.begin = begin,
+		.before = before,
+		.stuck = stuck,
+		.listen = listen,
+	};
 	struct ending e = {
 		.q = {.asker = &former,
 			.vm = vm,

@@ -16,7 +16,7 @@ struct standby {
 	uint64_t link_down_at, last_received;
 	struct timing timing;
 	struct wire_hello hello;
-	uint64_t generation; /* of the record that names us standby */
+	uint64_t generation;             /* of the record that names us standby */
 	uint8_t *replica[RAMBLOCKS_MAX]; /* our mappings of the memfds QEMU maps as guest RAM */
 	uint64_t sizes[RAMBLOCKS_MAX];
 	struct slab_pool *pool;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One protection of a VM on its standby: greeting, message after message, and what follows their end. */
+/* One protection of a VM on its standby: greeting, message after message, and what follows their
+ * end. */
 #include "mcd/standby/standby.h"
 
 #include "common/cleanup.h"
@@ -40,7 +41,8 @@ static bool go_on(struct standby *s)
 	}
 	if (r == -ECANCELED)
 		mc_error_set(&err, r, MC_ECLASS_STATE,
-			s->discard ? "the primary ended the protection" : "the primary handed it over");
+			s->discard ? "the primary ended the protection"
+				   : "the primary handed it over");
 	ends_link(s, &err);
 	return ends_look(s, err.msg);
 }

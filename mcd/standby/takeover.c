@@ -82,7 +82,7 @@ int takeover_activate(struct vm *vm, const uint8_t *devices, size_t len, enum wi
 	if (r < 0 || state == WIRE_GUEST_RUNS)
 		return r;
 	log_notice("%s: the guest stands here as it did there: %s", vm->name,
-		state == WIRE_GUEST_OFF	       ? "it has powered off"
+		state == WIRE_GUEST_OFF        ? "it has powered off"
 		: state == WIRE_GUEST_PANICKED ? "it panicked"
 					       : "its administrator stopped it");
 	/* What follows from it is done by whoever listens to the guest next. */
@@ -149,8 +149,8 @@ int takeover_run(struct standby *s, struct mc_error *err)
 	vm_emit(vm, "RUNNING",
 		json_pack("{s:I, s:I}", "epoch", (json_int_t)s->committed, "generation",
 			(json_int_t)vm->rec.generation));
-	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "took over from %s at epoch %" PRIu64, s->primary,
-		s->committed);
+	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "took over from %s at epoch %" PRIu64,
+		s->primary, s->committed);
 	if (s->guest_state == WIRE_GUEST_RUNS)
 		vm_clock_set(vm);
 	return 0;

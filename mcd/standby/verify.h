@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The standby's side of `mcctl verify` (primary/verify.h): it compares what it is told with what it has
- * once that epoch is applied. */
+/* The standby's side of `mcctl verify` (primary/verify.h): it compares what it is told with what
+ * it has once that epoch is applied. */
 #pragma once
 #include "mcd/standby/session.h"
 

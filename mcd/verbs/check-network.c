@@ -45,7 +45,8 @@ void check_leftovers(struct daemon *d, json_t *checks)
 			continue;
 		snprintf(name, sizeof name, "interface %.15s", found[i].ifname);
 		snprintf(text, sizeof text,
-			"a former mcd left it for the output of VM %.99s, which this mcd does not run",
+			"a former mcd left it for the output of VM %.99s, which this mcd does not "
+			"run",
 			found[i].vm);
 		snprintf(hint, sizeof hint,
 			"when no QEMU of %.99s runs on this host any more: ip link del %.15s",

@@ -53,15 +53,16 @@ static void check_transport(struct daemon *d, json_t *checks)
 	if (r < 0) {
 		snprintf(text, sizeof text, "tcp: %s", err.msg);
 		check_add(checks, "transport", mode == RD_AUTO, mode == RD_AUTO ? text : err.msg,
-			mode == RD_AUTO ? "" : "transport = rdma in mcd.conf: no VM can be protected");
+			mode == RD_AUTO ? ""
+					: "transport = rdma in mcd.conf: no VM can be protected");
 		return;
 	}
 	transport_rdma_wants(true, d->cfg.max_buffer, &wants);
 	r = rd_memlock_check(wants.region + RD_STREAM_FIXED + wants.pinned, &err);
-	snprintf(text, sizeof text, "rdma: device %s, port %u, MTU %u, has the address %s", dev.name,
-		dev.port, dev.mtu, d->self->address);
+	snprintf(text, sizeof text, "rdma: device %s, port %u, MTU %u, has the address %s",
+		dev.name, dev.port, dev.mtu, d->self->address);
 	check_add(checks, "transport", r == 0, r == 0 ? text : err.msg,
-		r == 0		  ? ""
+		r == 0            ? ""
 		: mode == RD_AUTO ? "until then checkpoints go over tcp"
 				  : "transport = rdma in mcd.conf: no VM can be protected");
 }

@@ -79,7 +79,8 @@ static void verb_takeover(void *ctx, struct control_request *req, const json_t *
 	}
 	struct mc_error err = MC_ERROR_INIT;
 	mc_error_set(&err, -EINVAL, MC_ECLASS_INVALID,
-		"force needs \"confirm\" with the name of the VM, \"%s\": it can make two copies of it run",
+		"force needs \"confirm\" with the name of the VM, \"%s\": it can make two copies "
+		"of it run",
 		vm);
 	control_fail(req, &err);
 }
@@ -176,7 +177,8 @@ static json_t *hosts_json(struct daemon *d)
 			json_object_set_new(j, "keepalive",
 				json_pack("{s:b, s:s, s:b, s:s, s:f, s:f, s:f, s:f, s:i}", "up",
 					ka.up, "path", ka.path == KA_RDMA ? "rdma" : "tcp",
-					"sends_rdma", ka.sends_rdma, "rdma_why", ka.rdma_why, "age_ms",
+					"sends_rdma", ka.sends_rdma, "rdma_why", ka.rdma_why,
+					"age_ms",
 					ka.last_heard ? (double)(mc_now() - ka.last_heard) / 1e6
 						      : -1.0,
 					"jitter_p99_ms", (double)ka.jitter_p99 / 1e6,
@@ -327,8 +329,8 @@ const struct control_verb daemon_verbs[] = {
 	{"unprotect", {ARG_VM}, verb_unprotect},
 	{"set", {ARG_VM, {"delay", CONTROL_STRING, false}, {"max-buffer", CONTROL_STRING, false}},
 		verb_set},
-	{"takeover",
-		{ARG_VM, {"force", CONTROL_BOOL, false}, {"confirm", CONTROL_STRING, false}}, verb_takeover},
+	{"takeover", {ARG_VM, {"force", CONTROL_BOOL, false}, {"confirm", CONTROL_STRING, false}},
+		verb_takeover},
 	{"failover", {ARG_VM}, verb_failover},
 	{"verify", {ARG_VM}, verb_verify},
 	{"wait", {ARG_VM, {"state", CONTROL_STRING, true}, {"timeout", CONTROL_STRING, false}},

@@ -35,8 +35,8 @@ static void rest(struct vm_question *q)
 	q->asker->listen(q);
 }
 
-/* One attempt.  Whatever it came to is seen in the facts; an outcome that is not known stays ours to
- * find out (failover/README.md, 15), so `proposed` never goes back. */
+/* One attempt.  Whatever it came to is seen in the facts; an outcome that is not known stays ours
+ * to find out (failover/README.md, 15), so `proposed` never goes back. */
 static void propose(
 	struct vm_question *q, const struct decision *d, const char *owner, const char *standby)
 {
@@ -59,7 +59,8 @@ static void look(struct vm_question *q, const struct decision *d)
 	q->answered = vm_look(q->vm, LOOK_WAIT, &rec, &err) == 0;
 	if (q->answered && !again)
 		return;
-	q->asker->stuck(q, d, q->answered ? "the voters that answer do not know the newest record" : err.msg);
+	q->asker->stuck(q, d,
+		q->answered ? "the voters that answer do not know the newest record" : err.msg);
 	rest(q);
 }
 

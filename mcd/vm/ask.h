@@ -18,7 +18,8 @@ struct vm_asker {
 	/* Fills in the facts that the role knows; the others are there already: role, ownership,
 	 * proposed, quorate, leaving, guest_gone. */
 	void (*gather)(struct vm_question *q, struct decide_facts *f);
-	/* Once, if it is not decided at the first look: d says what is to be asked or waited for. */
+	/* Once, if it is not decided at the first look: d says what is to be asked or waited
+	 * for. */
 	void (*begin)(struct vm_question *q, const struct decision *d);
 	/* Before each word to the voters. */
 	void (*before)(struct vm_question *q, const struct decision *d);

@@ -52,7 +52,8 @@ void vm_call_wrong_state(struct vm *vm, struct vm_call *c)
 	char peer[LINK_NAME_MAX + 1];
 	if (rec.owner[0] && strcmp(rec.owner, vm_self(vm)))
 		mc_error_set(&err, -EBUSY, MC_ECLASS_NOT_OWNER,
-			"cannot %s %s here: host %s owns it (generation %" PRIu64 "); run the command there",
+			"cannot %s %s here: host %s owns it (generation %" PRIu64
+			"); run the command there",
 			verbs[c->verb], vm->name, rec.owner, rec.generation);
 	else if (c->verb == VM_PROTECT && (s == VM_PROTECTED || s == VM_SYNCING))
 		mc_error_set(&err, -EALREADY, MC_ECLASS_STATE,

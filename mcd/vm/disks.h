@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where a VM's disks are on this host, and how far what is there can be trusted.  Mirroring them from
- * here is primary/disks.h, keeping them here for another host standby/disks.h.
+ * Where a VM's disks are on this host, and how far what is there can be trusted.  Mirroring them
+ * from here is primary/disks.h, keeping them here for another host standby/disks.h.
  */
 #pragma once
 #include "diskmirror/replica.h"
@@ -25,16 +25,17 @@ int disks_may_start(struct vm *vm, bool known, bool force, struct mc_error *err)
  * won. applied: by this mcd, the last epoch whole; else a journal may have to be finished. */
 int disks_claim(struct vm *vm, uint64_t generation, bool applied, struct mc_error *err);
 
-/* For mcctl check, from any thread: what this host has of a disk, in a sentence; false: it could neither be
- * started from nor be a standby's. */
-bool disks_check(const struct vm *vm, const struct config_vm *cfg, size_t disk, char *text, size_t text_cap,
-	char *hint, size_t hint_cap);
+/* For mcctl check, from any thread: what this host has of a disk, in a sentence; false: it could
+ * neither be started from nor be a standby's. */
+bool disks_check(const struct vm *vm, const struct config_vm *cfg, size_t disk, char *text,
+	size_t text_cap, char *hint, size_t hint_cap);
 
 /* The replica's own files of this VM: its state and its journal. */
 struct disks_paths {
 	char state[400], journal[400];
 };
-int disks_paths(const struct vm *vm, struct disks_paths *ret, struct mc_error *err); /* makes the directory */
+/* makes the directory */
+int disks_paths(const struct vm *vm, struct disks_paths *ret, struct mc_error *err);
 /* The replicas that the configuration names; returns how many. out: CONFIG_DISKS_MAX. */
 size_t disks_list(const struct config_vm *cfg, struct replica_disk *out);
 enum disk_durability disks_durability(const struct vm *vm);

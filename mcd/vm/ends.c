@@ -32,7 +32,8 @@ void vm_give_up_record(struct vm *vm)
 	struct mc_error err = MC_ERROR_INIT;
 	int r = vm_propose(vm, "", "", MC_SEC, &err);
 	if (r < 0 && r != -ESTALE)
-		log_warn("%s: stopped, but its record still names this host: %s", vm->name, err.msg);
+		log_warn(
+			"%s: stopped, but its record still names this host: %s", vm->name, err.msg);
 }
 
 void vm_stopped(struct vm *vm, const char *why)
@@ -55,7 +56,8 @@ void vm_guest_ended(struct vm *vm, enum guest_event ev)
 	}
 	vm_teardown(vm);
 	vm_set_alarm(vm,
-		"QEMU of %s ended by itself while it was not protected; see qemu.log, then 'mcctl start %s'",
+		"QEMU of %s ended by itself while it was not protected; see qemu.log, then 'mcctl "
+		"start %s'",
 		vm->name, vm->name);
 	vm_set_state(vm, VM_ROLE_NONE, VM_FAILED, "QEMU ended by itself");
 }

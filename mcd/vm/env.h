@@ -45,13 +45,13 @@ struct vm_env_ops {
 	void (*emit)(void *ctx, const char *event, json_t *data);
 	/* Streams.  connect: to that host's mcd, for this VM; buffer: bytes that it is sent from.
 	 * welcome: over an accepted connection, which is taken over, also on failure. */
-	int (*connect)(void *ctx, const char *vm, const char *host, uint64_t buffer, struct vm_stream *ret,
-		struct mc_error *err);
+	int (*connect)(void *ctx, const char *vm, const char *host, uint64_t buffer,
+		struct vm_stream *ret, struct mc_error *err);
 	int (*welcome)(void *ctx, int fd, const struct link_peer *peer, struct vm_stream *ret,
 		struct mc_error *err);
 	/* The same for the disks' stream beside it, by RDMA if that one is. */
-	int (*connect_disk)(void *ctx, const char *vm, const char *host, bool rdma, struct disklink **ret,
-		struct mc_error *err);
+	int (*connect_disk)(void *ctx, const char *vm, const char *host, bool rdma,
+		struct disklink **ret, struct mc_error *err);
 	int (*welcome_disk)(void *ctx, int fd, const struct link_peer *peer, struct disklink **ret,
 		struct mc_error *err);
 };
@@ -60,7 +60,7 @@ struct vm_env {
 	const struct vm_env_ops *ops;
 	void *ctx;
 	const struct config *cfg;
-	const char *netbuf;               /* the backend of every VM's network */
+	const char *netbuf;                /* the backend of every VM's network */
 	const struct guest_source *guests; /* where QEMUs come from */
 };
 

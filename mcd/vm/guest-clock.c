@@ -59,7 +59,9 @@ static void done(void *ctx, const struct guest_time *t)
 	struct vm_clock *c = ctx;
 	struct vm *vm = c->vm;
 	if (c->keeping && !t->set)
-		return; /* a clock that is right is no news, and what is wrong was said after the takeover */
+		/* a clock that is right is no news, and what is wrong was said after the
+		 * takeover */
+		return;
 	json_t *data = json_pack("{s:b}", "set", t->set);
 	if (t->behind != INT64_MIN)
 		json_object_set_new(data, "behind_ms", json_real((double)t->behind / 1e6));
@@ -86,8 +88,7 @@ static void ask_agent(struct vm *vm, int64_t tolerance)
 	c->asked = mc_now();
 	if (vm->cfg->guest_time == CONFIG_TIME_NONE || !vm->plan.agent[0])
 		return;
-	if (guest_set_time(vm->guest, vm->plan.agent, tolerance, done, c, &c->agent, &err) <
-		0)
+	if (guest_set_time(vm->guest, vm->plan.agent, tolerance, done, c, &c->agent, &err) < 0)
 		log_notice("%s: %s", vm->name, err.msg);
 }
 

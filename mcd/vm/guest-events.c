@@ -14,7 +14,6 @@
 #include "mcd/vm/vm.h"
 #include "mcd/vm/waits.h"
 
-
 /* Panicked: QEMU has stopped it.  True: it is to be treated as powered off. */
 static bool panicked(struct vm *vm)
 {
@@ -34,7 +33,8 @@ static bool panicked(struct vm *vm)
 	if (r == 0 && !guest_paused_by_us(vm->guest))
 		r = guest_continue(vm->guest, WAIT_QMP, &err);
 	if (r < 0 && guest_alive(vm->guest))
-		vm_set_alarm(vm, "the guest of %s panicked and cannot be reset: %s", vm->name, err.msg);
+		vm_set_alarm(
+			vm, "the guest of %s panicked and cannot be reset: %s", vm->name, err.msg);
 	return false;
 }
 

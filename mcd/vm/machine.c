@@ -51,8 +51,8 @@ static int make_ram(struct vm *vm, struct mc_error *err)
 		vm->ram_fds[i] = fd;
 		if (ftruncate(fd, (off_t)r->size) < 0)
 			return mc_error_set(err, -errno, MC_ECLASS_MEMORY,
-				"cannot make %" PRIu64 " bytes of memory for %s: %s", r->size, r->id,
-				strerror(errno));
+				"cannot make %" PRIu64 " bytes of memory for %s: %s", r->size,
+				r->id, strerror(errno));
 	}
 	return 0;
 }
@@ -139,7 +139,8 @@ void vm_watch_guest(struct vm *vm, bool on)
 {
 	struct epoll_event ev = {.events = EPOLLIN};
 	if (vm->guest)
-		epoll_ctl(vm->wake, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, guest_pidfd(vm->guest), &ev);
+		epoll_ctl(
+			vm->wake, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, guest_pidfd(vm->guest), &ev);
 }
 
 void vm_end_guest(struct vm *vm)
@@ -190,7 +191,8 @@ void vm_resume(struct vm *vm)
 	if (!vm->guest || !guest_paused_by_us(vm->guest))
 		return;
 	if (guest_ping(vm->guest, MC_SEC, &err) < 0 || guest_resume(vm->guest, MC_SEC, &err) < 0) {
-		vm_set_alarm(vm, "QEMU of %s does not take the command to run on: %s", vm->name, err.msg);
+		vm_set_alarm(vm, "QEMU of %s does not take the command to run on: %s", vm->name,
+			err.msg);
 		return;
 	}
 	vm_clear_alarm(vm);

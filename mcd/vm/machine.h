@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What this host needs for its copy of a VM: configuration, memory, network, QEMU.  For the VM's own
- * thread. */
+/* What this host needs for its copy of a VM: configuration, memory, network, QEMU.  For the VM's
+ * own thread. */
 #pragma once
 #include "common/error.h"
 #include "mcd/config/config.h"
@@ -16,7 +16,8 @@ struct vm;
 int vm_prepare(struct vm *vm, struct mc_error *err);
 /* The configuration and the plan only. */
 int vm_configure(struct vm *vm, struct mc_error *err);
-/* taps: of a QEMU that runs already, one per NIC; NULL: new ones.  Sets the knobs to the configured ones. */
+/* taps: of a QEMU that runs already, one per NIC; NULL: new ones.  Sets the knobs to the
+ * configured ones. */
 int vm_open_network(struct vm *vm, const int *taps, struct mc_error *err);
 int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error *err);
 /* Ends the QEMU that is there, if one is, and forgets it; memory and network stay. */

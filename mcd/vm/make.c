@@ -43,7 +43,8 @@ int vm_new(const struct vm_env *env, const char *name, void *(*body)(void *vm), 
 	int r = vm->shared->bell < 0 || vm->wake < 0 ||
 				epoll_ctl(vm->wake, EPOLL_CTL_ADD, vm->shared->bell, &ev) < 0
 			? mc_error_set(err, -errno, MC_ECLASS_FAILED,
-				  "VM %s: cannot make its wake-up descriptors: %s", name, strerror(errno))
+				  "VM %s: cannot make its wake-up descriptors: %s", name,
+				  strerror(errno))
 			: 0;
 	if (r == 0)
 		r = vm_clock_new(vm, &vm->clock, err);
@@ -55,8 +56,8 @@ int vm_new(const struct vm_env *env, const char *name, void *(*body)(void *vm), 
 		r = mc_thread_start(&vm->shared->thread, thread, body, vm);
 		if (r < 0) {
 			vm->shared->thread = 0;
-			mc_error_set(err, r, MC_ECLASS_FAILED, "VM %s: cannot start its thread: %s", name,
-				strerror(-r));
+			mc_error_set(err, r, MC_ECLASS_FAILED, "VM %s: cannot start its thread: %s",
+				name, strerror(-r));
 		}
 	}
 	if (r < 0) {

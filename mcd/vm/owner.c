@@ -66,7 +66,8 @@ int vm_propose(struct vm *vm, const char *owner, const char *standby, uint64_t t
 	vm_emit(vm, "VOTE_STARTED",
 		json_pack("{s:I, s:s, s:s}", "generation", (json_int_t)next.generation, "owner",
 			next.owner, "standby", next.standby));
-	int r = vm->env->ops->propose(vm->env->ctx, vm->name, &next, mc_now() + timeout_ns, &decided, err);
+	int r = vm->env->ops->propose(
+		vm->env->ctx, vm->name, &next, mc_now() + timeout_ns, &decided, err);
 	if (r == 0) {
 		assert(decided.generation == next.generation);
 		vm_set_record(vm, &decided);
@@ -91,12 +92,13 @@ int vm_force(struct vm *vm, struct mc_error *err)
 	snprintf(next.owner, sizeof next.owner, "%s", vm_self(vm));
 	int r = vm->env->ops->force(vm->env->ctx, vm->name, &next, &decided, err);
 	if (r == 0) {
-		log_warn("%s: generation %" PRIu64 " was decided by the operator, not by a majority",
+		log_warn("%s: generation %" PRIu64
+			 " was decided by the operator, not by a majority",
 			vm->name, next.generation);
 		vm_set_record(vm, &decided);
 		vm_emit(vm, "FORCED",
-			json_pack("{s:I, s:s}", "generation", (json_int_t)decided.generation, "owner",
-				decided.owner));
+			json_pack("{s:I, s:s}", "generation", (json_int_t)decided.generation,
+				"owner", decided.owner));
 	} else if (r == -ESTALE) {
 		vm_learned(vm, &decided);
 	}

@@ -35,7 +35,8 @@ struct vm_shared {
 
 	pthread_mutex_t lock; /* of all that follows */
 	struct vm_call *calls;
-	struct { /* a connection that offers to make us standby, or is for its disks; fd -1 = none */
+	/* a connection that offers to make us standby, or is for its disks; fd -1 = none */
+	struct {
 		int fd;
 		struct link_peer peer;
 	} offer, disk_offer;

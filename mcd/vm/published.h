@@ -60,7 +60,8 @@ bool vm_has_network(struct vm *vm);
 /* The other host of the protection, "" without one; returns ret. */
 const char *vm_get_peer(struct vm *vm, char ret[LINK_NAME_MAX + 1]);
 uint64_t vm_get_epoch(struct vm *vm);
-void vm_emit(struct vm *vm, const char *event, json_t *data); /* adds "vm"; steals data (may be NULL) */
+/* adds "vm"; steals data (may be NULL) */
+void vm_emit(struct vm *vm, const char *event, json_t *data);
 
 /* --- the VM's own thread --- */
 /* Publishes a state; tells log, subscribers and waiters, with the reason as a sentence. */
@@ -69,13 +70,16 @@ void vm_set_state(struct vm *vm, enum vm_role role, enum vm_state state, const c
 void vm_set_peer(struct vm *vm, const char *peer);
 void vm_set_transport(struct vm *vm, const struct vm_stream *s); /* what the stream goes over */
 void vm_set_alarm(struct vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void vm_clear_alarm(struct vm *vm); /* to the one of a panicked guest, while there is such a guest */
-void vm_show_network(struct vm *vm); /* vm->nb has changed: its counters are shown while it exists */
+/* to the one of a panicked guest, while there is such a guest */
+void vm_clear_alarm(struct vm *vm);
+/* vm->nb has changed: its counters are shown while it exists */
+void vm_show_network(struct vm *vm);
 
 void vm_reset_figures(struct vm *vm);
 void vm_publish_knobs(struct vm *vm); /* vm->delay and vm->max_buffer */
 void vm_publish_sync(struct vm *vm, const struct vm_sync_progress *p);
-void vm_publish_mirror(struct vm *vm, const struct mirror_stats *st); /* NULL: there is none any more */
+/* NULL: there is none any more */
+void vm_publish_mirror(struct vm *vm, const struct mirror_stats *st);
 
 struct vm_epoch_figures { /* of an epoch that is over */
 	uint64_t epoch;

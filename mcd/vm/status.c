@@ -80,9 +80,9 @@ json_t *vm_status_json(struct vm *vm)
 	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:I, s:f, s:s, s:s, s:i}",
 		"name", vm->name, "role", roles[p->role], "state", vm_state_name(p->state), "peer",
 		p->peer, "generation", (json_int_t)vm->shared->learned.generation, "owner",
-		vm->shared->learned.owner, "standby", vm->shared->learned.standby, "epoch", (json_int_t)p->epoch,
-		"delay_ms", (double)p->delay / 1e6, "alarm", p->alarm, "reason", p->reason,
-		"qemu_pid", (int)p->qemu);
+		vm->shared->learned.owner, "standby", vm->shared->learned.standby, "epoch",
+		(json_int_t)p->epoch, "delay_ms", (double)p->delay / 1e6, "alarm", p->alarm,
+		"reason", p->reason, "qemu_pid", (int)p->qemu);
 	json_object_set_new(j, "transport", json_string(p->peer[0] ? p->transport : ""));
 	json_object_set_new(j, "transport_reason", json_string(p->peer[0] ? p->transport_why : ""));
 	bool live = p->state == VM_PROTECTED || p->state == VM_STANDBY || p->state == VM_HOLDING;

@@ -7,5 +7,5 @@
 
 struct vm;
 
-json_t *vm_status_json(struct vm *vm);                        /* `mcctl status` */
+json_t *vm_status_json(struct vm *vm);                       /* `mcctl status` */
 void vm_announcement(struct vm *vm, struct cluster_vm *ret); /* what the other hosts are told */

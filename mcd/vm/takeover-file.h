@@ -10,7 +10,7 @@
 struct takeover_state {
 	uint64_t generation; /* of the record {self, none} that entitles to it */
 	uint64_t epoch;
-	uint32_t guest_state; /* enum wire_guest */
+	uint32_t guest_state;            /* enum wire_guest */
 	char primary[LINK_NAME_MAX + 1]; /* whose copy it was: to be its standby once it is back */
 	uint8_t *devices;                /* malloc'd when loaded */
 	size_t len;

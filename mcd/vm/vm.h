@@ -37,11 +37,12 @@ struct vm {
 	/* what it is to do */
 	struct own_record rec; /* the record we act under */
 	uint64_t delay, max_buffer;
-	char want_peer[LINK_NAME_MAX + 1]; /* protect again with this host once it is back; "" = not wanted */
-	unsigned wanted;                   /* how often that was said */
-	bool shut_in;  /* sole owner, but its network could not be opened yet */
-	bool panicked; /* it panicked and is kept stopped: no good news ends that alarm */
-	bool quit;     /* WAKE_QUIT was taken: return from everything */
+	/* protect again with this host once it is back; "" = not wanted */
+	char want_peer[LINK_NAME_MAX + 1];
+	unsigned wanted; /* how often that was said */
+	bool shut_in;    /* sole owner, but its network could not be opened yet */
+	bool panicked;   /* it panicked and is kept stopped: no good news ends that alarm */
+	bool quit;       /* WAKE_QUIT was taken: return from everything */
 };
 
 static inline const char *vm_self(const struct vm *vm)

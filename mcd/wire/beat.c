@@ -42,19 +42,21 @@ int beat_decode(const uint8_t buf[BEAT_SIZE], const struct beat *prev, struct be
 	struct mc_error *err)
 {
 	if (get_le32(buf) != MAGIC)
-		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"what arrived is not a keep-alive");
+		return mc_error_set(
+			err, -EBADMSG, MC_ECLASS_PROTOCOL, "what arrived is not a keep-alive");
 	if (get_le16(buf + 4) != VERSION)
 		return mc_error_set(err, -EPROTONOSUPPORT, MC_ECLASS_VERSION,
 			"the peer sends keep-alives of version %u, this mcd knows version %u; "
-			"install the same release of mcd on all hosts", get_le16(buf + 4), VERSION);
+			"install the same release of mcd on all hosts",
+			get_le16(buf + 4), VERSION);
 	if (get_le64(buf + CHECKSUM_AT) != XXH3_64bits(buf, CHECKSUM_AT) || get_le16(buf + 6))
-		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"a keep-alive was damaged on the way");
-	struct beat b = { get_le64(buf + 8), get_le64(buf + 16), get_le64(buf + 24) };
+		return mc_error_set(
+			err, -EBADMSG, MC_ECLASS_PROTOCOL, "a keep-alive was damaged on the way");
+	struct beat b = {get_le64(buf + 8), get_le64(buf + 16), get_le64(buf + 24)};
 	if (b.seq <= prev->seq || b.time < prev->time)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"keep-alive %" PRIu64 " is not newer than keep-alive %" PRIu64 ", which came before it",
+			"keep-alive %" PRIu64 " is not newer than keep-alive %" PRIu64
+			", which came before it",
 			b.seq, prev->seq);
 	if (b.interval < BEAT_INTERVAL_MIN || b.interval > BEAT_INTERVAL_MAX)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,

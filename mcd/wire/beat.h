@@ -18,4 +18,5 @@ struct beat {
 void beat_encode(uint8_t buf[BEAT_SIZE], const struct beat *b);
 /* prev: the connection's last beat, seq 0 before the first.  -EBADMSG, -EPROTONOSUPPORT: what no
  * mcd of this version sends. */
-int beat_decode(const uint8_t buf[BEAT_SIZE], const struct beat *prev, struct beat *ret, struct mc_error *err);
+int beat_decode(const uint8_t buf[BEAT_SIZE], const struct beat *prev, struct beat *ret,
+	struct mc_error *err);

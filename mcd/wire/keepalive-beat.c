@@ -52,7 +52,7 @@ int realtime_enter(struct realtime *ret)
 
 void realtime_leave(const struct realtime *r)
 {
-	struct sched_param sp = { .sched_priority = r->priority };
+	struct sched_param sp = {.sched_priority = r->priority};
 	sched_setscheduler(0, r->policy, &sp);
 	if (r->locked)
 		munlock(r->locked, STACK_LOCK);
@@ -89,7 +89,8 @@ static void send_by_rdma(struct ka_peer *p, const struct beat *b)
 	int r = rd_check(p->rtx, &p->rtx_over);
 	if (r == 0)
 		r = rd_put(p->rtx, 0, buf, sizeof buf, &p->rtx_over);
-	if (r == 0 || r == -EAGAIN) /* the latter: the peer's device is slow, and the beat is skipped */
+	/* the latter: the peer's device is slow, and the beat is skipped */
+	if (r == 0 || r == -EAGAIN)
 		return;
 	p->sending = KA_IDLE; /* from here on it is the dialer's */
 	eventfd_write(p->redial_rdma, 1);
@@ -126,10 +127,12 @@ static uint64_t next_due(struct keepalive *k, uint64_t next_beat, uint64_t mercy
 static bool wait_until(struct keepalive *k, uint64_t due)
 {
 	struct itimerspec its = {
-		.it_value = { (time_t)(due / MC_SEC), (long)(due % MC_SEC) },
+		.it_value = {(time_t)(due / MC_SEC), (long)(due % MC_SEC)},
 	};
 	struct pollfd p[] = {
-		{ k->stop, POLLIN, 0 }, { k->poke, POLLIN, 0 }, { k->timer, POLLIN, 0 },
+		{k->stop, POLLIN, 0},
+		{k->poke, POLLIN, 0},
+		{k->timer, POLLIN, 0},
 	};
 	uint64_t count;
 	timerfd_settime(k->timer, TFD_TIMER_ABSTIME, &its, NULL);
@@ -146,7 +149,8 @@ void *keepalive_beat_thread(void *arg)
 	int r = realtime_enter(&rt);
 	if (r < 0)
 		log_warn("keep-alives run without real-time priority (%s): a busy host may look "
-			 "dead to its peers; give mcd CAP_SYS_NICE and CAP_IPC_LOCK", strerror(-r));
+			 "dead to its peers; give mcd CAP_SYS_NICE and CAP_IPC_LOCK",
+			strerror(-r));
 
 	uint64_t next_beat = mc_now(), mercy = 0;
 	for (uint64_t due = next_beat; wait_until(k, due); due = next_due(k, next_beat, mercy)) {

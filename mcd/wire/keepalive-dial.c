@@ -37,7 +37,7 @@ static void tune(const struct ka_peer *p, int fd)
 /* Until a redial is asked for or the time is over; false = leave. */
 static bool wait_ms(struct ka_peer *p, int ms)
 {
-	struct pollfd fds[] = { { p->k->stop, POLLIN, 0 }, { p->redial, POLLIN, 0 } };
+	struct pollfd fds[] = {{p->k->stop, POLLIN, 0}, {p->redial, POLLIN, 0}};
 	uint64_t count;
 	poll(fds, 2, ms);
 	if (fds[1].revents)
@@ -53,8 +53,8 @@ static void warn_of_jitter(struct ka_peer *p, uint64_t *warned)
 	/* Only near misses: a silence beyond the limit is the suspicion's own story. */
 	if (worst > limit / 2 && worst < limit && (!*warned || now - *warned > WARN_AGAIN)) {
 		log_warn("a keep-alive of %s came after %.0f ms, and %.0f ms would count as its "
-			 "loss; if this is frequent raise keep-alive or keep-alive-misses", p->cfg.name,
-			(double)worst / 1e6, (double)limit / 1e6);
+			 "loss; if this is frequent raise keep-alive or keep-alive-misses",
+			p->cfg.name, (double)worst / 1e6, (double)limit / 1e6);
 		*warned = now;
 	}
 	ear->worst_us = 0;
@@ -92,7 +92,8 @@ void *keepalive_dial_thread(void *arg)
 		}
 		/* Once for each reason, not once a second. */
 		if (strcmp(last, err.msg))
-			log_info("keep-alives cannot be sent to %s for now: %s", p->cfg.name, err.msg);
+			log_info("keep-alives cannot be sent to %s for now: %s", p->cfg.name,
+				err.msg);
 		memcpy(last, err.msg, sizeof last);
 		pause = pause ? pause * 2 : PAUSE_MIN;
 		if (pause > PAUSE_MAX)

@@ -134,7 +134,9 @@ static void suspect(struct ka_peer *p, uint64_t now)
 	if (cfg->suspect)
 		cfg->suspect(cfg->ctx, p->cfg.name, heard);
 	if (fall_back)
-		log_notice("%s is not heard by RDMA any more: its keep-alives by TCP count from now on",
+		log_notice(
+			"%s is not heard by RDMA any more: its keep-alives by TCP count from now "
+			"on",
 			p->cfg.name);
 }
 

@@ -63,7 +63,7 @@ struct ka_peer {
 	 * into -1 again and closes it. */
 	_Atomic int tx;
 	uint64_t seq, sent; /* beat thread: of the last beat, and when */
-	int redial;   /* eventfd, for the dialer */
+	int redial;         /* eventfd, for the dialer */
 	pthread_t dialer;
 	bool dialing; /* the thread was started */
 
@@ -138,7 +138,8 @@ uint64_t keepalive_suspicious_at(const struct ka_peer *p);
 void keepalive_judge(struct ka_peer *p, uint64_t now, uint64_t mercy);
 
 /* From now on mem is looked at; whose memory it replaces is told to leave. */
-void keepalive_slot_show(struct ka_peer *p, const volatile uint8_t *mem, uint64_t instance, int leave);
+void keepalive_slot_show(
+	struct ka_peer *p, const volatile uint8_t *mem, uint64_t instance, int leave);
 void keepalive_slot_hide(struct ka_peer *p, const volatile uint8_t *mem);
 
 void keepalive_serve_rdma(struct ka_peer *p, int fd, const struct link_peer *peer);
@@ -150,6 +151,9 @@ void *keepalive_rdma_dial_thread(void *ka_peer);
 
 /* Makes the calling thread real-time and locks its stack where it is now; undone by _leave.
  * Returns 0, or the negative errno of what was not permitted (the thread goes on as it was). */
-struct realtime { int policy, priority; void *locked; };
+struct realtime {
+	int policy, priority;
+	void *locked;
+};
 int realtime_enter(struct realtime *ret);
 void realtime_leave(const struct realtime *r);

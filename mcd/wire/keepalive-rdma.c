@@ -125,7 +125,8 @@ static void watch(struct ka_peer *p, struct rd_conn *c, int leave)
 		if (fds[0].revents || fds[1].revents)
 			return;
 	}
-	log_info("no more keep-alives from %s by RDMA on this connection: %s", p->cfg.name, err.msg);
+	log_info(
+		"no more keep-alives from %s by RDMA on this connection: %s", p->cfg.name, err.msg);
 }
 
 void keepalive_serve_rdma(struct ka_peer *p, int fd, const struct link_peer *peer)

@@ -25,7 +25,7 @@ static void hear(struct ka_peer *p, const struct beat *b, uint64_t *last)
 static void listen_to(struct ka_peer *p, int fd, uint32_t connection)
 {
 	struct keepalive *k = p->k;
-	struct beat b = { 0 };
+	struct beat b = {0};
 	uint64_t last = 0, idle = 4 * keepalive_limit(p);
 	if (idle < IDLE_MIN)
 		idle = IDLE_MIN;
@@ -43,12 +43,14 @@ static void listen_to(struct ka_peer *p, int fd, uint32_t connection)
 		bool first = !b.seq;
 		r = beat_decode(buf, &b, &b, &err);
 		if (r < 0) {
-			log_warn("the keep-alive connection of %s is closed: %s", p->cfg.name, err.msg);
+			log_warn("the keep-alive connection of %s is closed: %s", p->cfg.name,
+				err.msg);
 			return;
 		}
 		if (first && b.interval != k->cfg.interval)
 			log_warn("%s sends keep-alives every %.0f ms, this host every %.0f ms; use "
-				 "the same keep-alive on all hosts", p->cfg.name, (double)b.interval / 1e6,
+				 "the same keep-alive on all hosts",
+				p->cfg.name, (double)b.interval / 1e6,
 				(double)k->cfg.interval / 1e6);
 		hear(p, &b, &last);
 	}

@@ -160,8 +160,8 @@ int keepalive_new(const struct keepalive_config *cfg, struct keepalive **ret, st
 	r = start(k);
 	if (r < 0) {
 		keepalive_free(k);
-		return mc_error_set(err, r, MC_ECLASS_FAILED, "the keep-alives cannot be started: %s",
-			strerror(-r));
+		return mc_error_set(err, r, MC_ECLASS_FAILED,
+			"the keep-alives cannot be started: %s", strerror(-r));
 	}
 	*ret = k;
 	return 0;

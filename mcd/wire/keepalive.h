@@ -39,15 +39,19 @@
 
 struct keepalive;
 
-struct keepalive_peer { char name[LINK_NAME_MAX + 1]; char address[64]; uint16_t port; };
+struct keepalive_peer {
+	char name[LINK_NAME_MAX + 1];
+	char address[64];
+	uint16_t port;
+};
 
 struct keepalive_config {
 	const char *self, *local_address;
 	const struct link_key *key;
 	uint64_t instance;
-	uint64_t interval; /* ns */
-	unsigned misses;   /* this many in a row = suspected */
-	enum rd_mode mode; /* of the transport; RD_TCP: no RDMA is looked for */
+	uint64_t interval;                  /* ns */
+	unsigned misses;                    /* this many in a row = suspected */
+	enum rd_mode mode;                  /* of the transport; RD_TCP: no RDMA is looked for */
 	const struct keepalive_peer *peers; /* without self */
 	size_t n_peers;
 	/* From the keep-alive thread; must not block.  suspect: fell silent (last_heard), or was
@@ -61,14 +65,14 @@ struct keepalive_config {
 enum ka_path { KA_TCP, KA_RDMA, KA_PATHS };
 
 struct keepalive_stats {
-	bool up;              /* heard within the suspicion time */
-	uint64_t last_heard;  /* ns CLOCK_MONOTONIC, 0 = never */
-	uint64_t instance;    /* of the peer's mcd (0: never connected); changes when it restarts */
+	bool up;             /* heard within the suspicion time */
+	uint64_t last_heard; /* ns CLOCK_MONOTONIC, 0 = never */
+	uint64_t instance;   /* of the peer's mcd (0: never connected); changes when it restarts */
 	uint64_t jitter_p99, jitter_max; /* ns beyond the interval, last minute or so */
 	uint64_t beats;
-	enum ka_path path;    /* by which it is heard: what the figures above are of */
-	bool sends_rdma;      /* our beats to it go by RDMA, too */
-	char rdma_why[200];   /* why not; "" also where RDMA is not wanted */
+	enum ka_path path;  /* by which it is heard: what the figures above are of */
+	bool sends_rdma;    /* our beats to it go by RDMA, too */
+	char rdma_why[200]; /* why not; "" also where RDMA is not wanted */
 };
 
 int keepalive_new(const struct keepalive_config *cfg, struct keepalive **ret, struct mc_error *err);

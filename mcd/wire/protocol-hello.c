@@ -23,7 +23,8 @@
 #define HELLO_FIXED 48
 #define HELLO_BLOCK 16
 _Static_assert(HELLO_FIXED == 3 * 8 + 16 + 2 * 4 && HELLO_BLOCK == 8 + 2 + 6, "as above");
-_Static_assert(HELLO_FIXED + WIRE_BLOCKS_MAX * (HELLO_BLOCK + WIRE_BLOCK_ID_MAX) <= WIRE_CONTROL_MAX,
+_Static_assert(
+	HELLO_FIXED + WIRE_BLOCKS_MAX * (HELLO_BLOCK + WIRE_BLOCK_ID_MAX) <= WIRE_CONTROL_MAX,
 	"the longest is a message");
 _Static_assert(sizeof((struct wire_hello *)0)->machine == 16 + 1, "the digest and a NUL");
 
@@ -66,8 +67,8 @@ size_t wire_put_hello(uint8_t *buf, size_t cap, const struct wire_hello *h)
 }
 
 /* One block of a HELLO into h->blocks[i]; the bytes used, or an error. */
-static ssize_t get_block(const uint8_t *p, size_t left, struct wire_hello *h, size_t i,
-	struct mc_error *err)
+static ssize_t get_block(
+	const uint8_t *p, size_t left, struct wire_hello *h, size_t i, struct mc_error *err)
 {
 	if (left < HELLO_BLOCK)
 		return refuse(err, "a HELLO ends in the middle of block %zu", i);
@@ -76,7 +77,8 @@ static ssize_t get_block(const uint8_t *p, size_t left, struct wire_hello *h, si
 	if (get_le16(p + 10) || get_le32(p + 12))
 		return refuse(err, "block %zu of a HELLO has unknown flags", i);
 	if (!size || size % WIRE_PAGE_SIZE || size > BUFFER_MAX)
-		return refuse(err, "block %zu of a HELLO has the impossible size %" PRIu64, i, size);
+		return refuse(
+			err, "block %zu of a HELLO has the impossible size %" PRIu64, i, size);
 	if (id > WIRE_BLOCK_ID_MAX || id > left - HELLO_BLOCK)
 		return refuse(err, "the id of block %zu of a HELLO does not fit", i);
 	if (!is_name(p + HELLO_BLOCK, id))
@@ -103,14 +105,17 @@ int wire_get_hello(const uint8_t *buf, size_t len, struct wire_hello *ret, struc
 	if (!h.generation || h.generation > GENERATION_MAX)
 		return refuse(err, "a HELLO has the impossible generation %" PRIu64, h.generation);
 	if (h.delay < WIRE_DELAY_MIN || h.delay > WIRE_DELAY_MAX)
-		return refuse(err, "a HELLO asks for a delay of %" PRIu64 " ns, out of 1 ms .. 10 s", h.delay);
+		return refuse(err,
+			"a HELLO asks for a delay of %" PRIu64 " ns, out of 1 ms .. 10 s", h.delay);
 	if (!h.max_buffer || h.max_buffer > BUFFER_MAX)
-		return refuse(err, "a HELLO asks for an impossible buffer of %" PRIu64 " bytes", h.max_buffer);
+		return refuse(err, "a HELLO asks for an impossible buffer of %" PRIu64 " bytes",
+			h.max_buffer);
 	if (!is_machine(buf + 24))
 		return refuse(err, "the machine digest of a HELLO is not 16 hex digits");
 	memcpy(h.machine, buf + 24, 16);
 	if (h.n_blocks < 1 || h.n_blocks > WIRE_BLOCKS_MAX)
-		return refuse(err, "a HELLO has %zu blocks, not 1 to %d", h.n_blocks, WIRE_BLOCKS_MAX);
+		return refuse(
+			err, "a HELLO has %zu blocks, not 1 to %d", h.n_blocks, WIRE_BLOCKS_MAX);
 	if (get_le32(buf + 44))
 		return refuse(err, "a HELLO has unknown flags");
 

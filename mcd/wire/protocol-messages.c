@@ -37,7 +37,8 @@ _Static_assert(COMMIT_SIZE == 7 * 8 && COMMIT_SIZE == sizeof(struct wire_commit)
 _Static_assert(ERROR_FIXED == 4 + 2 + 2 && WIRE_ROM_FIXED == 2 + 6, "as above");
 _Static_assert(ERROR_FIXED + CLASS_MAX + sizeof((struct mc_error *)0)->msg <= WIRE_CONTROL_MAX,
 	"the longest error is a message");
-_Static_assert(WIRE_ROM_FIXED + WIRE_BLOCK_ID_MAX + WIRE_PAGE_SIZE <= WIRE_ROM_MAX, "a page of a ROM is a message");
+_Static_assert(WIRE_ROM_FIXED + WIRE_BLOCK_ID_MAX + WIRE_PAGE_SIZE <= WIRE_ROM_MAX,
+	"a page of a ROM is a message");
 _Static_assert(SLABS_MAX <= UINT64_MAX / SLAB_SIZE, "the bytes of all slabs can be counted");
 
 size_t wire_put_commit(uint8_t *buf, size_t cap, const struct wire_commit *c)
@@ -74,7 +75,8 @@ int wire_get_commit(const uint8_t *buf, size_t len, struct wire_commit *ret, str
 		return refuse(err, "a COMMIT says that %" PRIu64 " slabs have %" PRIu64 " bytes",
 			c.slabs, c.bytes);
 	if (c.device_bytes > WIRE_DEVICES_MAX)
-		return refuse(err, "a COMMIT counts an impossible %" PRIu64 " bytes of device state",
+		return refuse(err,
+			"a COMMIT counts an impossible %" PRIu64 " bytes of device state",
 			c.device_bytes);
 	*ret = c;
 	return 0;

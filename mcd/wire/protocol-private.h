@@ -12,7 +12,8 @@
 		fmt "; the connection is closed (damaged on the way, or a broken peer)",           \
 		##__VA_ARGS__)
 
-#define BUFFER_MAX (1ull << 46) /* bytes of one epoch, and of one block: an address of x86-64 user space */
+#define BUFFER_MAX                                                                                 \
+	(1ull << 46) /* bytes of one epoch, and of one block: an address of x86-64 user space */
 
 /* Names travel into logs and error messages: printable, without blanks that would split them. */
 static inline bool is_name(const uint8_t *p, size_t n)

@@ -16,8 +16,11 @@
 #include <assert.h>
 #include <string.h>
 
-_Static_assert(WIRE_VERIFY_SIZE == 2 * 4 + 3 * 8 && WIRE_VERIFY_SIZE == sizeof(struct wire_verify_range), "as above");
-_Static_assert(WIRE_VERIFY_MAX * WIRE_VERIFY_SIZE <= WIRE_CONTROL_MAX, "the longest VERIFY is a message");
+_Static_assert(
+	WIRE_VERIFY_SIZE == 2 * 4 + 3 * 8 && WIRE_VERIFY_SIZE == sizeof(struct wire_verify_range),
+	"as above");
+_Static_assert(
+	WIRE_VERIFY_MAX *WIRE_VERIFY_SIZE <= WIRE_CONTROL_MAX, "the longest VERIFY is a message");
 _Static_assert(4 + 4 * WIRE_VERIFY_MAX <= WIRE_CONTROL_MAX, "the longest VERIFIED is a message");
 
 size_t wire_put_verify(uint8_t *buf, size_t cap, const struct wire_verify_range *v, size_t n)
@@ -44,8 +47,8 @@ int wire_get_verify(const uint8_t *buf, size_t len, struct wire_verify_range *v,
 	if (!n || n > WIRE_VERIFY_MAX || len % WIRE_VERIFY_SIZE)
 		return refuse(err, "a VERIFY of %zu bytes", len);
 	for (size_t i = 0; i < n; i++, buf += WIRE_VERIFY_SIZE) {
-		v[i] = (struct wire_verify_range){get_le32(buf), get_le32(buf + 4), get_le64(buf + 8),
-			get_le64(buf + 16), get_le64(buf + 24)};
+		v[i] = (struct wire_verify_range){get_le32(buf), get_le32(buf + 4),
+			get_le64(buf + 8), get_le64(buf + 16), get_le64(buf + 24)};
 		if (v[i].kind > WIRE_VERIFY_DISK)
 			return refuse(err, "a VERIFY of unknown kind %u", v[i].kind);
 		if (!v[i].len || v[i].len > WIRE_VERIFY_LEN_MAX || v[i].off > UINT64_MAX - v[i].len)
@@ -67,8 +70,8 @@ size_t wire_put_verified(uint8_t *buf, size_t cap, const uint32_t *differ, size_
 	return 4 + 4 * n;
 }
 
-int wire_get_verified(const uint8_t *buf, size_t len, size_t ranges, uint32_t *differ, size_t *ret_n,
-	struct mc_error *err)
+int wire_get_verified(const uint8_t *buf, size_t len, size_t ranges, uint32_t *differ,
+	size_t *ret_n, struct mc_error *err)
 {
 	size_t n = len < 4 ? 0 : get_le32(buf);
 	if (len < 4 || n > ranges || n > WIRE_VERIFY_MAX || len != 4 + 4 * n)

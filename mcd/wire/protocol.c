@@ -49,7 +49,8 @@
 _Static_assert(WIRE_HEADER_SIZE == CHECKSUM_AT + 8, "a header ends with its checksum");
 _Static_assert(WIRE_TYPE_MAX == WIRE_VERIFIED, "the last type");
 _Static_assert(WIRE_GUEST_MAX == WIRE_GUEST_OFF, "the last thing that a guest may have done");
-_Static_assert(SLAB_SIZE <= UINT32_MAX && WIRE_DEVICES_MAX <= UINT32_MAX && WIRE_ROM_MAX <= UINT32_MAX,
+_Static_assert(
+	SLAB_SIZE <= UINT32_MAX && WIRE_DEVICES_MAX <= UINT32_MAX && WIRE_ROM_MAX <= UINT32_MAX,
 	"any payload is one allocation");
 
 uint64_t wire_length_max(uint16_t type)
@@ -90,8 +91,8 @@ void wire_put_header(uint8_t buf[WIRE_HEADER_SIZE], const struct wire_header *h)
 	put_le64(buf + CHECKSUM_AT, XXH3_64bits(buf, CHECKSUM_AT));
 }
 
-int wire_get_header(const uint8_t buf[WIRE_HEADER_SIZE], struct wire_header *ret,
-	struct mc_error *err)
+int wire_get_header(
+	const uint8_t buf[WIRE_HEADER_SIZE], struct wire_header *ret, struct mc_error *err)
 {
 	if (get_le32(buf) != MAGIC)
 		return refuse(err, "what arrived is not a message of the checkpoint stream");
@@ -113,13 +114,17 @@ int wire_get_header(const uint8_t buf[WIRE_HEADER_SIZE], struct wire_header *ret
 	};
 	if (h.type < 1 || h.type > WIRE_TYPE_MAX)
 		return refuse(err, "a message has the unknown type %u", h.type);
-	if (h.flags > (h.type == WIRE_COMMIT ? WIRE_GUEST_MAX : 0) || get_le32(buf + 12) || get_le64(buf + 48))
+	if (h.flags > (h.type == WIRE_COMMIT ? WIRE_GUEST_MAX : 0) || get_le32(buf + 12) ||
+		get_le64(buf + 48))
 		return refuse(err, "a message of type %u has unknown flags", h.type);
 	if (h.length > wire_length_max(h.type))
-		return refuse(err, "a message of type %u says that it has %" PRIu64 " bytes, more "
-			"than the %" PRIu64 " allowed", h.type, h.length, wire_length_max(h.type));
+		return refuse(err,
+			"a message of type %u says that it has %" PRIu64 " bytes, more "
+			"than the %" PRIu64 " allowed",
+			h.type, h.length, wire_length_max(h.type));
 	if (!own_digest(&h) && h.digest != XXH3_64bits("", 0))
-		return refuse(err, "a message of type %u without payload has the digest of one", h.type);
+		return refuse(
+			err, "a message of type %u without payload has the digest of one", h.type);
 	*ret = h;
 	return 0;
 }

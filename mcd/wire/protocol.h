@@ -37,10 +37,10 @@ struct wire_header {
 	uint16_t type;
 	uint64_t generation;
 	uint64_t epoch;
-	uint64_t length;  /* of the payload that follows */
-	uint64_t digest;  /* XXH3-64 of the payload; of the empty string if length is 0;
+	uint64_t length; /* of the payload that follows */
+	uint64_t digest; /* XXH3-64 of the payload; of the empty string if length is 0;
 	                   * in WIRE_ACK, which has no payload, the epoch's digest repeated */
-	uint32_t flags;   /* of a WIRE_COMMIT: enum wire_guest; of every other message 0 */
+	uint32_t flags;  /* of a WIRE_COMMIT: enum wire_guest; of every other message 0 */
 };
 
 /* What the guest did when its epoch ended.  Its device state does not say: that is "running". */
@@ -65,7 +65,8 @@ struct wire_range {
 #define WIRE_DEVICES_MAX (64u << 20) /* bytes of device state */
 #define WIRE_ROM_MAX     (16u << 20) /* payload of a ROM */
 #define WIRE_ROM_FIXED   8           /* bytes before its id */
-#define WIRE_CONTROL_MAX (64u << 10) /* payload of every other message than SLAB, SYNC, DEVICES, ROM */
+#define WIRE_CONTROL_MAX                                                                           \
+	(64u << 10) /* payload of every other message than SLAB, SYNC, DEVICES, ROM */
 
 #define WIRE_BLOCKS_MAX   16  /* of a HELLO */
 #define WIRE_BLOCK_ID_MAX 255 /* as in QEMU */
@@ -80,15 +81,18 @@ struct wire_hello {
 	uint64_t max_buffer; /* bytes of one epoch at most */
 	char machine[17];    /* cmdline_plan.digest */
 	size_t n_blocks;
-	struct { char id[WIRE_BLOCK_ID_MAX + 1]; uint64_t size; } blocks[WIRE_BLOCKS_MAX];
+	struct {
+		char id[WIRE_BLOCK_ID_MAX + 1];
+		uint64_t size;
+	} blocks[WIRE_BLOCKS_MAX];
 };
 
 /* The payload of WIRE_COMMIT.  WIRE_ACK has none: its header's digest repeats this one. */
 struct wire_commit {
-	uint64_t slabs;        /* how many WIRE_SLAB */
-	uint64_t bytes;        /* their lengths summed */
+	uint64_t slabs; /* how many WIRE_SLAB */
+	uint64_t bytes; /* their lengths summed */
 	uint64_t device_bytes;
-	uint64_t digest;       /* wire_epoch_digest over all of it, the disks' digest last */
+	uint64_t digest; /* wire_epoch_digest over all of it, the disks' digest last */
 	/* Of the disk stream (diskmirror/stream.h); all 0 for a VM without disks. */
 	uint64_t disk_writes, disk_bytes, disk_digest;
 };
@@ -99,7 +103,8 @@ struct wire_commit {
  * WrongVersion) and never read beyond len. */
 uint64_t wire_length_max(uint16_t type); /* of a payload */
 void wire_put_header(uint8_t buf[WIRE_HEADER_SIZE], const struct wire_header *h);
-int wire_get_header(const uint8_t buf[WIRE_HEADER_SIZE], struct wire_header *ret, struct mc_error *err);
+int wire_get_header(
+	const uint8_t buf[WIRE_HEADER_SIZE], struct wire_header *ret, struct mc_error *err);
 size_t wire_put_hello(uint8_t *buf, size_t cap, const struct wire_hello *h);
 int wire_get_hello(const uint8_t *buf, size_t len, struct wire_hello *ret, struct mc_error *err);
 size_t wire_put_commit(uint8_t *buf, size_t cap, const struct wire_commit *c);
@@ -125,13 +130,16 @@ struct wire_verify_range {
 #define WIRE_VERIFY_LEN_MAX (1u << 20)
 size_t wire_put_verify(uint8_t *buf, size_t cap, const struct wire_verify_range *v, size_t n);
 /* v: WIRE_VERIFY_MAX of them.  Where the ranges lie is the caller's to check. */
-int wire_get_verify(const uint8_t *buf, size_t len, struct wire_verify_range *v, size_t *ret_n, struct mc_error *err);
+int wire_get_verify(const uint8_t *buf, size_t len, struct wire_verify_range *v, size_t *ret_n,
+	struct mc_error *err);
 size_t wire_put_verified(uint8_t *buf, size_t cap, const uint32_t *differ, size_t n);
 /* Indexes in ascending order, all below `ranges`. */
-int wire_get_verified(const uint8_t *buf, size_t len, size_t ranges, uint32_t *differ, size_t *ret_n,
-	struct mc_error *err);
+int wire_get_verified(const uint8_t *buf, size_t len, size_t ranges, uint32_t *differ,
+	size_t *ret_n, struct mc_error *err);
 
 /* Digest of an epoch: feed the slabs' digests in order, then the device state's. */
-struct wire_epoch_digest { uint64_t h, n; };
+struct wire_epoch_digest {
+	uint64_t h, n;
+};
 void wire_epoch_digest_init(struct wire_epoch_digest *d, uint64_t generation, uint64_t epoch);
 void wire_epoch_digest_add(struct wire_epoch_digest *d, uint64_t part_digest, uint64_t part_length);

@@ -19,7 +19,8 @@
 #include <string.h>
 #include <xxhash.h>
 
-_Static_assert(WIRE_RANGE_SIZE == 2 * 4 + 2 * 8 && WIRE_RANGE_SIZE == sizeof(struct wire_range), "as above");
+_Static_assert(WIRE_RANGE_SIZE == 2 * 4 + 2 * 8 && WIRE_RANGE_SIZE == sizeof(struct wire_range),
+	"as above");
 _Static_assert(SLAB_SIZE % WIRE_PAGE_SIZE == 0 && SLAB_SIZE >= WIRE_RANGE_SIZE + WIRE_PAGE_SIZE,
 	"a slab has room for a page");
 
@@ -112,7 +113,7 @@ int slab_walk(const struct slab *s, const uint64_t *block_sizes, size_t n_blocks
 	for (size_t i = 0; i < n_blocks; i++)
 		room += block_sizes[i];
 	for (size_t at = 0; at < s->used;) {
-		struct wire_range range = { 0 };
+		struct wire_range range = {0};
 		int r = get_range(s, at, block_sizes, n_blocks, room, &range, err);
 		if (r < 0)
 			return r;

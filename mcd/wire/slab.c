@@ -41,7 +41,8 @@ static int slab_new(struct slab_pool *p, struct slab **ret, struct mc_error *err
 	if (mem == MAP_FAILED)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY,
 			"no memory for another %u MiB of checkpoint buffer (%zu slabs so far); "
-			"lower max-buffer or free memory on this host", SLAB_SIZE >> 20, p->stats.total);
+			"lower max-buffer or free memory on this host",
+			SLAB_SIZE >> 20, p->stats.total);
 	s->mem = mem;
 	assert(p->stats.total < p->max); /* nobody asks for one beyond the budget */
 	if (p->hooks.reg) {
@@ -75,7 +76,8 @@ int slab_pool_new(uint64_t budget, const struct slab_hooks *hooks, struct slab_p
 {
 	if (budget < 2ull * SLAB_SIZE)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_INVALID,
-			"a checkpoint buffer of %" PRIu64 " bytes is too small; max-buffer must be at least %u MiB",
+			"a checkpoint buffer of %" PRIu64
+			" bytes is too small; max-buffer must be at least %u MiB",
 			budget, 2 * SLAB_SIZE >> 20);
 	struct slab_pool *p = calloc(1, sizeof *p);
 	if (!p)
@@ -129,7 +131,8 @@ static int get_locked(struct slab_pool *p, struct slab **ret, struct mc_error *e
 	} else if (p->stats.total >= p->max) {
 		p->stats.refused++;
 		return mc_error_set(err, -ENOBUFS, MC_ECLASS_MEMORY,
-			"the checkpoint buffer of %zu MiB is full; raise max-buffer if this is frequent",
+			"the checkpoint buffer of %zu MiB is full; raise max-buffer if this is "
+			"frequent",
 			p->max * SLAB_SIZE >> 20);
 	} else {
 		int r = slab_new(p, &s, err);

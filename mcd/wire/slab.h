@@ -13,11 +13,11 @@
 #define SLAB_SIZE (5u << 20)
 
 struct slab {
-	uint8_t *mem;    /* SLAB_SIZE bytes, page aligned */
-	size_t used;     /* bytes filled */
-	uint64_t digest; /* XXH3-64 of mem[0..used), set by slab_seal */
+	uint8_t *mem;      /* SLAB_SIZE bytes, page aligned */
+	size_t used;       /* bytes filled */
+	uint64_t digest;   /* XXH3-64 of mem[0..used), set by slab_seal */
 	struct slab *next; /* lists of whoever holds it */
-	void *reg;       /* its owner's, for what registering it gave */
+	void *reg;         /* its owner's, for what registering it gave */
 };
 
 struct slab_hooks { /* may be all NULL */
@@ -36,7 +36,8 @@ struct slab_stats {
 /* Thread-safe (a slab itself belongs to whoever holds it). */
 struct slab_pool;
 /* budget: bytes that all slabs together may take (rounded down to slabs, at least 2). */
-int slab_pool_new(uint64_t budget, const struct slab_hooks *hooks, struct slab_pool **ret, struct mc_error *err);
+int slab_pool_new(uint64_t budget, const struct slab_hooks *hooks, struct slab_pool **ret,
+	struct mc_error *err);
 void slab_pool_free(struct slab_pool *p); /* all slabs must be back */
 /* Changes the budget of a pool in use, rounded as above.  What is too much goes back to the
  * system at once if it is free, else when it comes back (slab_put). */
@@ -53,8 +54,8 @@ void slab_pool_reserve(struct slab_pool *p, uint64_t bytes);
 void slab_pool_epoch(struct slab_pool *p);
 void slab_get_stats(const struct slab_pool *p, struct slab_stats *ret);
 
-/* A slab's payload is a sequence of records (slab-ranges.c) each followed by
- * its bytes.  Appends as much of mem[0..len) as fits, whole pages; returns what it took (0: full). */
+/* A slab's payload is a sequence of records (slab-ranges.c) each followed by its bytes.  Appends
+ * as much of mem[0..len) as fits, whole pages; returns what it took (0: full). */
 size_t slab_append(struct slab *s, uint32_t block, uint64_t off, const uint8_t *mem, size_t len);
 /* Appends a range of zeroes (no data); 1 = taken, 0 = full. */
 int slab_append_zero(struct slab *s, uint32_t block, uint64_t off, uint64_t len);
@@ -63,6 +64,7 @@ void slab_seal(struct slab *s);
 /* Walks a received slab, checking every field against the layout; calls fn for each range (mem
  * NULL: zeroes).  -EBADMSG with the reason (class ProtocolError) on any nonsense; then nothing is
  * known of how many fn calls happened, so validate first with fn = NULL. */
-typedef void (*slab_range_fn)(void *ctx, uint32_t block, uint64_t off, const uint8_t *mem, uint64_t len);
-int slab_walk(const struct slab *s, const uint64_t *block_sizes, size_t n_blocks, slab_range_fn fn, void *ctx,
-	struct mc_error *err);
+typedef void (*slab_range_fn)(
+	void *ctx, uint32_t block, uint64_t off, const uint8_t *mem, uint64_t len);
+int slab_walk(const struct slab *s, const uint64_t *block_sizes, size_t n_blocks, slab_range_fn fn,
+	void *ctx, struct mc_error *err);

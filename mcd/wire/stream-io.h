@@ -42,7 +42,9 @@ struct stream_io_ops {
 
 #define STREAM_IOV_MAX 128 /* pieces of one send */
 
-struct stream_io { const struct stream_io_ops *ops; };
+struct stream_io {
+	const struct stream_io_ops *ops;
+};
 
 /* Takes over fd on success only. */
 int tcp_io_new(int fd, struct stream_io **ret);

@@ -24,7 +24,8 @@ int stream_lose(struct stream *t, int code, const char *doing, struct mc_error *
 	case -ECONNRESET:
 		mc_error_set(&e, code, MC_ECLASS_UNREACHABLE,
 			"the connection to the peer was reset while %s; its mcd ended or its host "
-			"restarted", doing);
+			"restarted",
+			doing);
 		break;
 	case -EHOSTUNREACH:
 		mc_error_set(&e, code, MC_ECLASS_UNREACHABLE,
@@ -34,7 +35,8 @@ int stream_lose(struct stream *t, int code, const char *doing, struct mc_error *
 	case -ETIMEDOUT:
 		mc_error_set(&e, code, MC_ECLASS_TIMEOUT,
 			"the peer did not keep up while %s; the network or the peer is too slow, "
-			"or gone", doing);
+			"or gone",
+			doing);
 		break;
 	default:
 		mc_error_set(&e, code, MC_ECLASS_UNREACHABLE,

@@ -64,7 +64,8 @@ int stream_lose(struct stream *t, int code, const char *doing, struct mc_error *
 int stream_still_broken(struct stream *t, struct mc_error *err);
 
 /* stream-send.c: as in transport_ops. */
-int stream_post(struct transport *tr, const struct wire_header *h, const void *payload, struct mc_error *err);
+int stream_post(struct transport *tr, const struct wire_header *h, const void *payload,
+	struct mc_error *err);
 int stream_flush(struct transport *tr, uint64_t deadline, struct mc_error *err);
 int stream_push(struct transport *tr, uint64_t deadline, struct mc_error *err);
 

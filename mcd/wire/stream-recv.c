@@ -23,8 +23,8 @@ static int fill(struct stream *t, uint64_t deadline, int wake_fd)
 		memmove(t->ahead, t->ahead + t->ahead_at, have);
 		t->ahead_at = 0;
 		t->ahead_end = have;
-		ssize_t n = t->io->ops->recv(t->io, t->ahead + have, READ_AHEAD - have, false,
-			deadline, wake_fd);
+		ssize_t n = t->io->ops->recv(
+			t->io, t->ahead + have, READ_AHEAD - have, false, deadline, wake_fd);
 		if (n < 0)
 			return (int)n;
 		if (n == 0)
@@ -42,13 +42,15 @@ int stream_recv(struct transport *tr, struct wire_header *ret, uint64_t deadline
 	int r = stream_still_broken(t, err);
 	if (r < 0)
 		return r;
-	if (t->current.length) /* given up in the middle of a payload: what follows is not a header */
+	/* given up in the middle of a payload: what follows is not a header */
+	if (t->current.length)
 		return stream_lose(t, -EPROTO, "a message was left half read", err);
 	r = fill(t, deadline, wake_fd);
 	if (r == -EINTR)
 		return mc_error_set(err, -EINTR, MC_ECLASS_FAILED, "woken up");
 	if (r == -ETIMEDOUT)
-		return mc_error_set(err, r, MC_ECLASS_TIMEOUT, "nothing came from the peer in time");
+		return mc_error_set(
+			err, r, MC_ECLASS_TIMEOUT, "nothing came from the peer in time");
 	if (r < 0)
 		return stream_lose(t, r, "waiting for a message", err);
 
@@ -105,7 +107,8 @@ int stream_recv_payload(struct transport *tr, void *buf, uint64_t deadline, stru
 	if (XXH3_64bits_digest(t->hash) != t->current.digest) {
 		mc_error_set(&t->broken, -EBADMSG, MC_ECLASS_PROTOCOL,
 			"the %zu bytes of a message of type %u do not match their digest; they "
-			"were damaged on the way, the connection is closed", len, t->current.type);
+			"were damaged on the way, the connection is closed",
+			len, t->current.type);
 		return stream_still_broken(t, err);
 	}
 	return 0;
@@ -127,5 +130,5 @@ bool stream_last_words(struct stream *t, struct mc_error *ret)
 	if (have < h.length)
 		n = t->io->ops->recv(t->io, buf + have, h.length - have, true, mc_now(), -1);
 	return n >= 0 && have + (size_t)n == h.length && XXH3_64bits(buf, h.length) == h.digest &&
-		wire_get_error(buf, h.length, ret, NULL) == 0;
+	       wire_get_error(buf, h.length, ret, NULL) == 0;
 }

@@ -24,12 +24,12 @@ static void next_batch(struct stream *t)
 		t->first = t->last = 0;
 	for (size_t i = 0; i < n; i++) {
 		struct message *m = &t->flying[i];
-		t->iov[v++] = (struct iovec){ m->header, WIRE_HEADER_SIZE };
+		t->iov[v++] = (struct iovec){m->header, WIRE_HEADER_SIZE};
 		if (m->length)
-			t->iov[v++] = (struct iovec){ (void *)m->payload, m->length };
+			t->iov[v++] = (struct iovec){(void *)m->payload, m->length};
 	}
 	assert(n <= BATCH && v <= STREAM_IOV_MAX);
-	t->msg = (struct msghdr){ .msg_iov = t->iov, .msg_iovlen = v };
+	t->msg = (struct msghdr){.msg_iov = t->iov, .msg_iovlen = v};
 	t->n_flying = n;
 }
 

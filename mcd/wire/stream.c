@@ -26,7 +26,8 @@ static void stream_close(struct transport *tr)
 	free(t);
 }
 
-static int stream_memory(struct transport *tr, void *mem, size_t len, bool now, struct mc_error *err)
+static int stream_memory(
+	struct transport *tr, void *mem, size_t len, bool now, struct mc_error *err)
 {
 	struct stream_io *io = stream(tr)->io;
 	return io->ops->memory ? io->ops->memory(io, mem, len, now, err) : 0;

@@ -29,7 +29,7 @@ static struct tcp *tcp(struct stream_io *io)
 /* 1 = ready, else -ETIMEDOUT, -EINTR (wake_fd, which wins) or another error. */
 static int wait_ready(int fd, short events, uint64_t deadline, int wake_fd)
 {
-	struct pollfd p[2] = { { fd, events, 0 }, { wake_fd, POLLIN, 0 } };
+	struct pollfd p[2] = {{fd, events, 0}, {wake_fd, POLLIN, 0}};
 	for (;;) {
 		int left = mc_ms_left(deadline);
 		int r = poll(p, wake_fd >= 0 ? 2 : 1, left);
@@ -67,8 +67,8 @@ static ssize_t tcp_send_finish(struct stream_io *io, uint64_t deadline)
 	}
 }
 
-static ssize_t tcp_recv(struct stream_io *io, void *buf, size_t len, bool all, uint64_t deadline,
-	int wake_fd)
+static ssize_t tcp_recv(
+	struct stream_io *io, void *buf, size_t len, bool all, uint64_t deadline, int wake_fd)
 {
 	struct tcp *p = tcp(io);
 	size_t got = 0;

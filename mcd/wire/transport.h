@@ -15,14 +15,17 @@
 
 struct transport;
 
-struct transport_stats { uint64_t sent_messages, sent_bytes, received_messages, received_bytes; };
+struct transport_stats {
+	uint64_t sent_messages, sent_bytes, received_messages, received_bytes;
+};
 
 struct transport_ops {
 	const char *name;
 	/* Queues a message (-EMSGSIZE if it is longer than its type allows).  Its payload must stay
 	 * untouched until the next flush returns.  May send already, but only flush promises it:
 	 * flush before you wait for an answer. */
-	int (*post)(struct transport *t, const struct wire_header *h, const void *payload, struct mc_error *err);
+	int (*post)(struct transport *t, const struct wire_header *h, const void *payload,
+		struct mc_error *err);
 	/* Until everything posted is handed to the kernel / the peer's memory.  On failure, also
 	 * at the deadline (-ETIMEDOUT), the transport is broken: part of a message may have been
 	 * sent.  -EREMOTEIO, of post too: the peer closed it with a WIRE_ERROR, whose class and
@@ -34,12 +37,14 @@ struct transport_ops {
 	/* Waits for the next header (validated). -ETIMEDOUT at the deadline, -EINTR when wake_fd
 	 * (or -1) is readable, both with nothing consumed; -ECONNRESET/-ENODATA when the peer is
 	 * gone. */
-	int (*recv)(struct transport *t, struct wire_header *ret, uint64_t deadline, int wake_fd, struct mc_error *err);
+	int (*recv)(struct transport *t, struct wire_header *ret, uint64_t deadline, int wake_fd,
+		struct mc_error *err);
 	/* The payload of the message last received, all of it; checks its digest (-EBADMSG).
 	 * Must be called before the next recv unless the length is 0.  -ETIMEDOUT: not all of it
 	 * came by the deadline; calling again with the same buffer goes on.  Any other failure
 	 * breaks the transport. */
-	int (*recv_payload)(struct transport *t, void *buf, uint64_t deadline, struct mc_error *err);
+	int (*recv_payload)(
+		struct transport *t, void *buf, uint64_t deadline, struct mc_error *err);
 	void (*stats)(struct transport *t, struct transport_stats *ret);
 	/* Optional.  Memory that large payloads will be posted from: RDMA registers it with the
 	 * device, now or when it is first used, and sends from where it is.  To be forgotten
@@ -49,7 +54,9 @@ struct transport_ops {
 	void (*close)(struct transport *t); /* what was not flushed may be lost */
 };
 
-struct transport { const struct transport_ops *ops; };
+struct transport {
+	const struct transport_ops *ops;
+};
 
 /* Takes over the authenticated socket (closed by transport_close, and on failure). */
 int transport_tcp_new(int fd, struct transport **ret, struct mc_error *err);
@@ -64,12 +71,14 @@ static inline bool transport_is_rdma(const struct transport *t)
 	return !strcmp(t->ops->name, "rdma");
 }
 
-static inline int transport_post(struct transport *t, const struct wire_header *h, const void *p, struct mc_error *e)
+static inline int transport_post(
+	struct transport *t, const struct wire_header *h, const void *p, struct mc_error *e)
 {
 	if (h->length > wire_length_max(h->type))
 		return mc_error_set(e, -EMSGSIZE, MC_ECLASS_FAILED,
 			"a message of type %u would have %" PRIu64 " bytes, more than the %" PRIu64
-			" a peer accepts", h->type, h->length, wire_length_max(h->type));
+			" a peer accepts",
+			h->type, h->length, wire_length_max(h->type));
 	return t->ops->post(t, h, p, e);
 }
 static inline int transport_flush(struct transport *t, uint64_t deadline, struct mc_error *e)
@@ -80,12 +89,13 @@ static inline int transport_push(struct transport *t, uint64_t deadline, struct 
 {
 	return t->ops->push(t, deadline, e);
 }
-static inline int transport_recv(struct transport *t, struct wire_header *ret, uint64_t deadline, int wake_fd,
-	struct mc_error *e)
+static inline int transport_recv(struct transport *t, struct wire_header *ret, uint64_t deadline,
+	int wake_fd, struct mc_error *e)
 {
 	return t->ops->recv(t, ret, deadline, wake_fd, e);
 }
-static inline int transport_recv_payload(struct transport *t, void *buf, uint64_t deadline, struct mc_error *e)
+static inline int transport_recv_payload(
+	struct transport *t, void *buf, uint64_t deadline, struct mc_error *e)
 {
 	return t->ops->recv_payload(t, buf, deadline, e);
 }
@@ -93,7 +103,8 @@ static inline void transport_get_stats(struct transport *t, struct transport_sta
 {
 	t->ops->stats(t, ret);
 }
-static inline int transport_memory(struct transport *t, void *mem, size_t len, bool now, struct mc_error *e)
+static inline int transport_memory(
+	struct transport *t, void *mem, size_t len, bool now, struct mc_error *e)
 {
 	return t && t->ops->memory ? t->ops->memory(t, mem, len, now, e) : 0;
 }

@@ -96,7 +96,7 @@ static void let_out(struct fake *f, uint64_t epoch, size_t nic, const void *data
 		f->st.lost_frames++;
 		return;
 	}
-	*o = (struct out_frame){ .epoch = epoch, .nic = nic, .len = len };
+	*o = (struct out_frame){.epoch = epoch, .nic = nic, .len = len};
 	memcpy(o->data, data, len);
 	*f->out_tail = o;
 	f->out_tail = &o->next;
@@ -267,7 +267,7 @@ __attribute__((constructor)) static void make_known(void)
 int netbuf_fake_send(struct netbuf *nb, size_t nic, const void *frame, size_t len)
 {
 	struct fake *f = fake_of(nb);
-	struct iovec iov = { (void *)frame, len };
+	struct iovec iov = {(void *)frame, len};
 	int r = 0;
 	if (len > NETBUF_FAKE_FRAME_MAX)
 		return -EMSGSIZE;
@@ -284,8 +284,8 @@ int netbuf_fake_send(struct netbuf *nb, size_t nic, const void *frame, size_t le
 	return r;
 }
 
-ssize_t netbuf_fake_take(struct netbuf *nb, void *buf, size_t size, size_t *ret_nic,
-	uint64_t *ret_epoch)
+ssize_t netbuf_fake_take(
+	struct netbuf *nb, void *buf, size_t size, size_t *ret_nic, uint64_t *ret_epoch)
 {
 	struct fake *f = fake_of(nb);
 	ssize_t r = -EAGAIN;

@@ -30,8 +30,8 @@ int netbuf_fake_send(struct netbuf *nb, size_t nic, const void *frame, size_t le
 /* The oldest frame that came out on the network side, all NICs in order: its length (which may be
  * 0), or -EAGAIN if there is none, or -EMSGSIZE.  ret_nic and ret_epoch (0 = sent while open) may
  * be NULL. */
-ssize_t netbuf_fake_take(struct netbuf *nb, void *buf, size_t size, size_t *ret_nic,
-	uint64_t *ret_epoch);
+ssize_t netbuf_fake_take(
+	struct netbuf *nb, void *buf, size_t size, size_t *ret_nic, uint64_t *ret_epoch);
 
 /* The network sends to the guest: true if it passed. */
 bool netbuf_fake_input(struct netbuf *nb, size_t nic, const void *frame, size_t len);

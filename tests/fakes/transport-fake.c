@@ -67,17 +67,19 @@ static int gone(int code, struct mc_error *err)
 static void spoil(struct pair *p, struct message *m)
 {
 	if (p->posted == p->plan.corrupt_at)
-		m->bytes[m->len > WIRE_HEADER_SIZE ? WIRE_HEADER_SIZE + (m->len - WIRE_HEADER_SIZE) / 2
-						   : WIRE_HEADER_SIZE / 2] ^= 4;
+		m->bytes[m->len > WIRE_HEADER_SIZE
+				 ? WIRE_HEADER_SIZE + (m->len - WIRE_HEADER_SIZE) / 2
+				 : WIRE_HEADER_SIZE / 2] ^= 4;
 	if (p->posted == p->plan.truncate_at)
-		m->len = m->len > WIRE_HEADER_SIZE ? WIRE_HEADER_SIZE + (m->len - WIRE_HEADER_SIZE) / 2
-						   : WIRE_HEADER_SIZE / 2;
+		m->len = m->len > WIRE_HEADER_SIZE
+				 ? WIRE_HEADER_SIZE + (m->len - WIRE_HEADER_SIZE) / 2
+				 : WIRE_HEADER_SIZE / 2;
 	if (p->posted == p->plan.cut_after || p->posted == p->plan.truncate_at)
 		p->cut = true;
 }
 
-static int fake_post(struct transport *t, const struct wire_header *h, const void *payload,
-	struct mc_error *err)
+static int fake_post(
+	struct transport *t, const struct wire_header *h, const void *payload, struct mc_error *err)
 {
 	struct fake *f = fake(t);
 	struct pair *p = f->pair;
@@ -85,7 +87,8 @@ static int fake_post(struct transport *t, const struct wire_header *h, const voi
 	struct message *m = malloc(sizeof *m + WIRE_HEADER_SIZE + h->length);
 	if (!m)
 		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for a message");
-	*m = (struct message){ .due = mc_now() + p->plan.delay_ns, .len = WIRE_HEADER_SIZE + h->length };
+	*m = (struct message){
+		.due = mc_now() + p->plan.delay_ns, .len = WIRE_HEADER_SIZE + h->length};
 	wire_put_header(m->bytes, h);
 	if (h->length)
 		memcpy(m->bytes + WIRE_HEADER_SIZE, payload, h->length);
@@ -148,7 +151,7 @@ static int next_message(struct fake *f, struct message **ret, uint64_t deadline,
 {
 	for (;;) {
 		uint64_t due = UINT64_MAX;
-		struct pollfd fds[2] = { { f->arrived, POLLIN, 0 }, { wake_fd, POLLIN, 0 } };
+		struct pollfd fds[2] = {{f->arrived, POLLIN, 0}, {wake_fd, POLLIN, 0}};
 		if (wake_fd >= 0 && poll(&fds[1], 1, 0) > 0)
 			return -EINTR;
 		int r = take(f, ret, &due);
@@ -172,7 +175,8 @@ static int fake_recv(struct transport *t, struct wire_header *ret, uint64_t dead
 	if (r == -ENODATA)
 		return gone(r, err);
 	if (r < 0)
-		return mc_error_set(err, r, MC_ECLASS_TIMEOUT, "nothing came from the peer in time");
+		return mc_error_set(
+			err, r, MC_ECLASS_TIMEOUT, "nothing came from the peer in time");
 	struct wire_header h;
 	if (m->len < WIRE_HEADER_SIZE)
 		r = gone(-ECONNRESET, err);
@@ -192,8 +196,8 @@ static int fake_recv(struct transport *t, struct wire_header *ret, uint64_t dead
 	return r;
 }
 
-static int fake_recv_payload(struct transport *t, void *buf, uint64_t deadline,
-	struct mc_error *err)
+static int fake_recv_payload(
+	struct transport *t, void *buf, uint64_t deadline, struct mc_error *err)
 {
 	struct fake *f = fake(t);
 	struct message *m = f->current;
@@ -211,7 +215,8 @@ static int fake_recv_payload(struct transport *t, void *buf, uint64_t deadline,
 		return gone(-ECONNRESET, err);
 	if (f->broken)
 		return mc_error_set(err, -EBADMSG, MC_ECLASS_PROTOCOL,
-			"the %zu bytes of a message of type %u do not match their digest", len, h.type);
+			"the %zu bytes of a message of type %u do not match their digest", len,
+			h.type);
 	return 0;
 }
 
@@ -258,7 +263,8 @@ int transport_fake_pair(const struct transport_fake_plan *plan, struct transport
 {
 	struct pair *p = calloc(1, sizeof *p);
 	if (!p)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for a fake connection");
+		return mc_error_set(
+			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory for a fake connection");
 	if (plan)
 		p->plan = *plan;
 	p->open = 2;

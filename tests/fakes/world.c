@@ -71,7 +71,8 @@ static int current(
 	struct own_record r = w->decided;
 	pthread_mutex_unlock(&w->lock);
 	if (!answers)
-		return mc_error_set(err, -ENOLINK, MC_ECLASS_NO_MAJORITY, "no majority in this world");
+		return mc_error_set(
+			err, -ENOLINK, MC_ECLASS_NO_MAJORITY, "no majority in this world");
 	*ret = r;
 	return 0;
 }
@@ -89,7 +90,8 @@ static int propose(void *ctx, const char *vm, const struct own_record *next, uin
 	enum world_vote how = w->n_how ? w->how : WORLD_WINS;
 	w->n_how -= w->n_how > 0;
 	if (next->generation <= w->decided.generation) {
-		r = mc_error_set(err, -ESTALE, MC_ECLASS_NOT_OWNER, "decided already in this world");
+		r = mc_error_set(
+			err, -ESTALE, MC_ECLASS_NOT_OWNER, "decided already in this world");
 		*ret_decided = w->decided;
 	} else {
 		if (how != WORLD_STUCK)
@@ -97,14 +99,15 @@ static int propose(void *ctx, const char *vm, const struct own_record *next, uin
 		if (how == WORLD_WINS)
 			*ret_decided = *next;
 		else
-			r = mc_error_set(err, -ENOLINK, MC_ECLASS_NO_MAJORITY, "no majority in this world");
+			r = mc_error_set(
+				err, -ENOLINK, MC_ECLASS_NO_MAJORITY, "no majority in this world");
 	}
 	pthread_mutex_unlock(&w->lock);
 	return r;
 }
 
-static int force(void *ctx, const char *vm, const struct own_record *next, struct own_record *ret_decided,
-	struct mc_error *err)
+static int force(void *ctx, const char *vm, const struct own_record *next,
+	struct own_record *ret_decided, struct mc_error *err)
 {
 	struct world *w = ctx;
 	pthread_mutex_lock(&w->lock);
@@ -175,19 +178,20 @@ static int give(struct world *w, struct vm_stream *ret, struct mc_error *err)
 	w->stream = NULL;
 	pthread_mutex_unlock(&w->lock);
 	if (!s.link)
-		return mc_error_set(err, -ECONNREFUSED, MC_ECLASS_UNREACHABLE, "no stream in this world");
+		return mc_error_set(
+			err, -ECONNREFUSED, MC_ECLASS_UNREACHABLE, "no stream in this world");
 	*ret = s;
 	return 0;
 }
 
-static int connect_to(void *ctx, const char *vm, const char *host, uint64_t buffer, struct vm_stream *ret,
-	struct mc_error *err)
+static int connect_to(void *ctx, const char *vm, const char *host, uint64_t buffer,
+	struct vm_stream *ret, struct mc_error *err)
 {
 	return give(ctx, ret, err);
 }
 
-static int welcome(
-	void *ctx, int fd, const struct link_peer *peer, struct vm_stream *ret, struct mc_error *err)
+static int welcome(void *ctx, int fd, const struct link_peer *peer, struct vm_stream *ret,
+	struct mc_error *err)
 {
 	if (fd >= 0)
 		close(fd);
@@ -201,19 +205,20 @@ static int give_disk(struct world *w, struct disklink **ret, struct mc_error *er
 	w->disk = NULL;
 	pthread_mutex_unlock(&w->lock);
 	if (!l)
-		return mc_error_set(err, -ECONNREFUSED, MC_ECLASS_UNREACHABLE, "no disk stream in this world");
+		return mc_error_set(
+			err, -ECONNREFUSED, MC_ECLASS_UNREACHABLE, "no disk stream in this world");
 	*ret = l;
 	return 0;
 }
 
-static int connect_disk(void *ctx, const char *vm, const char *host, bool rdma, struct disklink **ret,
-	struct mc_error *err)
+static int connect_disk(void *ctx, const char *vm, const char *host, bool rdma,
+	struct disklink **ret, struct mc_error *err)
 {
 	return give_disk(ctx, ret, err);
 }
 
-static int welcome_disk(
-	void *ctx, int fd, const struct link_peer *peer, struct disklink **ret, struct mc_error *err)
+static int welcome_disk(void *ctx, int fd, const struct link_peer *peer, struct disklink **ret,
+	struct mc_error *err)
 {
 	if (fd >= 0)
 		close(fd);
@@ -284,8 +289,11 @@ struct world *world_new(const char *self)
 	w->quorate = true;
 	w->connected = 3;
 	w->events = json_array();
-	w->env = (struct vm_env){
-		.ops = &ops, .ctx = w, .cfg = &w->cfg, .netbuf = "fake", .guests = fake_guests_source()};
+	w->env = (struct vm_env){.ops = &ops,
+		.ctx = w,
+		.cfg = &w->cfg,
+		.netbuf = "fake",
+		.guests = fake_guests_source()};
 	return w;
 }
 
@@ -322,8 +330,9 @@ void world_add_vm(struct world *w, const char *name, const char *more)
 	FILE *f = fopen(path, "w");
 	assert(f);
 	fprintf(f,
-		"[vm]\ncommand = qemu-system-x86_64 -M pc,accel=tcg -m 8M -display none -vga none -nodefaults "
-		"-netdev tap,id=net0 -device virtio-net-pci,netdev=net0\n\n[nic net0]\nbridge = br0\n\n%s",
+		"[vm]\ncommand = qemu-system-x86_64 -M pc,accel=tcg -m 8M -display none -vga none "
+		"-nodefaults -netdev tap,id=net0 -device virtio-net-pci,netdev=net0\n\n[nic "
+		"net0]\nbridge = br0\n\n%s",
 		more ? more : "");
 	fclose(f);
 }
@@ -338,7 +347,8 @@ void world_votes(struct world *w, enum world_vote how, unsigned n)
 	pthread_mutex_unlock(&w->lock);
 }
 
-void world_on_propose(struct world *w, void (*fn)(void *ctx, const struct own_record *next), void *ctx)
+void world_on_propose(
+	struct world *w, void (*fn)(void *ctx, const struct own_record *next), void *ctx)
 {
 	w->on_propose = fn;
 	w->ctx = ctx;
@@ -428,7 +438,8 @@ unsigned world_emitted(struct world *w, const char *event)
 	return n;
 }
 
-const char *world_event(struct world *w, const char *event, const char *member, char *buf, size_t size)
+const char *world_event(
+	struct world *w, const char *event, const char *member, char *buf, size_t size)
 {
 	size_t i;
 	json_t *e;

@@ -45,8 +45,7 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 		"\xff{\"return\": 305419896}\n{\"return\": 1795282800123456789}\n{\"return\": "
 		"{}}\n",
 		"{\"return\": 1}\n{\"retu\xff{\"error\": {\"class\": \"GenericError\", \"desc\": "
-		"\"hwclock "
-		"failed\"}}\n",
+		"\"hwclock failed\"}}\n",
 		"\xff\xff{\"return\": 99999999999999999999}\n{\"return\": -1}\r\n{\"return\": "
 		"1e3}\n\n",
 		"\xff{\"error\": {\"desc\": \"\\u0007\\u00e4\"}}\n{\"error\": {}}\n[1]\n\"\n",

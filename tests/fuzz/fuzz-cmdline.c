@@ -78,12 +78,10 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 		"qemu -m size=1.5G -netdev user,id=net0 -device "
 		"e1000,netdev=net0,mac=52:54:00:00:00:01 -name a,,b",
 		"qemu -m 2M -object memory-backend-memfd,id=a,size=1M,seal=off -object "
-		"'{\"qom-type\":\"memory-backend-ram\",\"id\":\"b\",\"size\":1048576,\"host-"
-		"nodes\":[0,1]}' "
+		"'{\"qom-type\":\"memory-backend-ram\",\"id\":\"b\",\"size\":1048576,\"host-nodes\":[0,1]}' "
 		"-numa node,memdev=a -numa node,memdev=b",
 		"qemu -object memory-backend-file,id=r,size=64M,mem-path=/x,share=on,policy=bind "
-		"-M pc,memory-backend=r "
-		"-drive file=a.img,readonly=on -blockdev "
+		"-M pc,memory-backend=r -drive file=a.img,readonly=on -blockdev "
 		"'{\"driver\":\"file\",\"read-only\":true}' -cdrom a.iso",
 		"\"qe\\\"mu\" --m '64'M -device "
 		"'{\"driver\":\"virtio-net-pci\",\"netdev\":\"net1\"}' -append \"a b\" "

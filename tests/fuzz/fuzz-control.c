@@ -60,11 +60,9 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 {
 	static const char *const seeds[] = {
 		"{\"id\":1,\"execute\":\"status\"}",
-		"{\"execute\":\"set\",\"arguments\":{\"vm\":\"vm1\",\"delay\":\"50ms\",\"n\":-3,"
-		"\"force\":true}}",
+		"{\"execute\":\"set\",\"arguments\":{\"vm\":\"vm1\",\"delay\":\"50ms\",\"n\":-3,\"force\":true}}",
 		"{\"execute\":\"set\",\"arguments\":{\"vm\":null,\"n\":1e3}}",
-		"{\"id\":{\"a\":[\"\\u00e4\",1.5]},\"execute\":\"full\",\"arguments\":{\"a\":\"\","
-		"\"b\":\"\"}}",
+		"{\"id\":{\"a\":[\"\\u00e4\",1.5]},\"execute\":\"full\",\"arguments\":{\"a\":\"\",\"b\":\"\"}}",
 		"{\"id\":1,\"exceute\":\"status\",\"argument\":[]}",
 		"[[[[{\"x\":[]}]]]]",
 	};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a standby decodes of its disks: the stream of a peer, and after a crash its own journal and
- * state file.  The first byte says which, and whether checksums are made right first, as a peer that
- * lies on purpose would, so that mutations get behind them.
+ * What a standby decodes of its disks: the stream of a peer, and after a crash its own journal
+ * and state file.  The first byte says which, and whether checksums are made right first, as a
+ * peer that lies on purpose would, so that mutations get behind them.
  */
 #include "tests/fuzz/fuzz.h"
 
@@ -23,7 +23,7 @@ enum { STREAM, JOURNAL, STATE, KINDS, HONEST = 4 };
 
 #define JOURNAL_BODY 4096
 
-static const char *const ids[2] = { "disk0", "disk1" };
+static const char *const ids[2] = {"disk0", "disk1"};
 static char path[64];
 
 static void gone(void)
@@ -198,23 +198,22 @@ static size_t message(uint8_t *p, struct disk_header h, const void *payload)
 static size_t stream_seed(uint8_t *p)
 {
 	struct disk_hello hello = {
-		.generation = 3, .n_disks = 2, .disks = { { "disk0", 1 << 20 }, { "disk1", 512 } }
-	};
-	struct disk_epoch_sum sum = { 3, 100, 7 };
+		.generation = 3, .n_disks = 2, .disks = {{"disk0", 1 << 20}, {"disk1", 512}}};
+	struct disk_epoch_sum sum = {3, 100, 7};
 	static const uint8_t data[100];
 	uint8_t buf[DISK_HELLO_MAX];
 	size_t n = 0, len = disk_put_hello(buf, sizeof buf, &hello);
-	n += message(p + n, (struct disk_header){ DISK_HELLO, .length = len }, buf);
-	n += message(p + n, (struct disk_header){ DISK_HELLO_OK }, NULL);
-	n += message(p + n, (struct disk_header){ DISK_TABLE, .length = 96 }, data);
-	n += message(p + n, (struct disk_header){ DISK_WRITE, 1, 0, 5, 512, 100 }, data);
-	n += message(p + n, (struct disk_header){ DISK_ZERO, 0, 0, 5, 0, 1 << 20 }, NULL);
-	n += message(p + n, (struct disk_header){ DISK_TRIM, 0, 0, 5, 4096, 4096 }, NULL);
+	n += message(p + n, (struct disk_header){DISK_HELLO, .length = len}, buf);
+	n += message(p + n, (struct disk_header){DISK_HELLO_OK}, NULL);
+	n += message(p + n, (struct disk_header){DISK_TABLE, .length = 96}, data);
+	n += message(p + n, (struct disk_header){DISK_WRITE, 1, 0, 5, 512, 100}, data);
+	n += message(p + n, (struct disk_header){DISK_ZERO, 0, 0, 5, 0, 1 << 20}, NULL);
+	n += message(p + n, (struct disk_header){DISK_TRIM, 0, 0, 5, 4096, 4096}, NULL);
 	len = disk_put_sum(buf, sizeof buf, &sum);
-	n += message(p + n, (struct disk_header){ DISK_END, 0, DISK_FLUSHED, 5, 0, len }, buf);
-	n += message(p + n, (struct disk_header){ DISK_READ, 1, 0, 0, 0, 100 }, NULL);
-	n += message(p + n, (struct disk_header){ DISK_DATA, 1, 0, 0, 0, 100 }, data);
-	return n + message(p + n, (struct disk_header){ DISK_ERROR, .length = 4 }, "full");
+	n += message(p + n, (struct disk_header){DISK_END, 0, DISK_FLUSHED, 5, 0, len}, buf);
+	n += message(p + n, (struct disk_header){DISK_READ, 1, 0, 0, 0, 100}, NULL);
+	n += message(p + n, (struct disk_header){DISK_DATA, 1, 0, 0, 0, 100}, data);
+	return n + message(p + n, (struct disk_header){DISK_ERROR, .length = 4}, "full");
 }
 
 static size_t file_seed(uint8_t *p, size_t cap)
@@ -229,10 +228,10 @@ static size_t file_seed(uint8_t *p, size_t cap)
 static size_t journal_seed(uint8_t *p, size_t cap)
 {
 	struct journal *j;
-	static const uint8_t data[600] = { 1, 2, 3 };
-	const struct journal_entry e[] = { { 0, DISK_WRITE, 512, 600, data },
-		{ 1, DISK_ZERO, 0, 1 << 20, NULL }, { 1, DISK_TRIM, 4096, 512, NULL },
-		{ 0, DISK_WRITE, 0, 1, data } };
+	static const uint8_t data[600] = {1, 2, 3};
+	const struct journal_entry e[] = {{0, DISK_WRITE, 512, 600, data},
+		{1, DISK_ZERO, 0, 1 << 20, NULL}, {1, DISK_TRIM, 4096, 512, NULL},
+		{0, DISK_WRITE, 0, 1, data}};
 	put_file(NULL, 0);
 	FUZZ_CHECK(journal_open(path, ids, 2, &j, NULL) == 0 && journal_begin(j, 3, 5, NULL) == 0);
 	for (size_t i = 0; i < sizeof e / sizeof *e; i++)
@@ -244,7 +243,7 @@ static size_t journal_seed(uint8_t *p, size_t cap)
 
 static size_t state_seed(uint8_t *p, size_t cap, const char *boot)
 {
-	struct replica_state s = { REPLICA_WHOLE, 12, "alpha", "" };
+	struct replica_state s = {REPLICA_WHOLE, 12, "alpha", ""};
 	snprintf(s.boot, sizeof s.boot, "%s", boot);
 	put_file(NULL, 0);
 	FUZZ_CHECK(replica_state_save(path, &s, NULL) == 0);

@@ -14,8 +14,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct link_key key = { 32, "a key that no fuzzer will find..." };
-	struct link_peer peer = { .instance = 77 };
+	static const struct link_key key = {32, "a key that no fuzzer will find..."};
+	struct link_peer peer = {.instance = 77};
 	struct mc_error err = MC_ERROR_INIT;
 	int fd[2];
 	FUZZ_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) == 0);

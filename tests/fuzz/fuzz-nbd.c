@@ -15,7 +15,7 @@
 
 #define SIZE 5000u
 
-static const struct nbd_export disks[] = { { "vda", SIZE }, { "vdb", 2 * SIZE } };
+static const struct nbd_export disks[] = {{"vda", SIZE}, {"vdb", 2 * SIZE}};
 static unsigned changed, lost;
 
 static void check(unsigned export, uint64_t offset, uint32_t length)
@@ -51,7 +51,7 @@ static void on_lost(void *ctx, unsigned export)
 	lost++;
 }
 
-static const struct nbd_ops ops = { on_write, on_zero, on_read, on_lost };
+static const struct nbd_ops ops = {on_write, on_zero, on_read, on_lost};
 
 /* Takes what the server says, or it could not go on. */
 static void *drain(void *arg)
@@ -96,10 +96,11 @@ static uint8_t *put_option(uint8_t *p, uint32_t type, const void *payload, uint3
 	return p + 16 + len;
 }
 
-static uint8_t *put_request(uint8_t *p, uint16_t type, uint16_t flags, uint64_t offset, uint32_t len)
+static uint8_t *put_request(
+	uint8_t *p, uint16_t type, uint16_t flags, uint64_t offset, uint32_t len)
 {
-	struct nbd_request r = { .flags = flags, .type = type, .cookie = 77, .offset = offset,
-		.length = len };
+	struct nbd_request r = {
+		.flags = flags, .type = type, .cookie = 77, .offset = offset, .length = len};
 	nbd_put_request(p, &r);
 	p += NBD_REQUEST_SIZE;
 	if (type == NBD_CMD_WRITE) {
@@ -112,7 +113,7 @@ static uint8_t *put_request(uint8_t *p, uint16_t type, uint16_t flags, uint64_t 
 /* The layout is at the head of diskmirror/nbd.c. */
 size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 {
-	uint8_t go[13] = { 0, 0, 0, 3, 'v', 'd', 'b', 0, 1, 0, 3 }, *p = buf;
+	uint8_t go[13] = {0, 0, 0, 3, 'v', 'd', 'b', 0, 1, 0, 3}, *p = buf;
 	if (i > 3)
 		return 0;
 	put_be32(p, i == 1 ? 1 : 3);

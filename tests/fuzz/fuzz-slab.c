@@ -12,9 +12,12 @@
 #include <string.h>
 
 #define BLOCKS 2
-static const uint64_t sizes[BLOCKS] = { 7 * WIRE_PAGE_SIZE, 2 * WIRE_PAGE_SIZE };
+static const uint64_t sizes[BLOCKS] = {7 * WIRE_PAGE_SIZE, 2 * WIRE_PAGE_SIZE};
 
-struct replica { uint8_t *block[BLOCKS]; uint64_t applied; };
+struct replica {
+	uint8_t *block[BLOCKS];
+	uint64_t applied;
+};
 
 static void apply(void *ctx, uint32_t block, uint64_t off, const uint8_t *mem, uint64_t len)
 {
@@ -29,13 +32,13 @@ static void apply(void *ctx, uint32_t block, uint64_t off, const uint8_t *mem, u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct slab s = { .mem = (uint8_t *)data, .used = size };
+	struct slab s = {.mem = (uint8_t *)data, .used = size};
 	struct mc_error err = MC_ERROR_INIT;
 	int r = slab_walk(&s, sizes, BLOCKS, NULL, NULL, &err);
 	FUZZ_CHECK(r == 0 || (r == -EBADMSG && err.code == r && *err.msg));
 	if (r < 0)
 		return 0;
-	struct replica rep = { { malloc(sizes[0]), malloc(sizes[1]) }, 0 };
+	struct replica rep = {{malloc(sizes[0]), malloc(sizes[1])}, 0};
 	FUZZ_CHECK(slab_walk(&s, sizes, BLOCKS, apply, &rep, &err) == 0);
 	FUZZ_CHECK(rep.applied <= sizes[0] + sizes[1]);
 	free(rep.block[0]);
@@ -45,8 +48,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 {
-	static const uint8_t page[2 * WIRE_PAGE_SIZE] = { 1, 2, 3 };
-	struct slab s = { .mem = buf };
+	static const uint8_t page[2 * WIRE_PAGE_SIZE] = {1, 2, 3};
+	struct slab s = {.mem = buf};
 	switch (i) {
 	case 0:
 		slab_append(&s, 0, WIRE_PAGE_SIZE, page, sizeof page);

@@ -27,7 +27,7 @@ static void check_error(int r, const struct mc_error *err)
 
 static void fuzz_header(const uint8_t *data, size_t size, struct mc_error *err)
 {
-	uint8_t buf[WIRE_HEADER_SIZE] = { 0 }, again[WIRE_HEADER_SIZE];
+	uint8_t buf[WIRE_HEADER_SIZE] = {0}, again[WIRE_HEADER_SIZE];
 	struct wire_header h;
 	memcpy(buf, data, size < sizeof buf ? size : sizeof buf);
 	put_le64(buf + 56, XXH3_64bits(buf, 56));
@@ -101,8 +101,8 @@ static void fuzz_error(const uint8_t *data, size_t size, struct mc_error *err)
 
 static void fuzz_beat(const uint8_t *data, size_t size, struct mc_error *err)
 {
-	const struct beat prev = { 5, 1000, MC_SEC };
-	uint8_t buf[BEAT_SIZE] = { 0 }, again[BEAT_SIZE];
+	const struct beat prev = {5, 1000, MC_SEC};
+	uint8_t buf[BEAT_SIZE] = {0}, again[BEAT_SIZE];
 	struct beat b;
 	memcpy(buf, data, size < sizeof buf ? size : sizeof buf);
 	put_le64(buf + 32, XXH3_64bits(buf, 32));
@@ -118,9 +118,9 @@ static void fuzz_beat(const uint8_t *data, size_t size, struct mc_error *err)
 
 static void fuzz_slot(const uint8_t *data, size_t size, struct mc_error *err)
 {
-	const struct beat prev = { 5, 1000, MC_SEC };
-	uint8_t buf[SLOT_SIZE] = { 0 }, again[SLOT_SIZE];
-	struct beat b = { 0 };
+	const struct beat prev = {5, 1000, MC_SEC};
+	uint8_t buf[SLOT_SIZE] = {0}, again[SLOT_SIZE];
+	struct beat b = {0};
 	memcpy(buf, data, size < sizeof buf ? size : sizeof buf);
 	put_le64(buf + 40, XXH3_64bits(buf, 40));
 	int r = slot_decode(buf, 77, &prev, &b, err);
@@ -138,7 +138,12 @@ static void fuzz_slot(const uint8_t *data, size_t size, struct mc_error *err)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static void (*const decoders[])(const uint8_t *, size_t, struct mc_error *) = {
-		fuzz_header, fuzz_hello, fuzz_commit, fuzz_error, fuzz_beat, fuzz_slot,
+		fuzz_header,
+		fuzz_hello,
+		fuzz_commit,
+		fuzz_error,
+		fuzz_beat,
+		fuzz_slot,
 	};
 	struct mc_error err = MC_ERROR_INIT;
 	if (size)
@@ -148,11 +153,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 {
-	const struct wire_header h = { WIRE_SLAB, 3, 1000, SLAB_SIZE, 42 },
-		empty = { .type = WIRE_SYNC_END, .generation = 3 };
-	const struct wire_hello hello = { 3, 100 * MC_MSEC, 256u << 20, "0123456789abcdef", 2,
-		{ { "pc.ram", 256u << 20 }, { "vga.vram", 16u << 20 } } };
-	const struct wire_commit c = { 2, SLAB_SIZE + 4120, 80000, 42, 3, 12288, 43 };
+	const struct wire_header h = {WIRE_SLAB, 3, 1000, SLAB_SIZE, 42},
+				 empty = {.type = WIRE_SYNC_END, .generation = 3};
+	const struct wire_hello hello = {3, 100 * MC_MSEC, 256u << 20, "0123456789abcdef", 2,
+		{{"pc.ram", 256u << 20}, {"vga.vram", 16u << 20}}};
+	const struct wire_commit c = {2, SLAB_SIZE + 4120, 80000, 42, 3, 12288, 43};
 	struct mc_error e = MC_ERROR_INIT;
 	mc_error_set(&e, -ENOSPC, MC_ECLASS_MEMORY, "No room for the replica; add memory");
 	switch (i) {
@@ -179,11 +184,11 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 		return 1 + wire_put_error(buf + 1, cap - 1, &e);
 	case 6:
 		buf[0] = BEAT;
-		beat_encode(buf + 1, &(struct beat){ 6, 2000, MC_SEC });
+		beat_encode(buf + 1, &(struct beat){6, 2000, MC_SEC});
 		return 1 + BEAT_SIZE;
 	case 7:
 		buf[0] = SLOT;
-		slot_encode(buf + 1, &(struct beat){ 6, 2000, MC_SEC }, 77);
+		slot_encode(buf + 1, &(struct beat){6, 2000, MC_SEC}, 77);
 		return 1 + SLOT_SIZE;
 	default:
 		return 0;

@@ -23,7 +23,10 @@
 
 #define ENTRIES_MAX 256
 
-struct entry { uint8_t *data; size_t size; };
+struct entry {
+	uint8_t *data;
+	size_t size;
+};
 
 static struct entry corpus[ENTRIES_MAX];
 static size_t n_corpus;
@@ -37,10 +40,11 @@ static void tell_input(void)
 {
 	static const char hex[] = "0123456789abcdef";
 	char line[64];
-	int n = snprintf(line, sizeof line, "\nrun %lu, input of %zu bytes:\n", run_number, input_size);
+	int n = snprintf(
+		line, sizeof line, "\nrun %lu, input of %zu bytes:\n", run_number, input_size);
 	ssize_t w = write(STDERR_FILENO, line, (size_t)n);
 	for (size_t i = 0; i < input_size && i < 4096 && w > 0; i++) {
-		char c[2] = { hex[input[i] >> 4], hex[input[i] & 15] };
+		char c[2] = {hex[input[i] >> 4], hex[input[i] & 15]};
 		w = write(STDERR_FILENO, c, 2);
 	}
 	w = write(STDERR_FILENO, "\n", 1);
@@ -77,7 +81,7 @@ static void add_entry(const uint8_t *data, size_t size)
 	uint8_t *copy = malloc(size ? size : 1);
 	if (size)
 		memcpy(copy, data, size);
-	corpus[n_corpus++] = (struct entry){ copy, size };
+	corpus[n_corpus++] = (struct entry){copy, size};
 }
 
 static int add_file(const char *path)
@@ -94,13 +98,32 @@ static int add_file(const char *path)
 static void put_number(void)
 {
 	static const uint64_t interesting[] = {
-		0, 1, 2, 4095, 4096, 4097, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff,
-		0x80000000, 0xffffffff, 5u << 20, INT64_MAX, 1ull << 63, UINT64_MAX, UINT64_MAX - 4095,
+		0,
+		1,
+		2,
+		4095,
+		4096,
+		4097,
+		0x7f,
+		0x80,
+		0xff,
+		0x7fff,
+		0x8000,
+		0xffff,
+		0x7fffffff,
+		0x80000000,
+		0xffffffff,
+		5u << 20,
+		INT64_MAX,
+		1ull << 63,
+		UINT64_MAX,
+		UINT64_MAX - 4095,
 	};
 	size_t width = (size_t)1 << below(4);
 	if (input_size < width)
 		return;
-	uint64_t v = below(4) ? interesting[below(sizeof interesting / sizeof *interesting)] : next();
+	uint64_t v =
+		below(4) ? interesting[below(sizeof interesting / sizeof *interesting)] : next();
 	memcpy(input + below(input_size - width + 1), &v, width);
 }
 
@@ -202,8 +225,8 @@ int main(int argc, char **argv)
 	add_entry(NULL, 0);
 
 	for (int sig = 1; sig < 32; sig++)
-		if (sig == SIGABRT || sig == SIGSEGV || sig == SIGBUS || sig == SIGILL || sig == SIGFPE ||
-			sig == SIGTRAP)
+		if (sig == SIGABRT || sig == SIGSEGV || sig == SIGBUS || sig == SIGILL ||
+			sig == SIGFPE || sig == SIGTRAP)
 			signal(sig, died);
 	if (__sanitizer_set_death_callback)
 		__sanitizer_set_death_callback(tell_input);

@@ -69,7 +69,8 @@ static int before_write(int fd, uint64_t off, uint64_t len)
 	_cleanup_free_ uint8_t *buf = malloc(PIECE);
 	if (log >= 0 && buf && fstat(fd, &sb) == 0) {
 		for (uint64_t at = off, end = off + len; at < end; at += PIECE) {
-			uint64_t size = (uint64_t)sb.st_size, want = end - at < PIECE ? end - at : PIECE;
+			uint64_t size = (uint64_t)sb.st_size,
+				 want = end - at < PIECE ? end - at : PIECE;
 			uint64_t there = at >= size ? 0 : size - at < want ? size - at : want;
 			uint64_t head[] = {at, want, size};
 			/* The journal may be open for writing only. */

@@ -32,10 +32,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PORTS         16
-#define MACS          16
-#define MOVES         64
-#define ANNOUNCEMENTS 256
+#define PORTS          16
+#define MACS           16
+#define MOVES          64
+#define ANNOUNCEMENTS  256
 #define ETHERTYPE_RARP 0x8035
 
 struct port {
@@ -142,9 +142,10 @@ static void frame_seen(unsigned port, const uint8_t *frame, size_t len, size_t w
 		v->where = (int)port;
 		announcement(i, port, frame, len, ns);
 		if (log_file)
-			fprintf(log_file, "%" PRIu64 " %s %02x:%02x:%02x:%02x:%02x:%02x %02x%02x %zu\n", ns,
-				ports[port].name, v->mac[0], v->mac[1], v->mac[2], v->mac[3], v->mac[4],
-				v->mac[5], frame[12], frame[13], wire);
+			fprintf(log_file,
+				"%" PRIu64 " %s %02x:%02x:%02x:%02x:%02x:%02x %02x%02x %zu\n", ns,
+				ports[port].name, v->mac[0], v->mac[1], v->mac[2], v->mac[3],
+				v->mac[4], v->mac[5], frame[12], frame[13], wire);
 		return;
 	}
 }
@@ -155,8 +156,12 @@ static void receive(int fd)
 	char control[256];
 	struct sockaddr_ll from;
 	struct iovec iov = {frame, sizeof(frame)};
-	struct msghdr m = {.msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = control, .msg_controllen = sizeof(control)};
+	struct msghdr m = {.msg_name = &from,
+		.msg_namelen = sizeof(from),
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control)};
 	ssize_t n = recvmsg(fd, &m, MSG_TRUNC);
 	uint64_t ns = 0;
 
@@ -172,22 +177,23 @@ static void receive(int fd)
 	}
 	for (unsigned i = 0; i < n_ports; i++)
 		if (ports[i].ifindex == from.sll_ifindex)
-			frame_seen(i, frame, (size_t)n < sizeof(frame) ? (size_t)n : sizeof(frame), (size_t)n, ns);
+			frame_seen(i, frame, (size_t)n < sizeof(frame) ? (size_t)n : sizeof(frame),
+				(size_t)n, ns);
 }
 
 static bool print_vm(const struct vm *v)
 {
 	const char *comma = "";
 
-	printf("{\"mac\":\"%02x:%02x:%02x:%02x:%02x:%02x\",\"ports\":[", v->mac[0], v->mac[1], v->mac[2],
-		v->mac[3], v->mac[4], v->mac[5]);
+	printf("{\"mac\":\"%02x:%02x:%02x:%02x:%02x:%02x\",\"ports\":[", v->mac[0], v->mac[1],
+		v->mac[2], v->mac[3], v->mac[4], v->mac[5]);
 	for (unsigned i = 0; i < n_ports; i++) {
 		const struct presence *p = &v->at[i];
 
 		if (!p->frames)
 			continue;
-		printf("%s{\"port\":\"%s\",\"frames\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"first_ns\":%" PRIu64
-		       ",\"last_ns\":%" PRIu64 "}",
+		printf("%s{\"port\":\"%s\",\"frames\":%" PRIu64 ",\"bytes\":%" PRIu64
+		       ",\"first_ns\":%" PRIu64 ",\"last_ns\":%" PRIu64 "}",
 			comma, ports[i].name, p->frames, p->bytes, p->first, p->last);
 		comma = ",";
 	}
@@ -218,9 +224,10 @@ static void print_summary(int fd)
 		const struct announcement *a = &ring[i % ANNOUNCEMENTS];
 		const uint8_t *m = vms[a->vm].mac;
 
-		printf("%s{\"ns\":%" PRIu64 ",\"mac\":\"%02x:%02x:%02x:%02x:%02x:%02x\",\"port\":\"%s\",\"kind\":\"%s\"}",
-			i > first ? "," : "", a->ns, m[0], m[1], m[2], m[3], m[4], m[5], ports[a->port].name,
-			a->kind);
+		printf("%s{\"ns\":%" PRIu64
+		       ",\"mac\":\"%02x:%02x:%02x:%02x:%02x:%02x\",\"port\":\"%s\",\"kind\":\"%s\"}",
+			i > first ? "," : "", a->ns, m[0], m[1], m[2], m[3], m[4], m[5],
+			ports[a->port].name, a->kind);
 	}
 	printf("],\"missed\":%u,\"visible_twice\":%s}\n", st.tp_drops, twice ? "true" : "false");
 	fflush(stdout);
@@ -246,8 +253,8 @@ static void add_mac(const char *arg)
 	struct vm *v = &vms[n_vms];
 	unsigned m[ETH_ALEN];
 
-	if (n_vms == MACS ||
-		sscanf(arg, "%x:%x:%x:%x:%x:%x", &m[0], &m[1], &m[2], &m[3], &m[4], &m[5]) != ETH_ALEN) {
+	if (n_vms == MACS || sscanf(arg, "%x:%x:%x:%x:%x:%x", &m[0], &m[1], &m[2], &m[3], &m[4],
+				     &m[5]) != ETH_ALEN) {
 		errno = EINVAL;
 		die(arg);
 	}
@@ -276,8 +283,10 @@ static void only_our_ports(int fd)
 
 static int capture_socket(void)
 {
-	struct timeval patience = {.tv_usec = 200000}; /* a signal just before recvmsg would be slept over */
-	int one = 1, bytes = 16 << 20, fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ALL));
+	/* a signal just before recvmsg would be slept over */
+	struct timeval patience = {.tv_usec = 200000};
+	int one = 1, bytes = 16 << 20,
+	    fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ALL));
 
 	if (fd < 0)
 		die("cannot capture (needs root)");
@@ -287,7 +296,8 @@ static int capture_socket(void)
 		die("SO_TIMESTAMPNS");
 	only_our_ports(fd);
 	for (unsigned i = 0; i < n_ports; i++) {
-		struct packet_mreq mr = {.mr_ifindex = ports[i].ifindex, .mr_type = PACKET_MR_PROMISC};
+		struct packet_mreq mr = {
+			.mr_ifindex = ports[i].ifindex, .mr_type = PACKET_MR_PROMISC};
 
 		if (setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &mr, sizeof(mr)))
 			die("promiscuous mode");
@@ -313,7 +323,8 @@ int main(int argc, char **argv)
 			return 2;
 	}
 	if (!n_ports || !n_vms || optind != argc) {
-		fprintf(stderr, "usage: framewatch --port NAME=IFNAME... --mac MAC... [--log FILE]\n");
+		fprintf(stderr,
+			"usage: framewatch --port NAME=IFNAME... --mac MAC... [--log FILE]\n");
 		return 2;
 	}
 	sigaction(SIGTERM, &sa, NULL);

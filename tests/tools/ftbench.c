@@ -42,7 +42,8 @@ static uint64_t work(int fd, void *buf, bool sync, uint64_t until)
 	for (; now_ns() < until; n++) {
 		at = at * 1664525u + 1013904223u;
 		memcpy(buf, &n, sizeof n); /* or nothing would change after the first round */
-		if (pwrite(fd, buf, PIECE, (off_t)((at >> 16) % PIECES) * PIECE) != (ssize_t)PIECE ||
+		if (pwrite(fd, buf, PIECE, (off_t)((at >> 16) % PIECES) * PIECE) !=
+				(ssize_t)PIECE ||
 			(sync && fdatasync(fd) < 0))
 			return 0;
 	}

@@ -89,14 +89,17 @@ static void report(const char *state, uint64_t now, bool last)
 		return;
 	ftstats_latency(&stats, 512, &p50, &p99);
 	if (opt.report) {
-		printf("{\"time\":%" PRIu64 ",\"state\":\"%s\",\"sent\":%zu,\"acked\":%zu,\"p50_ms\":%.2f,"
+		printf("{\"time\":%" PRIu64
+		       ",\"state\":\"%s\",\"sent\":%zu,\"acked\":%zu,\"p50_ms\":%.2f,"
 		       "\"p99_ms\":%.2f,\"stall_ms\":%.1f,\"last_answer\":%" PRIu64 "}\n",
 			now, state, stats.sent, stats.acked, p50, p99,
 			(double)ftstats_stall(&stats, now) / 1e6, stats.last_answer);
 		fflush(stdout);
 	}
 	if (opt.live)
-		fprintf(stderr, "\r%8zu answered  p50 %7.1f ms  p99 %7.1f ms  longest silence %8.1f ms  %-12s",
+		fprintf(stderr,
+			"\r%8zu answered  p50 %7.1f ms  p99 %7.1f ms  longest silence %8.1f ms  "
+			"%-12s",
 			stats.acked, p50, p99, (double)ftstats_stall(&stats, now) / 1e6, state);
 }
 
@@ -289,11 +292,12 @@ static void summary(bool complete)
 
 	ftstats_latency(&stats, 0, &p50, &p99);
 	printf("{\"acked\":%zu,\"lost\":%" PRIu64 ",\"reconnects\":%" PRIu64 ",\"stall_ms\":%.1f,"
-	       "\"stall_from_ns\":%" PRIu64 ",\"stall_to_ns\":%" PRIu64 ",\"p50_ms\":%.2f,\"p99_ms\":%.2f,"
+	       "\"stall_from_ns\":%" PRIu64 ",\"stall_to_ns\":%" PRIu64
+	       ",\"p50_ms\":%.2f,\"p99_ms\":%.2f,"
 	       "\"bad\":%" PRIu64 ",\"complete\":%s,\"check\":\"%s\",\"error\":\"%s\"}\n",
 		stats.acked, lost, reconnects, (double)(stats.stall_to - stats.stall_from) / 1e6,
-		stats.stall_from, stats.stall_to, p50, p99, bad, complete ? "true" : "false", check_text,
-		error_text);
+		stats.stall_from, stats.stall_to, p50, p99, bad, complete ? "true" : "false",
+		check_text, error_text);
 	fflush(stdout);
 }
 
@@ -308,25 +312,48 @@ static void usage(void)
 static void parse(int argc, char **argv)
 {
 	static const struct option options[] = {{"host", 1, 0, 'h'}, {"port", 1, 0, 'p'},
-		{"seconds", 1, 0, 's'}, {"window", 1, 0, 'w'}, {"think", 1, 0, 't'}, {"payload", 1, 0, 'b'},
-		{"patience", 1, 0, 'P'}, {"report", 1, 0, 'r'}, {"log", 1, 0, 'l'}, {"live", 0, 0, 'L'},
-		{"no-check", 0, 0, 'C'}, {0}};
+		{"seconds", 1, 0, 's'}, {"window", 1, 0, 'w'}, {"think", 1, 0, 't'},
+		{"payload", 1, 0, 'b'}, {"patience", 1, 0, 'P'}, {"report", 1, 0, 'r'},
+		{"log", 1, 0, 'l'}, {"live", 0, 0, 'L'}, {"no-check", 0, 0, 'C'}, {0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
 		switch (c) {
-		case 'h': opt.host = optarg; break;
-		case 'p': opt.port = (uint16_t)atoi(optarg); break;
-		case 's': opt.seconds = atof(optarg); break;
-		case 'w': opt.window = (unsigned)atoi(optarg); break;
-		case 't': opt.think = (uint64_t)(atof(optarg) * 1e6); break;
-		case 'b': opt.payload = (unsigned)atoi(optarg); break;
-		case 'P': opt.patience = atof(optarg); break;
-		case 'r': opt.report = (uint64_t)(atof(optarg) * 1e6); break;
-		case 'l': opt.log = optarg; break;
-		case 'L': opt.live = true; break;
-		case 'C': opt.check = false; break;
-		default: usage();
+		case 'h':
+			opt.host = optarg;
+			break;
+		case 'p':
+			opt.port = (uint16_t)atoi(optarg);
+			break;
+		case 's':
+			opt.seconds = atof(optarg);
+			break;
+		case 'w':
+			opt.window = (unsigned)atoi(optarg);
+			break;
+		case 't':
+			opt.think = (uint64_t)(atof(optarg) * 1e6);
+			break;
+		case 'b':
+			opt.payload = (unsigned)atoi(optarg);
+			break;
+		case 'P':
+			opt.patience = atof(optarg);
+			break;
+		case 'r':
+			opt.report = (uint64_t)(atof(optarg) * 1e6);
+			break;
+		case 'l':
+			opt.log = optarg;
+			break;
+		case 'L':
+			opt.live = true;
+			break;
+		case 'C':
+			opt.check = false;
+			break;
+		default:
+			usage();
 		}
 	}
 	if (!opt.host || optind != argc || !opt.window || opt.window > 64 || !opt.payload ||
@@ -352,7 +379,8 @@ int main(int argc, char **argv)
 		complete = run();
 	ftstats_end(&stats, ftconn_now());
 	if (!complete && stats.acked && !give_up) {
-		/* Answers that are still under way must not be taken for those of the verification. */
+		/* Answers that are still under way must not be taken for those of the
+		 * verification. */
 		ftconn_close(&conn);
 		stats.sent = stats.acked;
 		ftconn_open(&conn, ftconn_now() + 2 * SEC, &give_up);

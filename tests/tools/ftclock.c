@@ -36,6 +36,7 @@ void ftclock_describe(struct ftclock *c, char *buf, size_t size)
 		source[strcspn(source, "\n")] = '\0';
 		fclose(f);
 	}
-	snprintf(buf, size, "mono=%" PRIu64 " real=%" PRIu64 " back=%" PRIu64 " gap=%" PRIu64 " source=%s",
+	snprintf(buf, size,
+		"mono=%" PRIu64 " real=%" PRIu64 " back=%" PRIu64 " gap=%" PRIu64 " source=%s",
 		ftclock_now(c), read_clock(CLOCK_REALTIME), c->back, c->gap, source);
 }

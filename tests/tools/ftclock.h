@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The guest's monotonic clock as its programs see it: whether it ever went back, and its longest step. */
+/* The guest's monotonic clock as its programs see it: whether it ever went back, and its longest
+ * step. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

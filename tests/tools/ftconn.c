@@ -42,7 +42,8 @@ bool ftconn_address(struct ftconn *c, const char *host, uint16_t port)
 
 static bool fail(struct ftconn *c, const char *what, int code)
 {
-	snprintf(c->why, sizeof(c->why), "%s: %s", what, code ? strerror(code) : "closed by the guest");
+	snprintf(c->why, sizeof(c->why), "%s: %s", what,
+		code ? strerror(code) : "closed by the guest");
 	ftconn_close(c);
 	return false;
 }

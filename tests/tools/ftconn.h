@@ -9,7 +9,7 @@
 struct ftconn {
 	struct sockaddr_storage addr;
 	socklen_t addr_len;
-	int fd; /* -1: not connected */
+	int fd;        /* -1: not connected */
 	char why[128]; /* of the last failure */
 	size_t in_at, in_len, out_len;
 	char in[65536], out[65536];

@@ -5,8 +5,8 @@
  *
  * It is the guest's init, and so its REBOOT, POWEROFF and PANIC are the whole machine's.
  *
- * With ft.disk=DEVICE, which /init has mounted on /log, every request is in a file there, and that on
- * stable storage, before it is answered.
+ * With ft.disk=DEVICE, which /init has mounted on /log, every request is in a file there, and
+ * that on stable storage, before it is answered.
  *
  *   ftguest [ft.port=7000] [ft.dirty=BYTES] [ft.period=MS] [ft.region=MB]
  *
@@ -36,7 +36,7 @@
 
 #define CONNS     64
 #define OUT_BYTES 65536u
-#define SLICE     64  /* pages written between two looks at the sockets: a fraction of a ms */
+#define SLICE     64 /* pages written between two looks at the sockets: a fraction of a ms */
 #define TICK_MS   4
 
 struct conn {
@@ -99,7 +99,8 @@ static void do_put(struct conn *c, char *args)
 		return;
 	}
 	if (!e && n != requests.last + 1) {
-		answer(c, "ERR request %" PRIu64 " does not follow %" PRIu64 "\n", n, requests.last);
+		answer(c, "ERR request %" PRIu64 " does not follow %" PRIu64 "\n", n,
+			requests.last);
 		return;
 	}
 	if (!e) {
@@ -194,8 +195,8 @@ static void do_line(struct conn *c, char *line)
 		do_bench(c, line + 10);
 	else if (!strcmp(line, "STAT"))
 		answer(c,
-			"STAT %" PRIu64 " %016" PRIx64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
-			" %" PRIu64 "\n",
+			"STAT %" PRIu64 " %016" PRIx64 " %" PRIu64 " %" PRIu64 " %" PRIu64
+			" %" PRIu64 " %" PRIu64 "\n",
 			requests.last, e ? e->chain : 0, now_ns(), region.written, region.lap,
 			region.cursor, region.bad);
 	else if (!strcmp(line, "REBOOT") || !strcmp(line, "POWEROFF") || !strcmp(line, "PANIC")) {
@@ -216,7 +217,8 @@ static void leave(void)
 		reboot(RB_AUTOBOOT);
 	else if (leaving == POWEROFF)
 		reboot(RB_POWER_OFF);
-	else if ((fd = open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC)) >= 0 && write(fd, "c", 1) < 0)
+	else if ((fd = open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC)) >= 0 &&
+		 write(fd, "c", 1) < 0)
 		perror("ftguest: /proc/sysrq-trigger");
 	leaving = STAY;
 	/* cppcheck-suppress resourceLeak ; with the machine */
@@ -313,7 +315,11 @@ static void serve(int listener)
 			if (c->out_len)
 				p[i].events |= POLLOUT;
 		}
-		if (poll(p, CONNS + 1, left ? 0 : region.per_period ? TICK_MS : -1) < 0 && errno != EINTR)
+		if (poll(p, CONNS + 1,
+			    left                ? 0
+			    : region.per_period ? TICK_MS
+						: -1) < 0 &&
+			errno != EINTR)
 			return;
 		if (p[CONNS].revents)
 			accept_one(listener);
@@ -343,7 +349,9 @@ static int listen_on(uint16_t port)
 
 		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-		return fd < 0 || bind(fd, (struct sockaddr *)&in, sizeof(in)) || listen(fd, 16) ? -1 : fd;
+		return fd < 0 || bind(fd, (struct sockaddr *)&in, sizeof(in)) || listen(fd, 16)
+			       ? -1
+			       : fd;
 	}
 	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
@@ -370,7 +378,8 @@ int main(int argc, char **argv)
 	}
 	for (size_t i = 0; i < CONNS; i++)
 		conns[i].fd = -1;
-	if (!ftregion_init(&region, option(line, "ft.region=", 64) << 20, option(line, "ft.dirty=", 0),
+	if (!ftregion_init(&region, option(line, "ft.region=", 64) << 20,
+		    option(line, "ft.dirty=", 0),
 		    (option(line, "ft.period=", 100) + !option(line, "ft.period=", 100)) * 1000000u,
 		    now_ns())) {
 		printf("NOMEM: give the guest more memory than ft.region\n");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A page: word 0 its number, word 1 its lap, words 2..511 seed + i * STEP with seed mixed from both.
- * Writing one costs an add and a store a word: under an emulator more would leave no time to serve.
+ * A page: word 0 its number, word 1 its lap, words 2..511 seed + i * STEP with seed mixed from
+ * both. Writing one costs an add and a store a word: under an emulator more would leave no time
+ * to serve.
  */
 #include "ftregion.h"
 #include <stdio.h>
@@ -52,8 +53,8 @@ static unsigned page_verify(const struct ftregion *r, uint64_t page, uint64_t la
 	return PAGE_WORDS;
 }
 
-bool ftregion_init(struct ftregion *r, uint64_t bytes, uint64_t dirty_bytes, uint64_t period_ns,
-	uint64_t now)
+bool ftregion_init(
+	struct ftregion *r, uint64_t bytes, uint64_t dirty_bytes, uint64_t period_ns, uint64_t now)
 {
 	*r = (struct ftregion){.pages = bytes / PAGE_BYTES,
 		.per_period = (dirty_bytes + PAGE_BYTES - 1) / PAGE_BYTES,
@@ -117,7 +118,8 @@ uint64_t ftregion_write_due(struct ftregion *r, uint64_t now, uint64_t max)
 bool ftregion_check(const struct ftregion *r, char *text, size_t size)
 {
 	if (r->bad) {
-		snprintf(text, size, "BAD page=%llu want_lap=%llu found_lap=%llu seen_by=writer count=%llu",
+		snprintf(text, size,
+			"BAD page=%llu want_lap=%llu found_lap=%llu seen_by=writer count=%llu",
 			(unsigned long long)r->bad_page, (unsigned long long)r->bad_want,
 			(unsigned long long)r->bad_found, (unsigned long long)r->bad);
 		return false;
@@ -128,7 +130,8 @@ bool ftregion_check(const struct ftregion *r, char *text, size_t size)
 
 		if (word == PAGE_WORDS)
 			continue;
-		snprintf(text, size, "BAD page=%llu want_lap=%llu found_lap=%llu word=%u cursor=%llu",
+		snprintf(text, size,
+			"BAD page=%llu want_lap=%llu found_lap=%llu word=%u cursor=%llu",
 			(unsigned long long)i, (unsigned long long)lap,
 			(unsigned long long)page_at(r, i)[1], word, (unsigned long long)r->cursor);
 		return false;

@@ -14,8 +14,8 @@ struct ftreq {
 struct ftstats {
 	struct ftreq *reqs; /* of request base + 1 + index */
 	size_t sent, acked, cap;
-	uint64_t base;      /* last request of those before us */
-	uint64_t chain;     /* of the last request sent */
+	uint64_t base;  /* last request of those before us */
+	uint64_t chain; /* of the last request sent */
 	uint64_t first_sent, last_answer;
 	/* the longest time between one answer and the next (or our first request and its answer) */
 	uint64_t stall_from, stall_to;

@@ -89,7 +89,7 @@ static void tap_close(struct disklink *l)
 	t->below->ops->close(t->below);
 }
 
-static const struct disklink_ops tap_ops = { tap_send, tap_recv, tap_shutdown, tap_close };
+static const struct disklink_ops tap_ops = {tap_send, tap_recv, tap_shutdown, tap_close};
 
 static void on_broken(void *ctx)
 {
@@ -108,10 +108,16 @@ static void on_replica_broken(void *ctx)
 static void *open_replica(void *arg)
 {
 	struct host *h = arg;
-	struct replica_config c = { .state_path = h->state, .journal_path = h->journal,
-		.spill_dir = h->dir, .n_disks = h->hello.n_disks, .disks = h->disks,
-		.budget = h->budget, .durability = DISK_DURABILITY_COMMIT,
-		.generation = h->hello.generation, .broken = on_replica_broken, .ctx = h };
+	struct replica_config c = {.state_path = h->state,
+		.journal_path = h->journal,
+		.spill_dir = h->dir,
+		.n_disks = h->hello.n_disks,
+		.disks = h->disks,
+		.budget = h->budget,
+		.durability = DISK_DURABILITY_COMMIT,
+		.generation = h->hello.generation,
+		.broken = on_replica_broken,
+		.ctx = h};
 	replica_open(&c, &h->tap.link, mc_now() + OPEN_TIME, &h->r, &h->replica_error);
 	return NULL;
 }
@@ -130,13 +136,19 @@ static int open_both(struct host *h, uint64_t stall, struct mc_error *err)
 	pthread_mutex_init(&h->tap.lock, NULL);
 	pthread_cond_init(&h->tap.changed, NULL);
 	pthread_create(&t, NULL, open_replica, h);
-	struct mirror_config c = { .socket_path = h->socket, .hello = &h->hello,
-		.budget = h->budget, .stall_after = stall, .broken = on_broken,
-		.pressure = on_pressure, .ctx = h };
+	struct mirror_config c = {.socket_path = h->socket,
+		.hello = &h->hello,
+		.budget = h->budget,
+		.stall_after = stall,
+		.broken = on_broken,
+		.pressure = on_pressure,
+		.ctx = h};
 	r = mirror_open(&c, link, mc_now() + OPEN_TIME, &h->m, err);
 	pthread_join(t, NULL);
-	return r < 0 ? r : h->r ? 0 : mc_error_set(err, h->replica_error.code,
-		h->replica_error.cls, "%s", h->replica_error.msg);
+	return r < 0  ? r
+	       : h->r ? 0
+		      : mc_error_set(err, h->replica_error.code, h->replica_error.cls, "%s",
+				h->replica_error.msg);
 }
 
 static void say_stats(struct host *h)
@@ -146,7 +158,8 @@ static void say_stats(struct host *h)
 	mirror_get_stats(h->m, &s);
 	replica_get_stats(h->r, &r);
 	printf("ok requests=%llu written=%llu sent=%llu skipped=%llu queued=%llu peak=%llu "
-	       "epoch=%llu connections=%u broken=%u pressed=%u received=%llu applied=%llu said=%llu\n",
+	       "epoch=%llu connections=%u broken=%u pressed=%u received=%llu applied=%llu "
+	       "said=%llu\n",
 		(unsigned long long)s.requests, (unsigned long long)s.written_bytes,
 		(unsigned long long)s.sent_bytes, (unsigned long long)s.skipped_bytes,
 		(unsigned long long)s.queued_bytes, (unsigned long long)s.queued_peak,
@@ -211,7 +224,7 @@ static bool obey_line(struct host *h, const char *line)
 
 int main(int argc, char **argv)
 {
-	struct host h = { .hello.generation = 1 };
+	struct host h = {.hello.generation = 1};
 	struct mc_error err = MC_ERROR_INIT;
 	if (argc < 5 || argc - 4 > DISKS_MAX) {
 		fprintf(stderr, "usage: mirrorhost DIR BUDGET STALL_MS ID=SIZE...\n");

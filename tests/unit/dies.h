@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Whether a function of our own refuses to go on (assert), tried in a child.  Not beside threads: they do
- * not come along, and what they had locked stays so. */
+/* Whether a function of our own refuses to go on (assert), tried in a child.  Not beside threads:
+ * they do not come along, and what they had locked stays so. */
 #pragma once
 #include <fcntl.h>
 #include <signal.h>

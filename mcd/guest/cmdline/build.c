@@ -83,8 +83,9 @@ static void push_nics(
 {
 	for (size_t i = 0; i < vm->n_nics; i++) {
 		const struct config_nic *nic = &vm->nics[i];
-		/* With vhost=on the kernel moves the frames; QEMU's stop ends that, too, and takes
-		 * the state of the rings back.  Always said: QEMU's default is not ours to rely on. */
+		/* With vhost=on the kernel moves the frames; QEMU's stop ends that, too, and
+		 * takes the state of the rings back.  Always said: QEMU's default is not ours to
+		 * rely on. */
 		pushf(a, "-netdev");
 		pushf(a, "tap,id=%s,fd=%d,vhost=%s", nic->id, fds[i],
 			nic->vhost || plan->nic_vhost[i] ? "on" : "off");
@@ -106,8 +107,8 @@ static void push_disks(struct argv *a, const struct config_vm *vm, const struct 
 {
 	for (size_t i = 0; i < vm->n_disks; i++) {
 		const char *id = vm->disks[i].id;
-		/* locking=auto, QEMU's default: the waiting QEMU of a standby opens the replica that we write,
-		 * and takes its locks when it goes on from there. */
+		/* locking=auto, QEMU's default: the waiting QEMU of a standby opens the replica
+		 * that we write, and takes its locks when it goes on from there. */
 		json_t *node = json_pack("{s:s, s:s, s:s, s:{s:s, s:s}}", "driver", disks[i].format,
 			"node-name", id, "discard", "unmap", "file", "driver",
 			disks[i].host_device ? "host_device" : "file", "filename", disks[i].path);
@@ -124,7 +125,8 @@ static void push_disks(struct argv *a, const struct config_vm *vm, const struct 
 int cmdline_build(const struct config_vm *vm, const struct cmdline_plan *plan,
 	const struct cmdline_inputs *in, char ***ret_argv, struct mc_error *err)
 {
-	struct argv a = {.room = plan->argc + 2 * plan->n_ram + 4 * vm->n_nics + 4 * vm->n_disks + 24};
+	struct argv a = {
+		.room = plan->argc + 2 * plan->n_ram + 4 * vm->n_nics + 4 * vm->n_disks + 24};
 	a.v = calloc(a.room, sizeof *a.v);
 	if (!a.v)
 		return mc_error_set(
@@ -144,8 +146,8 @@ int cmdline_build(const struct config_vm *vm, const struct cmdline_plan *plan,
 	pushf(&a, "migration.send-configuration=off");
 	pushf(&a, "-machine");
 	pushf(&a, "suppress-vmdesc=on");
-	/* A guest that powers off or panics leaves its QEMU behind, stopped: its last output is to be
-	 * checkpointed and let out, and what becomes of it is for mcd to say. */
+	/* A guest that powers off or panics leaves its QEMU behind, stopped: its last output is
+	 * to be checkpointed and let out, and what becomes of it is for mcd to say. */
 	pushf(&a, "-no-shutdown");
 	pushf(&a, "-qmp");
 	push_quoted(&a, "unix:", in->qmp_path, ",server=on,wait=off");

@@ -65,7 +65,8 @@ static void digest_rest(XXH3_state_t *digest, const struct planner *p)
 		digest_word(digest, p->vm->nics[i].id);
 		XXH3_64bits_update(digest, p->vm->nics[i].mac, sizeof p->vm->nics[i].mac);
 	}
-	for (size_t i = 0; i < p->vm->n_disks; i++) { /* not their files, which are each host's own */
+	/* not their files, which are each host's own */
+	for (size_t i = 0; i < p->vm->n_disks; i++) {
 		digest_word(digest, "disk");
 		digest_word(digest, p->vm->disks[i].id);
 	}

@@ -37,7 +37,8 @@ void dirty_list_free(struct dirty_list *l);
 enum dirty_backend { DIRTY_AUTO, DIRTY_PAGEMAP_SCAN, DIRTY_SOFT_DIRTY };
 
 /* Whether this kernel and our privileges can track at all; fills the error with the reason and
- * the cure (class KernelUnsuitable or NoPermission).  ret_backend (may be NULL): which would be used. */
+ * the cure (class KernelUnsuitable or NoPermission).  ret_backend (may be NULL): which would be
+ * used. */
 int dirty_probe(enum dirty_backend want, enum dirty_backend *ret_backend, struct mc_error *err);
 
 /* Starts tracking `pid`.  From its return on every write to the regions is seen by a later
@@ -47,13 +48,13 @@ int dirty_open(pid_t pid, const struct dirty_region *regions, size_t n, enum dir
 	struct dirty **ret, struct mc_error *err);
 
 /* Replaces `list` by what was written since the last collect, and re-arms.  Writes that race with
- * the call are in this answer or in the next one, never lost; for an exact cut the guest is stopped.
- * That holds for writes by the CPU.  A disk or network transfer that goes directly to guest memory
- * counts as a write when it is begun, and its data arrive later: with I/O in flight (guest not
- * stopped) a page may be copied without them.  So stop the guest (which drains its I/O) for every
- * collect whose pages are relied upon, also in the rounds of a first synchronization.
- * After a failure the answer is incomplete and some pages are re-armed already: close, and begin
- * anew with everything. */
+ * the call are in this answer or in the next one, never lost; for an exact cut the guest is
+ * stopped. That holds for writes by the CPU.  A disk or network transfer that goes directly to
+ * guest memory counts as a write when it is begun, and its data arrive later: with I/O in flight
+ * (guest not stopped) a page may be copied without them.  So stop the guest (which drains its
+ * I/O) for every collect whose pages are relied upon, also in the rounds of a first
+ * synchronization. After a failure the answer is incomplete and some pages are re-armed already:
+ * close, and begin anew with everything. */
 int dirty_collect(struct dirty *d, struct dirty_list *list, struct mc_error *err);
 
 /* How many bytes a collect would report now, without re-arming: cheap enough for every few

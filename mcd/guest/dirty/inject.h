@@ -10,7 +10,8 @@
  * The call must not sleep nor use a restart block (nanosleep, poll, futex).
  * -EPERM (class NoPermission) names what forbids tracing (Yama, capabilities, seccomp, another
  * tracer) and the cure. */
-int inject_syscall(pid_t pid, long nr, const uint64_t args[6], int64_t *ret_value, struct mc_error *err);
+int inject_syscall(
+	pid_t pid, long nr, const uint64_t args[6], int64_t *ret_value, struct mc_error *err);
 
 /* Makes a userfaultfd of the process's address space, brings the descriptor here and closes
  * the process's own copy (which would keep the process hanging if we died).  Returns the fd. */

@@ -61,8 +61,8 @@ static bool capable(void)
 }
 
 #define CURE_YAMA                                                                                  \
-	"which forbids it to everybody until the next boot; set it to 2 or less in "               \
-	"/etc/sysctl.d and reboot"
+	"kernel.yama.ptrace_scope is %d, which forbids it to everybody until the next boot; "      \
+	"set it to 2 or less in /etc/sysctl.d and reboot"
 #define CURE_CAPABILITY                                                                            \
 	"run mcd as root, or add the capability to its systemd unit "                              \
 	"(AmbientCapabilities=CAP_SYS_PTRACE)"
@@ -72,8 +72,7 @@ int trace_probe(int *ret_scope, struct mc_error *err)
 	int scope = yama_scope();
 	if (scope >= 3)
 		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
-			"no process can be traced because kernel.yama.ptrace_scope is %d, " CURE_YAMA,
-			scope);
+			"no process can be traced because " CURE_YAMA, scope);
 	if (!capable())
 		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
 			"QEMU cannot be traced because mcd has no CAP_SYS_PTRACE "
@@ -96,8 +95,7 @@ int trace_explain_eperm(pid_t pid, struct mc_error *err)
 	int scope = yama_scope();
 	if (scope >= 3)
 		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
-			"process %d cannot be traced because kernel.yama.ptrace_scope is %d, " CURE_YAMA,
-			(int)pid, scope);
+			"process %d cannot be traced because " CURE_YAMA, (int)pid, scope);
 	if (!capable())
 		return mc_error_set(err, -EPERM, MC_ECLASS_PERMISSION,
 			"process %d cannot be traced because mcd has no CAP_SYS_PTRACE "

@@ -12,7 +12,8 @@ def reason(lab, host, vm, began, answer):
     """(class, sentence) of why the host closed the connection: what it answered, or what it told its own."""
     if answer["message"]:
         return answer["class"], answer["message"]
-    lost = evil.happens(lab, host, "LINK_LOST", began, vm=vm)
+    in_order = lab.events[host].find("PROTECTION_ENDED", began, vm=vm)
+    lost = in_order or evil.happens(lab, host, "LINK_LOST", began, vm=vm)
     breach = lab.events[host].find("PROTOCOL_ERROR", began, vm=vm)  # it comes first
     said = breach or lost
     return "ProtocolError" if breach else "PeerUnreachable", said["data"]["reason"] if said else ""

@@ -16,7 +16,7 @@
 	"[host hostA]\naddress = 10.0.0.1\n[host hostB]\naddress = 10.0.0.2\n"                     \
 	"[host hostC]\naddress = fd00::3\nport = 7900\n"
 #define MCD "[mcd]\nname = hostA\n"
-#define VM "[vm]\ncommand = qemu -m 64M -device virtio-net-pci,netdev=net0,mac=52:54:00:00:00:01\n"
+#define VM  "[vm]\ncommand = qemu -m 64M -device virtio-net-pci,netdev=net0,mac=52:54:00:00:00:01\n"
 
 extern char dir[], conf_path[64], vms_dir[64];
 extern struct config cfg;

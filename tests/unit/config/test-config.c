@@ -45,8 +45,10 @@ static void keepalives_can_have_a_network_of_their_own(void **state)
 {
 	assert_int_equal(load(MCD HOSTS), 0);
 	assert_string_equal(config_keepalive_address(&cfg.hosts[1]), "10.0.0.2");
-	assert_int_equal(load(MCD "[host hostA]\naddress = 10.0.0.1\nkeepalive-address = 10.1.0.1\n"
-				  "[host hostB]\naddress = 10.0.0.2\nkeepalive-address = fd01::2\n"), 0);
+	assert_int_equal(
+		load(MCD "[host hostA]\naddress = 10.0.0.1\nkeepalive-address = 10.1.0.1\n"
+			 "[host hostB]\naddress = 10.0.0.2\nkeepalive-address = fd01::2\n"),
+		0);
 	assert_string_equal(config_keepalive_address(&cfg.hosts[1]), "fd01::2");
 	assert_string_equal(cfg.hosts[1].address, "10.0.0.2");
 }
@@ -81,59 +83,67 @@ static void every_mistake_is_refused_with_its_place_and_a_cure(void **state)
 	static const struct {
 		const char *text, *say;
 	} rows[] = {
-		{ MCD "nam = x\n", "mcd.conf:3: unknown key \"nam\" in [mcd]: did you mean \"name\"?" },
-		{ MCD "colour = x\n", "mcd.conf:3: unknown key \"colour\"" },
-		{ MCD "delay = 5ms\n", "it belongs in [defaults]" },
-		{ MCD "zzzzzz = 1\n", "unknown key \"zzzzzz\" in [mcd]: the keys there are name," },
-		{ "[mdc]\nname = a\n", "mcd.conf:1: unknown section [mdc]: did you mean [mcd]?" },
-		{ "[network]\n", "mcd.conf:1: unknown section [network]" },
-		{ "[defaults x]\n", "unknown section [defaults x]" },
-		{ "name = a\n", "mcd.conf:1: \"name\" is in no section" },
-		{ MCD "nonsense\n", "mcd.conf:3: this is neither" },
-		{ "[mcd\nname = a\n", "mcd.conf:1: this is neither" },
-		{ "[mcd] name = a\n", "mcd.conf:1: there is text after" },
-		{ MCD "name = b\n", "mcd.conf:3: name is already given at line 2" },
-		{ MCD HOSTS "[mcd]\n", "section [mcd] is already at line 1" },
-		{ "[host  a]\naddress = 10.0.0.1\n[host a]\n", "mcd.conf:3: section [host a] is already at line 1" },
-		{ MCD "keep-alive = 50\n", "mcd.conf:3: keep-alive: \"50\" has no unit" },
-		{ MCD "keep-alive = 1ms\n", "it must be 5ms to 10s" },
-		{ MCD "keep-alive = 11s\n", "it must be 5ms to 10s" },
-		{ MCD "keep-alive-misses = 1\n", "it must be 2 to 100" },
-		{ MCD "keep-alive-misses = 101\n", "it must be 2 to 100" },
-		{ MCD "netbuf = plugs\n", "write auto or plug or relay" },
-		{ MCD "dirty-tracking = magic\n", "write auto or pagemap-scan or soft-dirty" },
-		{ MCD "failover = yes\n", "write automatic or manual" },
-		{ MCD "cluster = pacemaker\n", "mcd.conf:3: cluster: \"pacemaker\" is not possible in this release: write static or corosync or auto" },
-		{ MCD "run-dir = run\n", "write an absolute one" },
-		{ MCD "run-dir =\n", "run-dir has no value" },
-		{ "[mcd]\nname = host/A\n", "\"host/A\" is not a name" },
-		{ "[mcd]\nname = .\n", "is not a name" },
-		{ "[mcd]\nname = hostA\n  run-dir = /x\n", "mcd.conf:2: name takes one line" },
-		{ "[defaults]\ndelay = 0.5ms\n", "it must be 1ms to 10s" },
-		{ "[defaults]\ndelay = 11s\n", "it must be 1ms to 10s" },
-		{ "[defaults]\nmax-buffer = 15MiB\n", "mcd.conf:2: max-buffer: 15MiB is out of range: it must be 16MiB" },
-		{ "[defaults]\nhold-limit = 1MB\n", "it must be 1MiB" },
-		{ "[defaults]\nhold-limit = 64\n", "has no unit" },
-		{ MCD, "there is no [host NAME] section" },
-		{ "[host]\n", "mcd.conf:1: [host] needs the host's name" },
-		{ "[host a b]\n", "needs the host's name" },
-		{ MCD "[host hostA]\nport = 5\n", "mcd.conf:3: [host hostA] has no address" },
-		{ MCD "[host hostA]\naddress = hostA\n", "not a numeric address" },
-		{ MCD "[host hostA]\naddress = 0.0.0.0\n", "is not the address of one host" },
-		{ MCD "[host hostA]\naddress = ff02::1\n", "is not the address of one host" },
-		{ MCD "[host hostA]\naddress = 10.0.0.1\nport = 65536\n", "mcd.conf:5: port: 65536 is out of range" },
-		{ MCD "[host hostA]\nadress = 10.0.0.1\n", "did you mean \"address\"" },
-		{ MCD "[host hostA]\naddress = 10.0.0.1\n[host b]\naddress = 10.0.0.1\n", "has the address and port of [host hostA]" },
-		{ MCD "[host hostA]\naddress = 10.0.0.1\nkeepalive-address = eth1\n", "not a numeric address" },
-		{ MCD "[host hostA]\naddress = 10.0.0.1\nkeepalive-address = 10.1.0.1\n[host b]\naddress = 10.0.0.2\n",
-			"mcd.conf:6: [host b] has no keepalive-address, but [host hostA] has one" },
-		{ MCD "[host hostA]\naddress = 10.0.0.1\n[host b]\naddress = 10.0.0.2\nkeepalive-address = 10.1.0.2\n",
-			"mcd.conf:7: [host b] has a keepalive-address, but [host hostA] has none" },
-		{ MCD "[host hostA]\naddress = 10.0.0.1\nkeepalive-address = 10.1.0.1\n[host b]\naddress = 10.0.0.2\n"
-		      "keepalive-address = 10.1.0.1\n", "has the keepalive-address of [host hostA]" },
-		{ "[mcd]\nname = hostD\n" HOSTS, "mcd.conf:2: name: there is no [host hostD]" },
-		{ "[mcd]\nname = hsotB\n" HOSTS, "did you mean \"hostB\"?" },
-		{ HOSTS, "no [host NAME] section has this host's name" },
+		{MCD "nam = x\n",
+			"mcd.conf:3: unknown key \"nam\" in [mcd]: did you mean \"name\"?"},
+		{MCD "colour = x\n", "mcd.conf:3: unknown key \"colour\""},
+		{MCD "delay = 5ms\n", "it belongs in [defaults]"},
+		{MCD "zzzzzz = 1\n", "unknown key \"zzzzzz\" in [mcd]: the keys there are name,"},
+		{"[mdc]\nname = a\n", "mcd.conf:1: unknown section [mdc]: did you mean [mcd]?"},
+		{"[network]\n", "mcd.conf:1: unknown section [network]"},
+		{"[defaults x]\n", "unknown section [defaults x]"},
+		{"name = a\n", "mcd.conf:1: \"name\" is in no section"},
+		{MCD "nonsense\n", "mcd.conf:3: this is neither"},
+		{"[mcd\nname = a\n", "mcd.conf:1: this is neither"},
+		{"[mcd] name = a\n", "mcd.conf:1: there is text after"},
+		{MCD "name = b\n", "mcd.conf:3: name is already given at line 2"},
+		{MCD HOSTS "[mcd]\n", "section [mcd] is already at line 1"},
+		{"[host  a]\naddress = 10.0.0.1\n[host a]\n",
+			"mcd.conf:3: section [host a] is already at line 1"},
+		{MCD "keep-alive = 50\n", "mcd.conf:3: keep-alive: \"50\" has no unit"},
+		{MCD "keep-alive = 1ms\n", "it must be 5ms to 10s"},
+		{MCD "keep-alive = 11s\n", "it must be 5ms to 10s"},
+		{MCD "keep-alive-misses = 1\n", "it must be 2 to 100"},
+		{MCD "keep-alive-misses = 101\n", "it must be 2 to 100"},
+		{MCD "netbuf = plugs\n", "write auto or plug or relay"},
+		{MCD "dirty-tracking = magic\n", "write auto or pagemap-scan or soft-dirty"},
+		{MCD "failover = yes\n", "write automatic or manual"},
+		{MCD "cluster = pacemaker\n",
+			"mcd.conf:3: cluster: \"pacemaker\" is not possible in this release: write static or corosync or auto"},
+		{MCD "run-dir = run\n", "write an absolute one"},
+		{MCD "run-dir =\n", "run-dir has no value"},
+		{"[mcd]\nname = host/A\n", "\"host/A\" is not a name"},
+		{"[mcd]\nname = .\n", "is not a name"},
+		{"[mcd]\nname = hostA\n  run-dir = /x\n", "mcd.conf:2: name takes one line"},
+		{"[defaults]\ndelay = 0.5ms\n", "it must be 1ms to 10s"},
+		{"[defaults]\ndelay = 11s\n", "it must be 1ms to 10s"},
+		{"[defaults]\nmax-buffer = 15MiB\n",
+			"mcd.conf:2: max-buffer: 15MiB is out of range: it must be 16MiB"},
+		{"[defaults]\nhold-limit = 1MB\n", "it must be 1MiB"},
+		{"[defaults]\nhold-limit = 64\n", "has no unit"},
+		{MCD, "there is no [host NAME] section"},
+		{"[host]\n", "mcd.conf:1: [host] needs the host's name"},
+		{"[host a b]\n", "needs the host's name"},
+		{MCD "[host hostA]\nport = 5\n", "mcd.conf:3: [host hostA] has no address"},
+		{MCD "[host hostA]\naddress = hostA\n", "not a numeric address"},
+		{MCD "[host hostA]\naddress = 0.0.0.0\n", "is not the address of one host"},
+		{MCD "[host hostA]\naddress = ff02::1\n", "is not the address of one host"},
+		{MCD "[host hostA]\naddress = 10.0.0.1\nport = 65536\n",
+			"mcd.conf:5: port: 65536 is out of range"},
+		{MCD "[host hostA]\nadress = 10.0.0.1\n", "did you mean \"address\""},
+		{MCD "[host hostA]\naddress = 10.0.0.1\n[host b]\naddress = 10.0.0.1\n",
+			"has the address and port of [host hostA]"},
+		{MCD "[host hostA]\naddress = 10.0.0.1\nkeepalive-address = eth1\n",
+			"not a numeric address"},
+		{MCD "[host hostA]\naddress = 10.0.0.1\nkeepalive-address = 10.1.0.1\n[host b]\naddress = 10.0.0.2\n",
+			"mcd.conf:6: [host b] has no keepalive-address, but [host hostA] has one"},
+		{MCD "[host hostA]\naddress = 10.0.0.1\n[host b]\naddress = 10.0.0.2\nkeepalive-address = 10.1.0.2\n",
+			"mcd.conf:7: [host b] has a keepalive-address, but [host hostA] has none"},
+		{MCD "[host hostA]\naddress = 10.0.0.1\nkeepalive-address = 10.1.0.1\n[host b]\naddress = 10.0.0.2\n"
+		     "keepalive-address = 10.1.0.1\n",
+			"has the keepalive-address of [host hostA]"},
+		{"[mcd]\nname = hostD\n" HOSTS, "mcd.conf:2: name: there is no [host hostD]"},
+		{"[mcd]\nname = hsotB\n" HOSTS, "did you mean \"hostB\"?"},
+		{HOSTS, "no [host NAME] section has this host's name"},
 	};
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		int r = load(rows[i].text);
@@ -178,7 +188,8 @@ static void names_of_full_length_are_told_apart(void **state)
 	a[63] = '\0';
 	strcpy(b, a);
 	b[62] = 'x';
-	snprintf(text, sizeof text, "[mcd]\nname = %s\n[host %s]\naddress = 10.0.0.1\n[host %s]\naddress = 10.0.0.2\n",
+	snprintf(text, sizeof text,
+		"[mcd]\nname = %s\n[host %s]\naddress = 10.0.0.1\n[host %s]\naddress = 10.0.0.2\n",
 		b, a, b);
 	if (load(text) < 0)
 		fail_msg("%s", err.msg);
@@ -202,7 +213,9 @@ static void corosync_needs_no_hosts_in_the_file(void **state)
 
 static void two_voters_are_allowed(void **state)
 {
-	assert_int_equal(load(MCD "[host hostA]\naddress = 10.0.0.1\n[host hostB]\naddress = 10.0.0.2\n"), 0);
+	assert_int_equal(
+		load(MCD "[host hostA]\naddress = 10.0.0.1\n[host hostB]\naddress = 10.0.0.2\n"),
+		0);
 }
 
 static void a_dump_tells_every_value_and_its_origin(void **state)
@@ -212,10 +225,11 @@ static void a_dump_tells_every_value_and_its_origin(void **state)
 	json_t *d = config_dump(&cfg);
 	const char *value, *origin, *path, *v2, *o2, *o3;
 	int port;
-	assert_int_equal(json_unpack(d, "{s:s, s:{s:{s:s, s:s}, s:{s:s}}, s:{s:{s:s,s:s}}, s:{s:{s:{s:i}}}}",
-				 "path", &path, "mcd", "keep-alive", "value", &value, "origin", &origin,
-				 "netbuf", "origin", &o3, "defaults", "max-buffer", "value", &v2, "origin", &o2,
-				 "hosts", "hostC", "port", "value", &port),
+	assert_int_equal(
+		json_unpack(d, "{s:s, s:{s:{s:s, s:s}, s:{s:s}}, s:{s:{s:s,s:s}}, s:{s:{s:{s:i}}}}",
+			"path", &path, "mcd", "keep-alive", "value", &value, "origin", &origin,
+			"netbuf", "origin", &o3, "defaults", "max-buffer", "value", &v2, "origin",
+			&o2, "hosts", "hostC", "port", "value", &port),
 		0);
 	char want[100];
 	assert_string_equal(value, "20ms");
@@ -231,42 +245,51 @@ static void a_dump_tells_every_value_and_its_origin(void **state)
 
 static const char *dumped(json_t *dump, const char *section, const char *key)
 {
-	return json_string_value(json_object_get(json_object_get(json_object_get(dump, section), key), "value"));
+	return json_string_value(
+		json_object_get(json_object_get(json_object_get(dump, section), key), "value"));
 }
 
 static void a_choice_is_a_number_that_is_dumped_as_its_word(void **state)
 {
-	static const struct { const char *key, *word; size_t at; unsigned number; } main_keys[] = {
-#define MAIN(key, word, member, number) { key, word, offsetof(struct config, member), number }
-		MAIN("netbuf", "auto", netbuf, CONFIG_NETBUF_AUTO),
-		MAIN("netbuf", "plug", netbuf, CONFIG_NETBUF_PLUG),
-		MAIN("netbuf", "relay", netbuf, CONFIG_NETBUF_RELAY),
-		MAIN("dirty-tracking", "auto", dirty, CONFIG_DIRTY_AUTO),
-		MAIN("dirty-tracking", "pagemap-scan", dirty, CONFIG_DIRTY_PAGEMAP_SCAN),
-		MAIN("dirty-tracking", "soft-dirty", dirty, CONFIG_DIRTY_SOFT_DIRTY),
-		MAIN("transport", "auto", transport, RD_AUTO),
-		MAIN("transport", "tcp", transport, RD_TCP),
-		MAIN("transport", "rdma", transport, RD_RDMA),
-		MAIN("cluster", "static", cluster, CONFIG_CLUSTER_STATIC),
-		MAIN("cluster", "corosync", cluster, CONFIG_CLUSTER_COROSYNC),
-		MAIN("cluster", "auto", cluster, CONFIG_CLUSTER_AUTO),
-	}, vm_keys[] = {
-#define VM_KEY(key, word, member, number) { key, word, offsetof(struct config_vm, member), number }
-		VM_KEY("on-panic", "reboot", on_panic, CONFIG_PANIC_REBOOT),
-		VM_KEY("on-panic", "stop", on_panic, CONFIG_PANIC_STOP),
-		VM_KEY("on-panic", "hold", on_panic, CONFIG_PANIC_HOLD),
-		VM_KEY("disk-durability", "flush", durability, CONFIG_DURABILITY_FLUSH),
-		VM_KEY("disk-durability", "commit", durability, CONFIG_DURABILITY_COMMIT),
-		VM_KEY("disk-durability", "none", durability, CONFIG_DURABILITY_NONE),
-		VM_KEY("guest-time", "agent", guest_time, CONFIG_TIME_AGENT),
-		VM_KEY("guest-time", "none", guest_time, CONFIG_TIME_NONE),
-	};
+	static const struct {
+		const char *key, *word;
+		size_t at;
+		unsigned number;
+	} main_keys[] =
+		{
+#define MAIN(key, word, member, number) {key, word, offsetof(struct config, member), number}
+			MAIN("netbuf", "auto", netbuf, CONFIG_NETBUF_AUTO),
+			MAIN("netbuf", "plug", netbuf, CONFIG_NETBUF_PLUG),
+			MAIN("netbuf", "relay", netbuf, CONFIG_NETBUF_RELAY),
+			MAIN("dirty-tracking", "auto", dirty, CONFIG_DIRTY_AUTO),
+			MAIN("dirty-tracking", "pagemap-scan", dirty, CONFIG_DIRTY_PAGEMAP_SCAN),
+			MAIN("dirty-tracking", "soft-dirty", dirty, CONFIG_DIRTY_SOFT_DIRTY),
+			MAIN("transport", "auto", transport, RD_AUTO),
+			MAIN("transport", "tcp", transport, RD_TCP),
+			MAIN("transport", "rdma", transport, RD_RDMA),
+			MAIN("cluster", "static", cluster, CONFIG_CLUSTER_STATIC),
+			MAIN("cluster", "corosync", cluster, CONFIG_CLUSTER_COROSYNC),
+			MAIN("cluster", "auto", cluster, CONFIG_CLUSTER_AUTO),
+		},
+	  vm_keys[] = {
+#define VM_KEY(key, word, member, number) {key, word, offsetof(struct config_vm, member), number}
+		  VM_KEY("on-panic", "reboot", on_panic, CONFIG_PANIC_REBOOT),
+		  VM_KEY("on-panic", "stop", on_panic, CONFIG_PANIC_STOP),
+		  VM_KEY("on-panic", "hold", on_panic, CONFIG_PANIC_HOLD),
+		  VM_KEY("disk-durability", "flush", durability, CONFIG_DURABILITY_FLUSH),
+		  VM_KEY("disk-durability", "commit", durability, CONFIG_DURABILITY_COMMIT),
+		  VM_KEY("disk-durability", "none", durability, CONFIG_DURABILITY_NONE),
+		  VM_KEY("guest-time", "agent", guest_time, CONFIG_TIME_AGENT),
+		  VM_KEY("guest-time", "none", guest_time, CONFIG_TIME_NONE),
+	  };
 	char text[600];
 	for (size_t i = 0; i < sizeof main_keys / sizeof *main_keys; i++) {
-		snprintf(text, sizeof text, MCD "%s = %s\n" HOSTS, main_keys[i].key, main_keys[i].word);
+		snprintf(text, sizeof text, MCD "%s = %s\n" HOSTS, main_keys[i].key,
+			main_keys[i].word);
 		if (load(text) < 0)
 			fail_msg("%s", err.msg);
-		assert_int_equal(*(unsigned *)((char *)&cfg + main_keys[i].at), main_keys[i].number);
+		assert_int_equal(
+			*(unsigned *)((char *)&cfg + main_keys[i].at), main_keys[i].number);
 		json_t *d = config_dump(&cfg);
 		assert_string_equal(dumped(d, "mcd", main_keys[i].key), main_keys[i].word);
 		json_decref(d);

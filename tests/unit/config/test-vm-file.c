@@ -27,9 +27,9 @@ static void a_vm_takes_what_it_does_not_say_from_the_defaults(void **state)
 
 	json_t *d = config_vm_dump(vm);
 	const char *o1, *o2, *o3, *mac;
-	assert_int_equal(json_unpack(d, "{s:{s:{s:s},s:{s:s}},s:{s:{s:{s:s,s:s}}}}", "keys", "delay", "origin",
-				 &o1, "hold-limit", "origin", &o2, "nics", "net0", "mac", "value", &mac,
-				 "origin", &o3),
+	assert_int_equal(json_unpack(d, "{s:{s:{s:s},s:{s:s}},s:{s:{s:{s:s,s:s}}}}", "keys",
+				 "delay", "origin", &o1, "hold-limit", "origin", &o2, "nics",
+				 "net0", "mac", "value", &mac, "origin", &o3),
 		0);
 	assert_non_null(strstr(o1, "vm1.conf:3"));
 	assert_string_equal(o2, "default");
@@ -48,7 +48,8 @@ static void a_command_goes_on_over_indented_lines_of_any_length(void **state)
 	struct config_vm *vm;
 	if (load_vm("vm1", text, &vm) < 0)
 		fail_msg("%s", err.msg);
-	assert_true(strncmp(vm->command, "qemu-system-x86_64 -m 64M -append ' a ; b # c xxx", 49) == 0);
+	assert_true(
+		strncmp(vm->command, "qemu-system-x86_64 -m 64M -append ' a ; b # c xxx", 49) == 0);
 	assert_non_null(strstr(vm->command, "xxx' -nodefaults"));
 	assert_null(strstr(vm->command, "comment"));
 	assert_null(strchr(vm->command, '\\'));
@@ -59,20 +60,30 @@ static void a_command_goes_on_over_indented_lines_of_any_length(void **state)
 static void the_mac_comes_from_the_key_the_command_or_the_names(void **state)
 {
 	struct config_vm *vm;
-	assert_int_equal(load_vm("vm1", "[vm]\ncommand = q -m 1M\n[nic n]\nbridge = b\nmac = 52:54:00:AA:00:01\n", &vm), 0);
+	assert_int_equal(
+		load_vm("vm1",
+			"[vm]\ncommand = q -m 1M\n[nic n]\nbridge = b\nmac = 52:54:00:AA:00:01\n",
+			&vm),
+		0);
 	assert_memory_equal(vm->nics[0].mac, "\x52\x54\x00\xaa\x00\x01", 6);
 	config_vm_free(vm);
-	assert_int_equal(load_vm("vm1",
-				 "[vm]\ncommand = q -m 1M --device '{\"driver\":\"e1000\",\"netdev\":\"n\","
-				 "\"mac\":\"52:54:00:00:00:09\"}'\n[nic n]\nbridge = b\n",
-				 &vm),
+	assert_int_equal(
+		load_vm("vm1",
+			"[vm]\ncommand = q -m 1M --device '{\"driver\":\"e1000\",\"netdev\":\"n\","
+			"\"mac\":\"52:54:00:00:00:09\"}'\n[nic n]\nbridge = b\n",
+			&vm),
 		0);
 	assert_memory_equal(vm->nics[0].mac, "\x52\x54\x00\x00\x00\x09", 6);
 	config_vm_free(vm);
 
 	uint8_t first[6];
 	for (unsigned round = 0; round < 2; round++) {
-		assert_int_equal(load_vm("vm1", "[vm]\ncommand = q -m 1M\n[nic n]\nbridge = b\n[nic m]\nbridge = b\n", &vm), 0);
+		assert_int_equal(
+			load_vm("vm1",
+				"[vm]\ncommand = q -m 1M\n[nic n]\nbridge = b\n[nic m]\nbridge = "
+				"b\n",
+				&vm),
+			0);
 		assert_memory_equal(vm->nics[0].mac, "\x52\x54\x00", 3);
 		assert_memory_not_equal(vm->nics[0].mac, vm->nics[1].mac, 6);
 		if (round)
@@ -90,25 +101,28 @@ static void every_mistake_in_a_vm_is_refused_with_its_place(void **state)
 	static const struct {
 		const char *text, *say;
 	} rows[] = {
-		{ "[vm]\ndelay = 5ms\n", "there is no command in [vm]" },
-		{ "[vm]\ncomand = q\n", "vm1.conf:2: unknown key \"comand\" in [vm]: did you mean \"command\"?" },
-		{ "[nics x]\n", "did you mean [nic]" },
-		{ VM "delay = 5\n", "vm1.conf:3: delay: \"5\" has no unit" },
-		{ VM "bridge = b\n", "unknown key \"bridge\" in [vm]" },
-		{ VM "[nic net0]\n", "vm1.conf:3: [nic net0] has no bridge" },
-		{ VM "[nic]\nbridge = b\n", "needs the id of the NIC's netdev" },
-		{ VM "[nic 0net]\nbridge = b\n", "needs the id of the NIC's netdev" },
-		{ VM "[nic net0]\nbridge = a-name-of-17-char\n", "is not a name" },
-		{ VM "[nic net0]\nbridge = br/0\n", "is not a name" },
-		{ VM "[nic net0]\nbridge = b\nmac = 52:54:00:00:00\n", "is not the MAC address" },
-		{ VM "[nic net0]\nbridge = b\nmac = 53:54:00:00:00:01\n", "the first pair even" },
-		{ VM "[nic net0]\nbridge = b\nmac = 52:54:00:00:00:02\n", "vm1.conf:5: mac: the -device" },
-		{ VM "[nic net0]\nbridge = b\n[nic n1]\nbridge = b\nmac = 52:54:00:00:00:01\n", "has the MAC address of [nic net0]" },
-		{ VM "user = qemu users\n", "vm1.conf:3: user: \"qemu users\" is no user" },
-		{ VM "user = -1:0\n", "is no user" },
-		{ VM "guest-time = ntp\n", "write agent or none" },
-		{ "[vm]\ncommand = q 'x\n", "vm1.conf:2: command: the command has a single quote" },
-		{ "[vm]\ncommand = q $HOME\n", "only a shell would understand" },
+		{"[vm]\ndelay = 5ms\n", "there is no command in [vm]"},
+		{"[vm]\ncomand = q\n",
+			"vm1.conf:2: unknown key \"comand\" in [vm]: did you mean \"command\"?"},
+		{"[nics x]\n", "did you mean [nic]"},
+		{VM "delay = 5\n", "vm1.conf:3: delay: \"5\" has no unit"},
+		{VM "bridge = b\n", "unknown key \"bridge\" in [vm]"},
+		{VM "[nic net0]\n", "vm1.conf:3: [nic net0] has no bridge"},
+		{VM "[nic]\nbridge = b\n", "needs the id of the NIC's netdev"},
+		{VM "[nic 0net]\nbridge = b\n", "needs the id of the NIC's netdev"},
+		{VM "[nic net0]\nbridge = a-name-of-17-char\n", "is not a name"},
+		{VM "[nic net0]\nbridge = br/0\n", "is not a name"},
+		{VM "[nic net0]\nbridge = b\nmac = 52:54:00:00:00\n", "is not the MAC address"},
+		{VM "[nic net0]\nbridge = b\nmac = 53:54:00:00:00:01\n", "the first pair even"},
+		{VM "[nic net0]\nbridge = b\nmac = 52:54:00:00:00:02\n",
+			"vm1.conf:5: mac: the -device"},
+		{VM "[nic net0]\nbridge = b\n[nic n1]\nbridge = b\nmac = 52:54:00:00:00:01\n",
+			"has the MAC address of [nic net0]"},
+		{VM "user = qemu users\n", "vm1.conf:3: user: \"qemu users\" is no user"},
+		{VM "user = -1:0\n", "is no user"},
+		{VM "guest-time = ntp\n", "write agent or none"},
+		{"[vm]\ncommand = q 'x\n", "vm1.conf:2: command: the command has a single quote"},
+		{"[vm]\ncommand = q $HOME\n", "only a shell would understand"},
 	};
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		struct config_vm *vm = (void *)8;
@@ -178,7 +192,9 @@ static void vms_are_listed_by_name_without_stray_files(void **state)
 	char cmd[200], **names;
 	size_t n;
 	assert_int_equal(load(MCD HOSTS), 0);
-	snprintf(cmd, sizeof cmd, "cd '%s' && rm -f -- * && touch zeta.conf alpha.conf .x.conf alpha.conf~ README", vms_dir);
+	snprintf(cmd, sizeof cmd,
+		"cd '%s' && rm -f -- * && touch zeta.conf alpha.conf .x.conf alpha.conf~ README",
+		vms_dir);
 	assert_int_equal(system(cmd), 0);
 	assert_int_equal(config_list_vms(&cfg, &names, &n, &err), 0);
 	assert_int_equal(n, 2);

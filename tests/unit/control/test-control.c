@@ -61,8 +61,7 @@ static void answer_carries_the_request_id_of_any_type(void **state)
 	for (size_t i = 0; i < 5; i++) {
 		char line[128];
 		snprintf(line, sizeof line,
-			"{\"id\":%s,\"execute\":\"echo\",\"arguments\":{\"text\":\"t\",\"number\":"
-			"3,\"flag\":true}}",
+			"{\"id\":%s,\"execute\":\"echo\",\"arguments\":{\"text\":\"t\",\"number\":3,\"flag\":true}}",
 			ids[i]);
 		json_t *answer = client_ask(fd, line),
 		       *id = json_loads(ids[i], JSON_DECODE_ANY, NULL);
@@ -213,8 +212,8 @@ static void another_user_is_refused_without_a_greeting(void **state)
 		print_message("needs root to become another user\n");
 		skip();
 	}
-	/* SO_PEERCRED is the identity at connect.  A raw system call, because the library's would change the
-	 * server's thread too. */
+	/* SO_PEERCRED is the identity at connect.  A raw system call, because the library's would
+	 * change the server's thread too. */
 	chmod(harness_path(*state), 0666);
 	char dir[128];
 	snprintf(dir, sizeof dir, "%s", harness_path(*state));

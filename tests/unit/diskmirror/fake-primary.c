@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-const uint64_t disk_size[DISKS] = { SIZE0, SIZE1 };
+const uint64_t disk_size[DISKS] = {SIZE0, SIZE1};
 
 uint64_t soon(void)
 {
@@ -79,8 +79,7 @@ void send_hello(struct world *w, uint64_t generation, const char *id0, uint64_t 
 {
 	uint8_t buf[DISK_HELLO_MAX];
 	struct disk_hello h = {
-		.generation = generation, .seed = "seed of a table", .n_disks = DISKS
-	};
+		.generation = generation, .seed = "seed of a table", .n_disks = DISKS};
 	/* The other way round than configured: matched by id, not by place. */
 	strcpy(h.disks[1].id, "disk1");
 	h.disks[1].size = SIZE1;
@@ -88,7 +87,7 @@ void send_hello(struct world *w, uint64_t generation, const char *id0, uint64_t 
 	h.disks[0].size = size0;
 	size_t len = disk_put_hello(buf, sizeof buf, &h);
 	assert_true(len > 0);
-	send_message(w, (struct disk_header){ .type = DISK_HELLO, .length = len }, buf);
+	send_message(w, (struct disk_header){.type = DISK_HELLO, .length = len}, buf);
 }
 
 int world_try(struct world *w, struct mc_error *err)
@@ -151,7 +150,7 @@ void send_message(struct world *w, struct disk_header h, const void *payload)
 	if (h.type == DISK_WRITE || h.type == DISK_ZERO || h.type == DISK_TRIM) {
 		if (h.epoch != w->running) {
 			w->running = h.epoch;
-			w->sum = (struct disk_epoch_sum){ 0 };
+			w->sum = (struct disk_epoch_sum){0};
 			disk_digest_init(&w->digest, GENERATION, h.epoch);
 		}
 		disk_digest_add(&w->digest, head);
@@ -169,22 +168,22 @@ void send_write(
 	uint8_t *to = w->model[disk] + off;
 	for (uint64_t i = 0; i < len; i++)
 		to[i] = (uint8_t)(rand_r(&seed) >> 7);
-	struct disk_header h = { .type = DISK_WRITE,
+	struct disk_header h = {.type = DISK_WRITE,
 		.disk = (uint16_t)disk,
 		.epoch = epoch,
 		.offset = off,
-		.length = len };
+		.length = len};
 	send_message(w, h, to);
 }
 
 void send_zero(struct world *w, uint64_t epoch, int disk, uint64_t off, uint64_t len, bool trim)
 {
 	memset(w->model[disk] + off, 0, len);
-	struct disk_header h = { .type = trim ? DISK_TRIM : DISK_ZERO,
+	struct disk_header h = {.type = trim ? DISK_TRIM : DISK_ZERO,
 		.disk = (uint16_t)disk,
 		.epoch = epoch,
 		.offset = off,
-		.length = len };
+		.length = len};
 	send_message(w, h, NULL);
 }
 
@@ -212,17 +211,17 @@ struct disk_epoch_sum send_end(struct world *w, uint64_t epoch, bool flushed)
 {
 	uint8_t buf[64];
 	if (w->running != epoch) {
-		w->sum = (struct disk_epoch_sum){ 0 };
+		w->sum = (struct disk_epoch_sum){0};
 		disk_digest_init(&w->digest, GENERATION, epoch);
 		w->running = epoch;
 	}
 	w->sum.digest = w->digest.h;
 	size_t len = disk_put_sum(buf, sizeof buf, &w->sum);
 	send_message(w,
-		(struct disk_header){ .type = DISK_END,
+		(struct disk_header){.type = DISK_END,
 			.epoch = epoch,
 			.length = len,
-			.flags = flushed ? DISK_FLUSHED : 0 },
+			.flags = flushed ? DISK_FLUSHED : 0},
 		buf);
 	return w->sum;
 }
@@ -230,7 +229,7 @@ struct disk_epoch_sum send_end(struct world *w, uint64_t epoch, bool flushed)
 static bool recv_all(struct world *w, void *buf, size_t len)
 {
 	for (char *p = buf; len;) {
-		struct pollfd f = { w->fd, POLLIN, 0 };
+		struct pollfd f = {w->fd, POLLIN, 0};
 		assert_true(poll(&f, 1, 20000) > 0);
 		ssize_t n = recv(w->fd, p, len, 0);
 		if (n <= 0)
@@ -249,7 +248,7 @@ struct disk_header recv_message(struct world *w, uint8_t **payload)
 	for (;;) {
 		*payload = NULL;
 		if (!recv_all(w, head, sizeof head))
-			return (struct disk_header){ 0 };
+			return (struct disk_header){0};
 		if (disk_get_header(head, &h, &err) < 0)
 			fail_msg("%s", err.msg);
 		if (disk_has_payload(h.type)) {
@@ -276,7 +275,7 @@ void expect_error(struct world *w, const char *part_of_it)
 
 void wait_broken(struct world *w)
 {
-	struct pollfd f = { w->broken_fd, POLLIN, 0 };
+	struct pollfd f = {w->broken_fd, POLLIN, 0};
 	assert_int_equal(poll(&f, 1, 20000), 1);
 	assert_int_equal(__atomic_load_n(&w->broken, __ATOMIC_SEQ_CST), 1);
 }

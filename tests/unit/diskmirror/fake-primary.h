@@ -37,7 +37,8 @@ void send_raw(struct world *w, const void *buf, size_t len);
 void send_message(struct world *w, struct disk_header h, const void *payload);
 void send_hello(struct world *w, uint64_t generation, const char *id0, uint64_t size0);
 /* These keep the model and the sum. */
-void send_write(struct world *w, uint64_t epoch, int disk, uint64_t off, uint64_t len, unsigned seed);
+void send_write(
+	struct world *w, uint64_t epoch, int disk, uint64_t off, uint64_t len, unsigned seed);
 void send_zero(struct world *w, uint64_t epoch, int disk, uint64_t off, uint64_t len, bool trim);
 /* One operation at random, of at most max bytes. */
 void send_random(struct world *w, uint64_t epoch, unsigned *seed, uint64_t max);

@@ -63,8 +63,10 @@ void fake_send_table(struct fake_standby *f, uint16_t disk, uint64_t first, size
 		disk_hash_block(f->hash, f->images[disk] + at,
 			left < DISK_BLOCK ? left : DISK_BLOCK, digests + i * DISK_DIGEST_SIZE);
 	}
-	struct disk_header h = { .type = DISK_TABLE, .disk = disk, .offset = first * DISK_BLOCK,
-		.length = n * DISK_DIGEST_SIZE };
+	struct disk_header h = {.type = DISK_TABLE,
+		.disk = disk,
+		.offset = first * DISK_BLOCK,
+		.length = n * DISK_DIGEST_SIZE};
 	fake_send(f, &h, digests);
 	free(digests);
 }
@@ -85,7 +87,7 @@ static bool take_hello(struct fake_standby *f)
 	disk_hash_new(f->hello.seed, &f->hash, NULL);
 	for (size_t i = 0; i < f->hello.n_disks; i++)
 		f->images[i] = calloc(1, f->hello.disks[i].size);
-	fake_send(f, &(struct disk_header){ .type = DISK_HELLO_OK }, NULL);
+	fake_send(f, &(struct disk_header){.type = DISK_HELLO_OK}, NULL);
 	return true;
 }
 
@@ -93,7 +95,7 @@ static bool take_hello(struct fake_standby *f)
 static void start_epochs(struct fake_standby *f, uint64_t epoch)
 {
 	f->epoch = epoch;
-	f->sum = (struct disk_epoch_sum){ 0 };
+	f->sum = (struct disk_epoch_sum){0};
 	disk_digest_init(&f->digest, f->hello.generation, epoch);
 }
 
@@ -114,7 +116,7 @@ static void take_end(struct fake_standby *f, const struct disk_header *h, const 
 	f->flags[h->epoch] = h->flags;
 	f->ended[h->epoch] = true;
 	f->epoch++;
-	f->sum = (struct disk_epoch_sum){ 0 };
+	f->sum = (struct disk_epoch_sum){0};
 	disk_digest_init(&f->digest, f->hello.generation, f->epoch);
 }
 
@@ -148,7 +150,7 @@ static void take(struct fake_standby *f, const struct disk_header *h, const uint
 		complain(f, "a payload that is not that of its header");
 	if (f->n_log < FAKE_LOG_MAX) {
 		struct fake_message *l = &f->log[f->n_log++];
-		*l = (struct fake_message){ .h = *h };
+		*l = (struct fake_message){.h = *h};
 		if (payload && h->length >= 8)
 			memcpy(&l->first, payload, 8);
 	}
@@ -191,8 +193,8 @@ static bool take_message(struct fake_standby *f)
 	pthread_mutex_unlock(&f->lock);
 	free(payload);
 	if (h.type == DISK_READ) {
-		struct disk_header a = { .type = DISK_DATA, .disk = h.disk, .offset = h.offset,
-			.length = h.length };
+		struct disk_header a = {
+			.type = DISK_DATA, .disk = h.disk, .offset = h.offset, .length = h.length};
 		fake_send(f, &a, f->images[h.disk] + h.offset);
 	}
 	return true;
@@ -256,11 +258,12 @@ void fake_freeze(struct fake_standby *f, bool frozen)
 
 static bool wait_changed(struct fake_standby *f, uint64_t until)
 {
-	struct timespec ts = { (time_t)(until / MC_SEC), (long)(until % MC_SEC) };
+	struct timespec ts = {(time_t)(until / MC_SEC), (long)(until % MC_SEC)};
 	return pthread_cond_timedwait(&f->changed, &f->lock, &ts) == 0;
 }
 
-bool fake_wait_end(struct fake_standby *f, uint64_t epoch, struct disk_epoch_sum *ret, uint32_t *ret_flags)
+bool fake_wait_end(
+	struct fake_standby *f, uint64_t epoch, struct disk_epoch_sum *ret, uint32_t *ret_flags)
 {
 	uint64_t until = mc_now() + 10 * MC_SEC;
 	pthread_mutex_lock(&f->lock);

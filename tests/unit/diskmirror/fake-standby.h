@@ -25,13 +25,15 @@ void fake_freeze(struct fake_standby *f, bool frozen);
 void fake_hang_up(struct fake_standby *f);
 
 /* Bounded waits, false when it did not come about within 10 s. */
-bool fake_wait_end(struct fake_standby *f, uint64_t epoch, struct disk_epoch_sum *ret, uint32_t *ret_flags);
+bool fake_wait_end(
+	struct fake_standby *f, uint64_t epoch, struct disk_epoch_sum *ret, uint32_t *ret_flags);
 bool fake_wait_messages(struct fake_standby *f, size_t n);
 /* What arrived so far, but for the HELLO: a copy, owned by the caller. */
 struct fake_message *fake_log(struct fake_standby *f, size_t *ret_n);
 /* "" or what was wrong with the stream. */
 const char *fake_complaint(struct fake_standby *f);
-/* A disk's content with all that arrived; allocated after the HELLO.  Look only when nothing is sent. */
+/* A disk's content with all that arrived; allocated after the HELLO.  Look only when nothing is
+ * sent. */
 uint8_t *fake_image(struct fake_standby *f, size_t disk);
 
 /* Digests of the image's blocks [first, first + n), as the standby's TABLE. */

@@ -32,8 +32,10 @@ struct fixture *fixture_open(uint64_t budget, uint64_t stall_after)
 	struct disklink *link;
 	int fd[2], size = 65536;
 
-	x->hello = (struct disk_hello){ .generation = 7, .seed = "a random seed..", .n_disks = 2,
-		.disks = { { "big", BIG_SIZE }, { "small", SMALL_SIZE } } };
+	x->hello = (struct disk_hello){.generation = 7,
+		.seed = "a random seed..",
+		.n_disks = 2,
+		.disks = {{"big", BIG_SIZE}, {"small", SMALL_SIZE}}};
 	strcpy(x->dir, "/tmp/test-mirror.XXXXXX");
 	assert_non_null(mkdtemp(x->dir));
 	snprintf(x->path, sizeof x->path, "%s/nbd.sock", x->dir);
@@ -42,9 +44,13 @@ struct fixture *fixture_open(uint64_t budget, uint64_t stall_after)
 	setsockopt(fd[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 	x->f = fake_start(fd[1]);
 	link = test_disklink(fd[0]);
-	struct mirror_config c = { .socket_path = x->path, .hello = &x->hello, .budget = budget,
-		.stall_after = stall_after, .broken = count_broken, .pressure = count_pressed,
-		.ctx = x };
+	struct mirror_config c = {.socket_path = x->path,
+		.hello = &x->hello,
+		.budget = budget,
+		.stall_after = stall_after,
+		.broken = count_broken,
+		.pressure = count_pressed,
+		.ctx = x};
 	if (mirror_open(&c, link, mc_now() + 10 * MC_SEC, &x->m, &err) < 0)
 		fail_msg("%s", err.msg);
 	return x;
@@ -85,7 +91,7 @@ void fixture_settle(struct fixture *x, struct nbd_handle *h)
 
 void fixture_wait_broken(struct fixture *x)
 {
-	struct timespec ms = { 0, 1000000 };
+	struct timespec ms = {0, 1000000};
 	for (int i = 0; i < 10000 && !x->broken; i++)
 		nanosleep(&ms, NULL);
 	assert_int_equal(x->broken, 1);

@@ -23,7 +23,8 @@ struct fixture *fixture_open(uint64_t budget, uint64_t stall_after);
 void fixture_close(struct fixture *x);
 struct nbd_handle *fixture_client(struct fixture *x, const char *disk); /* NULL: not let in */
 void fixture_client_done(struct nbd_handle *h);
-/* Waits until all that was queued is sent, and the standby has answered a READ: it has taken all. */
+/* Waits until all that was queued is sent, and the standby has answered a READ: it has taken
+ * all. */
 void fixture_settle(struct fixture *x, struct nbd_handle *h);
 /* Bounded waits for what a thread will do; fail the test. */
 void fixture_wait_broken(struct fixture *x);

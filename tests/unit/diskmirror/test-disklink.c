@@ -52,7 +52,7 @@ static void test_a_timeout_before_the_first_byte_consumes_nothing(void **state)
 
 static void *write_late(void *arg)
 {
-	struct timespec t = { 0, 200000000 };
+	struct timespec t = {0, 200000000};
 	nanosleep(&t, NULL);
 	assert_int_equal(write(*(int *)arg, "cd", 2), 2);
 	return NULL;
@@ -107,7 +107,7 @@ static void test_many_pieces_arrive_in_order(void **state)
 		all[i] = (char)(i * 7 + i / 1000);
 	for (size_t i = 0; i < 300; i++) {
 		size_t len = i == 299 ? (2 << 20) - at : i * 20; /* the first is empty */
-		v[i] = (struct iovec){ all + at, len };
+		v[i] = (struct iovec){all + at, len};
 		at += len;
 	}
 	pthread_create(&t, NULL, read_all, &p.fd);
@@ -123,7 +123,7 @@ static void test_after_a_send_that_failed_none_succeeds(void **state)
 {
 	struct pair p = connect_pair();
 	char *big = calloc(1, 8 << 20);
-	struct iovec v = { big, 8 << 20 };
+	struct iovec v = {big, 8 << 20};
 	assert_int_equal(p.l->ops->send(p.l, &v, 1, SOON), -ETIMEDOUT);
 	/* There is room now, but a message is cut in two. */
 	while (recv(p.fd, big, 8 << 20, MSG_DONTWAIT) > 0)
@@ -150,7 +150,7 @@ static void test_shutdown_ends_a_wait_of_another_thread(void **state)
 	p.l->ops->shutdown(p.l);
 	pthread_join(t, &r);
 	assert_true((intptr_t)r < 0);
-	struct iovec v = { (char[]){ "x" }, 1 };
+	struct iovec v = {(char[]){"x"}, 1};
 	assert_int_equal(p.l->ops->send(p.l, &v, 1, LATER), -ECONNRESET);
 	end_pair(&p);
 }

@@ -122,9 +122,8 @@ static void power_failure(void)
 		assert_int_equal(got[i].size, disk_size[i]);
 	}
 	if (exact ? !same(hardened, got) && !(hardening && same(hardening, got)) : !possible(got))
-		fail_msg(
-			"after a power failure with epoch %llu hardened and %llu applied there is something "
-			"else",
+		fail_msg("after a power failure with epoch %llu hardened and %llu applied there is "
+			 "something else",
 			(unsigned long long)hardened, (unsigned long long)applied);
 	/* Once more, as if power had failed again at the end of it. */
 	assert_int_equal(replica_recover(journal, disks, DISKS, &err), 0);
@@ -166,7 +165,7 @@ static int before_write(int fd, uint64_t off, uint64_t len)
 	return 0;
 }
 
-static const struct disk_seam forgetting = { forgetting_sync, before_write };
+static const struct disk_seam forgetting = {forgetting_sync, before_write};
 
 static void remember_image(uint64_t n)
 {
@@ -248,8 +247,7 @@ static void epoch(uint64_t n, int ops, bool flushed)
 	armed = false;
 }
 
-static void test_commit_a_power_failure_anywhere_leaves_exactly_the_last_hardened_epoch(
-	void **state)
+static void commit_a_power_failure_anywhere_leaves_exactly_the_last_hardened_epoch(void **state)
 {
 	for (int round = 0; round < 4; round++) {
 		begin(DISK_DURABILITY_COMMIT, round % 2 ? 5000 : 1 << 20);
@@ -322,7 +320,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
-			test_commit_a_power_failure_anywhere_leaves_exactly_the_last_hardened_epoch),
+			commit_a_power_failure_anywhere_leaves_exactly_the_last_hardened_epoch),
 		cmocka_unit_test(
 			test_flush_what_the_guest_flushed_survives_and_nothing_older_returns),
 		cmocka_unit_test(test_flushes_are_as_many_as_the_durability_asks_for),

@@ -23,7 +23,7 @@
 #include <cmocka.h>
 
 static char path[64];
-static const char *const ids[2] = { "root", "data" };
+static const char *const ids[2] = {"root", "data"};
 
 static int setup(void **state)
 {
@@ -57,7 +57,7 @@ static void mix(uint64_t *h, const void *p, size_t len)
 static int see(void *ctx, const struct journal_entry *e, struct mc_error *err)
 {
 	struct seen *s = ctx;
-	uint64_t v[3] = { e->type, e->offset, e->length };
+	uint64_t v[3] = {e->type, e->offset, e->length};
 	if ((int)++s->entries == s->fail_at)
 		return mc_error_set(err, -EIO, MC_ECLASS_FAILED, "the test says so");
 	mix(&s->hash, &e->disk, sizeof e->disk);
@@ -72,7 +72,7 @@ static uint8_t data[5000];
 static void add(
 	struct journal *j, struct seen *s, uint16_t disk, uint16_t type, uint64_t off, uint64_t len)
 {
-	struct journal_entry e = { disk, type, off, len, type == DISK_WRITE ? data : NULL };
+	struct journal_entry e = {disk, type, off, len, type == DISK_WRITE ? data : NULL};
 	assert_int_equal(journal_add(j, &e, NULL), 0);
 	see(s, &e, NULL);
 }
@@ -88,7 +88,7 @@ static void some_entries(struct journal *j, struct seen *s, uint8_t fill)
 
 static struct seen seal(struct journal *j, uint64_t n, uint8_t fill)
 {
-	struct seen s = { 0 };
+	struct seen s = {0};
 	assert_int_equal(journal_begin(j, 7, n, NULL), 0);
 	some_entries(j, &s, fill);
 	assert_int_equal(journal_seal(j, NULL), 0);
@@ -106,8 +106,8 @@ static struct journal *open_journal(void)
 
 static uint64_t replay(struct seen *s, int want)
 {
-	struct journal_mark mark = { 99, 99 };
-	*s = (struct seen){ 0 };
+	struct journal_mark mark = {99, 99};
+	*s = (struct seen){0};
 	assert_int_equal(journal_replay(path, ids, 2, see, s, &mark, NULL), want);
 	if (want == 0 && mark.epoch)
 		assert_int_equal(mark.generation, 7);
@@ -134,15 +134,15 @@ static void test_a_sealed_epoch_comes_back(void **state)
 static void test_large_entries_come_back(void **state)
 {
 	struct journal *j = open_journal();
-	struct seen in = { 0 }, out;
+	struct seen in = {0}, out;
 	_cleanup_free_ uint8_t *large = malloc(DISK_DATA_MAX);
 	for (size_t i = 0; i < DISK_DATA_MAX; i++)
 		large[i] = (uint8_t)(i * 7 >> 3);
 	assert_int_equal(journal_begin(j, 7, 5, NULL), 0);
-	static const uint64_t sizes[] = { 1, (1 << 20) - 1, 1 << 20, DISK_DATA_MAX, 3,
-		(1 << 20) + 1 };
+	static const uint64_t sizes[] = {
+		1, (1 << 20) - 1, 1 << 20, DISK_DATA_MAX, 3, (1 << 20) + 1};
 	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-		struct journal_entry e = { 0, DISK_WRITE, i << 30, sizes[i], large };
+		struct journal_entry e = {0, DISK_WRITE, i << 30, sizes[i], large};
 		assert_int_equal(journal_add(j, &e, NULL), 0);
 		see(&in, &e, NULL);
 	}
@@ -159,7 +159,7 @@ static void test_none_before_a_seal_and_after_a_clear(void **state)
 	struct journal *j = open_journal();
 	assert_int_equal(replay(&s, 0), 0);
 	assert_int_equal(journal_begin(j, 7, 1, NULL), 0);
-	some_entries(j, &(struct seen){ 0 }, 'a');
+	some_entries(j, &(struct seen){0}, 'a');
 	assert_int_equal(replay(&s, 0), 0);
 	assert_int_equal(journal_seal(j, NULL), 0);
 	assert_int_equal(replay(&s, 0), 1);
@@ -171,8 +171,8 @@ static void test_none_before_a_seal_and_after_a_clear(void **state)
 	journal_close(j);
 }
 
-/* SIGKILL between begin and seal: of the new epoch nothing comes back.  The one before may, until it
- * begins to be overwritten: it is in the files already. */
+/* SIGKILL between begin and seal: of the new epoch nothing comes back.  The one before may, until
+ * it begins to be overwritten: it is in the files already. */
 static void killed_after(int adds, uint64_t expect)
 {
 	struct journal *j = open_journal();
@@ -219,8 +219,8 @@ static void put(const uint8_t *b, size_t len)
 
 static void all_or_nothing(const struct seen *in, bool *ret_all)
 {
-	struct seen out = { 0 };
-	struct journal_mark mark = { 0 };
+	struct seen out = {0};
+	struct journal_mark mark = {0};
 	int r = journal_replay(path, ids, 2, see, &out, &mark, NULL);
 	assert_true(r == 0 || r == -EBADMSG);
 	*ret_all = r == 0 && mark.epoch;
@@ -307,7 +307,7 @@ static void test_something_else_is_no_journal_and_is_left_alone(void **state)
 static void test_a_disk_that_is_gone_is_an_error_and_the_order_is_none(void **state)
 {
 	struct journal *j = open_journal();
-	struct seen in = seal(j, 5, 'a'), out = { 0 };
+	struct seen in = seal(j, 5, 'a'), out = {0};
 	journal_close(j);
 	struct journal_mark mark;
 	struct mc_error err = MC_ERROR_INIT;
@@ -315,13 +315,13 @@ static void test_a_disk_that_is_gone_is_an_error_and_the_order_is_none(void **st
 	assert_non_null(strstr(err.msg, "data"));
 	assert_int_equal(out.entries, 0);
 	/* Configured the other way round since: the writes go where they belong. */
-	const char *const turned[3] = { "data", "new", "root" };
-	struct seen by_name = { 0 };
-	static const uint16_t disk[] = { 2, 0, 0, 2 };
+	const char *const turned[3] = {"data", "new", "root"};
+	struct seen by_name = {0};
+	static const uint16_t disk[] = {2, 0, 0, 2};
 	memset(data, 'a', sizeof data);
-	struct journal_entry want[] = { { disk[0], DISK_WRITE, 0, 300, data },
-		{ disk[1], DISK_ZERO, 4096, 1ull << 40, NULL },
-		{ disk[2], DISK_WRITE, 77, 1, data }, { disk[3], DISK_TRIM, 512, 512, NULL } };
+	struct journal_entry want[] = {{disk[0], DISK_WRITE, 0, 300, data},
+		{disk[1], DISK_ZERO, 4096, 1ull << 40, NULL}, {disk[2], DISK_WRITE, 77, 1, data},
+		{disk[3], DISK_TRIM, 512, 512, NULL}};
 	for (int i = 0; i < 4; i++)
 		see(&by_name, &want[i], NULL);
 	assert_int_equal(journal_replay(path, turned, 3, see, &out, &mark, NULL), 0);
@@ -334,8 +334,8 @@ static void test_an_error_of_the_callback_is_handed_on(void **state)
 	struct journal *j = open_journal();
 	seal(j, 5, 'a');
 	journal_close(j);
-	struct seen s = { .fail_at = 3 };
-	struct journal_mark mark = { 1, 1 };
+	struct seen s = {.fail_at = 3};
+	struct journal_mark mark = {1, 1};
 	assert_int_equal(journal_replay(path, ids, 2, see, &s, &mark, NULL), -EIO);
 	assert_int_equal(s.entries, 3);
 	assert_int_equal(mark.epoch, 1); /* untouched */
@@ -349,10 +349,10 @@ static int full(int fd, uint64_t off, uint64_t len)
 static void test_a_full_disk_fails_the_seal(void **state)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	static const struct disk_seam seam = { .before_write = full };
+	static const struct disk_seam seam = {.before_write = full};
 	struct journal *j = open_journal();
 	assert_int_equal(journal_begin(j, 7, 5, NULL), 0);
-	some_entries(j, &(struct seen){ 0 }, 'a');
+	some_entries(j, &(struct seen){0}, 'a');
 	disk_seam = &seam;
 	assert_int_equal(journal_seal(j, &err), -ENOSPC);
 	assert_non_null(strstr(err.msg, path));

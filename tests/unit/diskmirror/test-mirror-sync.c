@@ -31,7 +31,7 @@ struct sync {
 /* A standby with random content, and clients. The table is not sent yet. */
 static struct sync start(void)
 {
-	struct sync s = { .x = fixture_open(64u << 20, 10 * MC_SEC), .mine = malloc(BIG_SIZE) };
+	struct sync s = {.x = fixture_open(64u << 20, 10 * MC_SEC), .mine = malloc(BIG_SIZE)};
 	fill(s.mine, BIG_SIZE, 42);
 	memcpy(fake_image(s.x->f, 0), s.mine, BIG_SIZE);
 	s.big = fixture_client(s.x, "big");
@@ -54,7 +54,8 @@ static void end(struct sync *s)
 	free(s->mine);
 }
 
-/* How many blocks of 64 KiB were touched by messages since message number `from`, which moves on. */
+/* How many blocks of 64 KiB were touched by messages since message number `from`, which moves
+ * on. */
 static size_t blocks_sent(struct sync *s, size_t *from)
 {
 	fixture_settle(s->x, s->big);
@@ -133,7 +134,7 @@ static void test_a_block_that_was_sent_is_sent_again_even_if_it_is_back_to_what_
 	struct sync s = start();
 	size_t from = 0;
 	send_table(&s, 0, 0, BLOCKS);
-	uint8_t other[1] = { (uint8_t)(s.mine[3 * DISK_BLOCK + 77] + 1) };
+	uint8_t other[1] = {(uint8_t)(s.mine[3 * DISK_BLOCK + 77] + 1)};
 	assert_int_equal(nbd_pwrite(s.big, other, 1, 3 * DISK_BLOCK + 77, 0), 0);
 	assert_int_equal(nbd_zero(s.big, DISK_BLOCK, 9 * DISK_BLOCK, 0), 0);
 	assert_int_equal(blocks_sent(&s, &from), 2);
@@ -237,8 +238,9 @@ static void *race(void *arg)
 	unsigned seed = r->original;
 	for (int i = 0; i < 300; i++) {
 		size_t b = (unsigned)rand_r(&seed) % BLOCKS;
-		assert_int_equal(nbd_pwrite(h, r->content + b * DISK_BLOCK, DISK_BLOCK,
-				b * DISK_BLOCK, 0), 0);
+		assert_int_equal(
+			nbd_pwrite(h, r->content + b * DISK_BLOCK, DISK_BLOCK, b * DISK_BLOCK, 0),
+			0);
 	}
 	fixture_client_done(h);
 	return NULL;
@@ -250,7 +252,7 @@ static void test_connections_that_race_for_a_block_leave_one_of_their_contents_w
 	uint8_t *other = malloc(BIG_SIZE);
 	pthread_t t[2];
 	fill(other, BIG_SIZE, 4711);
-	struct racer a = { &s, s.mine, true }, b = { &s, other, false };
+	struct racer a = {&s, s.mine, true}, b = {&s, other, false};
 	send_table(&s, 0, 0, BLOCKS);
 	pthread_create(&t[0], NULL, race, &a);
 	pthread_create(&t[1], NULL, race, &b);

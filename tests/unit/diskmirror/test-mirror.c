@@ -25,20 +25,21 @@ static struct mc_error err;
 
 static void sleep_ms(unsigned ms)
 {
-	struct timespec t = { ms / 1000, (ms % 1000) * 1000000L };
+	struct timespec t = {ms / 1000, (ms % 1000) * 1000000L};
 	nanosleep(&t, NULL);
 }
 
 /* ---- epochs ---- */
 
-#define WRITERS   4
-#define EPOCHS    25
-#define SERIALS   100000
+#define WRITERS 4
+#define EPOCHS  25
+#define SERIALS 100000
 
 /* The guest: writes while it may, and remembers in which epoch each write was completed. */
 struct guest {
 	struct fixture *x;
-	pthread_rwlock_t running; /* held for reading by whoever writes: `stop` takes it for writing */
+	/* held for reading by whoever writes: `stop` takes it for writing */
+	pthread_rwlock_t running;
 	uint64_t epoch;
 	atomic_bool over;
 	atomic_ulong next;
@@ -50,7 +51,7 @@ static void *write_on(void *arg)
 	struct guest *g = arg;
 	unsigned seed = (unsigned)(uintptr_t)pthread_self();
 	struct nbd_handle *h = fixture_client(g->x, "big");
-	uint8_t buf[8192] = { 0 };
+	uint8_t buf[8192] = {0};
 	while (!g->over) {
 		pthread_rwlock_rdlock(&g->running);
 		uint64_t serial = ++g->next;
@@ -232,7 +233,7 @@ static void *flood(void *arg)
 {
 	struct flood *f = arg;
 	struct nbd_handle *h = fixture_client(f->x, "big");
-	static const uint8_t block[DISK_BLOCK] = { 1 };
+	static const uint8_t block[DISK_BLOCK] = {1};
 	for (unsigned i = 0; i < f->todo && !f->failed; i++)
 		if (nbd_pwrite(h, block, sizeof block, (i % 128) * DISK_BLOCK, 0) == 0)
 			f->completed++;
@@ -256,7 +257,7 @@ static void test_answers_wait_beyond_the_budget_and_go_on_when_there_is_room(voi
 {
 	const uint64_t budget = 1u << 20;
 	struct fixture *x = fixture_open(budget, STALL);
-	struct flood f = { .x = x, .todo = 200 };
+	struct flood f = {.x = x, .todo = 200};
 	pthread_t t[3];
 	fake_freeze(x->f, true);
 	for (int i = 0; i < 3; i++)
@@ -348,7 +349,7 @@ static void test_a_standby_that_stalls_lets_the_guest_go_on_within_the_bound(voi
 	const uint64_t stall = 300 * MC_MSEC;
 	struct fixture *x = fixture_open(1u << 20, stall);
 	struct nbd_handle *idle = fixture_client(x, "small");
-	struct flood f = { .x = x, .todo = 200 };
+	struct flood f = {.x = x, .todo = 200};
 	pthread_t t[2];
 	fake_freeze(x->f, true);
 	uint64_t start = mc_now();
@@ -358,7 +359,8 @@ static void test_a_standby_that_stalls_lets_the_guest_go_on_within_the_bound(voi
 		pthread_join(t[i], NULL);
 	uint64_t took = mc_now() - start;
 	assert_true(f.failed);
-	assert_in_range(took / MC_MSEC, 290, 3000); /* loaded machines; without the bound: forever */
+	/* loaded machines; without the bound: forever */
+	assert_in_range(took / MC_MSEC, 290, 3000);
 	assert_broken(x, -ETIMEDOUT);
 	assert_int_equal(nbd_pwrite(idle, "x", 1, 0, 0), -1);
 	nbd_close(idle);
@@ -368,7 +370,7 @@ static void test_a_standby_that_stalls_lets_the_guest_go_on_within_the_bound(voi
 static void test_a_link_without_progress_is_noticed_though_no_write_waits(void **state)
 {
 	struct fixture *x = fixture_open(64u << 20, 300 * MC_MSEC);
-	struct flood f = { .x = x, .todo = 64 };
+	struct flood f = {.x = x, .todo = 64};
 	pthread_t t;
 	fake_freeze(x->f, true);
 	pthread_create(&t, NULL, flood, &f);
@@ -380,7 +382,7 @@ static void test_a_link_without_progress_is_noticed_though_no_write_waits(void *
 static void test_an_end_that_is_never_said_does_not_hang_the_guest(void **state)
 {
 	struct fixture *x = fixture_open(1u << 20, 300 * MC_MSEC);
-	struct flood f = { .x = x, .todo = 200 };
+	struct flood f = {.x = x, .todo = 200};
 	struct disk_epoch_sum s;
 	pthread_t t;
 	mirror_begin(x->m, 1);
@@ -470,17 +472,17 @@ static void test_a_refused_write_breaks_the_mirror_after_its_answer(void **state
 static void test_what_a_standby_may_not_say_breaks_the_mirror(void **state)
 {
 	static const struct disk_header bad[] = {
-		{ .type = DISK_TABLE, .disk = 2, .length = 16 },
-		{ .type = DISK_TABLE, .disk = 1, .length = 5 * 16 },
-		{ .type = DISK_TABLE, .disk = 1, .offset = 4 * DISK_BLOCK, .length = 16 },
-		{ .type = DISK_TABLE, .disk = 0, .length = 16, .digest = 1 },
-		{ .type = DISK_DATA, .disk = 0, .length = 16 },
-		{ .type = DISK_HELLO_OK },
-		{ .type = DISK_READ, .length = 16 },
+		{.type = DISK_TABLE, .disk = 2, .length = 16},
+		{.type = DISK_TABLE, .disk = 1, .length = 5 * 16},
+		{.type = DISK_TABLE, .disk = 1, .offset = 4 * DISK_BLOCK, .length = 16},
+		{.type = DISK_TABLE, .disk = 0, .length = 16, .digest = 1},
+		{.type = DISK_DATA, .disk = 0, .length = 16},
+		{.type = DISK_HELLO_OK},
+		{.type = DISK_READ, .length = 16},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		struct fixture *x = fixture_open(BUDGET, STALL);
-		uint8_t payload[80] = { 0 };
+		uint8_t payload[80] = {0};
 		fake_send(x->f, &bad[i], disk_has_payload(bad[i].type) ? payload : NULL);
 		assert_broken(x, -EBADMSG);
 		assert_string_equal(err.cls, MC_ECLASS_PROTOCOL);
@@ -492,7 +494,7 @@ static void test_the_standbys_reason_is_passed_on(void **state)
 {
 	struct fixture *x = fixture_open(BUDGET, STALL);
 	const char *text = "the file system is full";
-	struct disk_header h = { .type = DISK_ERROR, .length = strlen(text) };
+	struct disk_header h = {.type = DISK_ERROR, .length = strlen(text)};
 	fake_send(x->f, &h, text);
 	assert_broken(x, -EREMOTEIO);
 	assert_non_null(strstr(err.msg, text));
@@ -501,10 +503,12 @@ static void test_the_standbys_reason_is_passed_on(void **state)
 
 static void test_a_standby_that_does_not_answer_hello_fails_the_open(void **state)
 {
-	struct fixture x = { .hello = { .generation = 1, .n_disks = 1, .disks = { { "d", 512 } } } };
+	struct fixture x = {.hello = {.generation = 1, .n_disks = 1, .disks = {{"d", 512}}}};
 	for (int mode = 0; mode < 2; mode++) {
-		struct mirror_config c = { .socket_path = "/nonexistent/s", .hello = &x.hello,
-			.budget = 1, .stall_after = MC_SEC };
+		struct mirror_config c = {.socket_path = "/nonexistent/s",
+			.hello = &x.hello,
+			.budget = 1,
+			.stall_after = MC_SEC};
 		struct mirror *m = NULL;
 		struct disklink *l;
 		int fd[2];

@@ -72,9 +72,9 @@ static void mem_lost(void *ctx, unsigned export)
 	pthread_mutex_unlock(&d->lock);
 }
 
-static const struct nbd_ops mem_ops = { mem_write, mem_zero, mem_read, mem_lost };
+static const struct nbd_ops mem_ops = {mem_write, mem_zero, mem_read, mem_lost};
 
-static const struct nbd_export exports[] = { { "disk-a", SIZE_A }, { "disk-b", SIZE_B } };
+static const struct nbd_export exports[] = {{"disk-a", SIZE_A}, {"disk-b", SIZE_B}};
 
 struct fixture {
 	struct disks d;
@@ -219,7 +219,7 @@ static void test_options_of_the_negotiation(void **state)
 	struct nbd_handle *h = nbd_create();
 	nbd_set_opt_mode(h, true);
 	assert_int_equal(nbd_connect_unix(h, f->path), 0);
-	assert_int_equal(nbd_opt_list(h, (nbd_list_callback){ count_export, &n, NULL }), 2);
+	assert_int_equal(nbd_opt_list(h, (nbd_list_callback){count_export, &n, NULL}), 2);
 	assert_int_equal(n, 2);
 	nbd_set_export_name(h, "nobody");
 	assert_int_equal(nbd_opt_info(h), -1);
@@ -267,7 +267,7 @@ static void test_bad_requests_are_refused_and_the_rest_goes_on(void **state)
 {
 	struct fixture *f = *state;
 	struct nbd_handle *h = client(f, "disk-a");
-	uint8_t buf[4096] = { 0 };
+	uint8_t buf[4096] = {0};
 	assert_refused(h, nbd_pread(h, buf, 4096, SIZE_A - 4095, 0));
 	assert_refused(h, nbd_pread(h, buf, 4096, UINT64_MAX - 10, 0));
 	assert_refused(h, nbd_pread(h, buf, 0, 0, 0));
@@ -291,7 +291,7 @@ static void test_bad_requests_are_refused_and_the_rest_goes_on(void **state)
 
 static int raw_connect(struct fixture *f)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	snprintf(a.sun_path, sizeof a.sun_path, "%s", f->path);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
@@ -311,7 +311,7 @@ static bool closed(int fd)
 /* Negotiates by hand; the descriptor is in the transmission phase. */
 static int raw_go(struct fixture *f)
 {
-	uint8_t buf[200] = { 0 };
+	uint8_t buf[200] = {0};
 	int fd = raw_connect(f);
 	put_be32(buf, 3);
 	memcpy(buf + 4, "IHAVEOPT", 8);
@@ -327,12 +327,17 @@ static int raw_go(struct fixture *f)
 static void test_garbage_in_the_negotiation_closes(void **state)
 {
 	struct fixture *f = *state;
-	uint8_t buf[64] = { 0 };
-	struct { const char *what; uint32_t flags; const char *magic; uint32_t length; } bad[] = {
-		{ "unknown flags", 7, "IHAVEOPT", 0 },
-		{ "wrong magic", 3, "IHAVEOPX", 0 },
-		{ "an endless option", 3, "IHAVEOPT", UINT32_MAX },
-		{ "a long option", 3, "IHAVEOPT", NBD_MAX_OPTION + 1 },
+	uint8_t buf[64] = {0};
+	struct {
+		const char *what;
+		uint32_t flags;
+		const char *magic;
+		uint32_t length;
+	} bad[] = {
+		{"unknown flags", 7, "IHAVEOPT", 0},
+		{"wrong magic", 3, "IHAVEOPX", 0},
+		{"an endless option", 3, "IHAVEOPT", UINT32_MAX},
+		{"a long option", 3, "IHAVEOPT", NBD_MAX_OPTION + 1},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		int fd = raw_connect(f);
@@ -349,11 +354,11 @@ static void test_a_wrong_magic_closes_and_counts_as_a_loss_after_a_write(void **
 {
 	struct fixture *f = *state;
 	uint8_t buf[NBD_REQUEST_SIZE];
-	struct nbd_request q = { .type = NBD_CMD_FLUSH, .cookie = 5 };
+	struct nbd_request q = {.type = NBD_CMD_FLUSH, .cookie = 5};
 	for (int wrote = 0; wrote < 2; wrote++) {
 		int fd = raw_go(f);
 		if (wrote) {
-			struct nbd_request z = { .type = NBD_CMD_TRIM, .length = 512 };
+			struct nbd_request z = {.type = NBD_CMD_TRIM, .length = 512};
 			nbd_put_request(buf, &z);
 			link_write(fd, buf, sizeof buf, mc_now() + MC_SEC);
 		}
@@ -370,7 +375,7 @@ static void test_a_write_of_gigabytes_closes(void **state)
 {
 	struct fixture *f = *state;
 	uint8_t buf[NBD_REQUEST_SIZE];
-	struct nbd_request q = { .type = NBD_CMD_WRITE, .length = NBD_MAX_REQUEST + 1 };
+	struct nbd_request q = {.type = NBD_CMD_WRITE, .length = NBD_MAX_REQUEST + 1};
 	int fd = raw_go(f);
 	nbd_put_request(buf, &q);
 	link_write(fd, buf, sizeof buf, mc_now() + MC_SEC);
@@ -381,8 +386,8 @@ static void test_a_write_of_gigabytes_closes(void **state)
 static void test_half_a_write_is_none(void **state)
 {
 	struct fixture *f = *state;
-	uint8_t buf[NBD_REQUEST_SIZE + 100] = { 0 };
-	struct nbd_request q = { .type = NBD_CMD_WRITE, .length = 4096 };
+	uint8_t buf[NBD_REQUEST_SIZE + 100] = {0};
+	struct nbd_request q = {.type = NBD_CMD_WRITE, .length = 4096};
 	int fd = raw_go(f);
 	nbd_put_request(buf, &q);
 	link_write(fd, buf, sizeof buf, mc_now() + MC_SEC);
@@ -442,7 +447,7 @@ static void test_the_socket_is_ours_alone_and_replaces_a_stale_one_only(void **s
 	assert_int_equal(access(path, F_OK), 0);
 	unlink(path);
 
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
@@ -453,12 +458,13 @@ static void test_the_socket_is_ours_alone_and_replaces_a_stale_one_only(void **s
 	char name[300];
 	memset(name, 'x', sizeof name - 1);
 	name[sizeof name - 1] = 0;
-	assert_int_equal(nbd_server_new(name, exports, 2, &mem_ops, &f->d, &s, &err), -ENAMETOOLONG);
+	assert_int_equal(
+		nbd_server_new(name, exports, 2, &mem_ops, &f->d, &s, &err), -ENAMETOOLONG);
 }
 
 static void test_queries_with_lengths_that_do_not_fit_are_refused(void **state)
 {
-	uint8_t p[32] = { 0 };
+	uint8_t p[32] = {0};
 	struct nbd_query q;
 	put_be32(p, 6);
 	memcpy(p + 4, "disk-a", 6);

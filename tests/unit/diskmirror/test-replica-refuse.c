@@ -98,23 +98,23 @@ static uint8_t zeroes[8192];
 
 static void write_behind_the_end(struct world *w)
 {
-	raw(w, (struct disk_header){ DISK_WRITE, 0, 0, 2, SIZE0 - 4095, 4096, 1 }, NULL);
+	raw(w, (struct disk_header){DISK_WRITE, 0, 0, 2, SIZE0 - 4095, 4096, 1}, NULL);
 }
 static void zero_behind_the_end(struct world *w)
 {
-	raw(w, (struct disk_header){ DISK_ZERO, 1, 0, 2, 0, SIZE1 + 1 }, NULL);
+	raw(w, (struct disk_header){DISK_ZERO, 1, 0, 2, 0, SIZE1 + 1}, NULL);
 }
 static void trim_far_behind(struct world *w)
 {
-	raw(w, (struct disk_header){ DISK_TRIM, 1, 0, 2, DISK_SIZE_MAX - 1, 1 }, NULL);
+	raw(w, (struct disk_header){DISK_TRIM, 1, 0, 2, DISK_SIZE_MAX - 1, 1}, NULL);
 }
 static void read_behind_the_end(struct world *w)
 {
-	raw(w, (struct disk_header){ DISK_READ, 0, 0, 0, SIZE0, 1 }, NULL);
+	raw(w, (struct disk_header){DISK_READ, 0, 0, 0, SIZE0, 1}, NULL);
 }
 static void third_disk(struct world *w)
 {
-	raw(w, (struct disk_header){ DISK_WRITE, 2, 0, 2, 0, 4096, 1 }, NULL);
+	raw(w, (struct disk_header){DISK_WRITE, 2, 0, 2, 0, 4096, 1}, NULL);
 }
 static void test_ranges_beyond_the_disk_are_refused_before_their_data(void **state)
 {
@@ -127,7 +127,7 @@ static void test_ranges_beyond_the_disk_are_refused_before_their_data(void **sta
 
 static void wrong_digest(struct world *w)
 {
-	raw(w, (struct disk_header){ DISK_WRITE, 0, 0, 2, 0, 4096, 1 }, zeroes);
+	raw(w, (struct disk_header){DISK_WRITE, 0, 0, 2, 0, 4096, 1}, zeroes);
 }
 static void garbage(struct world *w)
 {
@@ -135,7 +135,7 @@ static void garbage(struct world *w)
 }
 static void answer_unasked(struct world *w)
 {
-	raw(w, (struct disk_header){ DISK_DATA, 0, 0, 0, 0, 4096, 1 }, zeroes);
+	raw(w, (struct disk_header){DISK_DATA, 0, 0, 0, 0, 4096, 1}, zeroes);
 }
 static void second_hello(struct world *w)
 {
@@ -177,9 +177,9 @@ static void test_another_session_or_disk_is_refused(void **state)
 		uint64_t size;
 		const char *cls;
 	} bad[] = {
-		{ GENERATION + 1, "disk0", SIZE0, MC_ECLASS_NOT_OWNER },
-		{ GENERATION, "disk9", SIZE0, MC_ECLASS_CONFIG },
-		{ GENERATION, "disk0", SIZE0 + 512, MC_ECLASS_CONFIG },
+		{GENERATION + 1, "disk0", SIZE0, MC_ECLASS_NOT_OWNER},
+		{GENERATION, "disk9", SIZE0, MC_ECLASS_CONFIG},
+		{GENERATION, "disk0", SIZE0 + 512, MC_ECLASS_CONFIG},
 	};
 	world_init(&w);
 	world_open(&w);
@@ -221,8 +221,7 @@ static void test_the_primary_can_say_why_it_ends(void **state)
 	static const char text[] = "the guest was\nshut down";
 	world_init(&w);
 	world_open(&w);
-	send_message(
-		&w, (struct disk_header){ .type = DISK_ERROR, .length = sizeof text - 1 }, text);
+	send_message(&w, (struct disk_header){.type = DISK_ERROR, .length = sizeof text - 1}, text);
 	wait_broken(&w);
 	replica_error(w.r, &err);
 	assert_non_null(strstr(err.msg, "the guest was?shut down"));
@@ -241,11 +240,10 @@ static int fail_sync(int fd)
 {
 	return -EIO;
 }
-static const struct disk_seam failing_writes = { .before_write = fail_later };
-static const struct disk_seam failing_sync = { .fdatasync = fail_sync };
+static const struct disk_seam failing_writes = {.before_write = fail_later};
+static const struct disk_seam failing_sync = {.fdatasync = fail_sync};
 
-static void test_a_full_disk_in_the_middle_of_an_epoch_is_final_but_mended_from_the_journal(
-	void **state)
+static void a_full_disk_in_the_middle_of_an_epoch_is_final_but_mended_by_the_journal(void **state)
 {
 	struct world w;
 	struct mc_error err = MC_ERROR_INIT;
@@ -366,7 +364,7 @@ int main(void)
 		cmocka_unit_test(test_a_silent_primary_does_not_hold_the_opening_up),
 		cmocka_unit_test(test_the_primary_can_say_why_it_ends),
 		cmocka_unit_test(
-			test_a_full_disk_in_the_middle_of_an_epoch_is_final_but_mended_from_the_journal),
+			a_full_disk_in_the_middle_of_an_epoch_is_final_but_mended_by_the_journal),
 		cmocka_unit_test(test_a_failing_flush_is_final),
 		cmocka_unit_test(test_a_full_journal_ends_the_session_but_not_the_takeover),
 		cmocka_unit_test(test_a_full_spill_directory_ends_the_session),

@@ -49,7 +49,7 @@ static void put(const char *buf, size_t len)
 
 static void test_a_missing_file_is_no_replica(void **state)
 {
-	struct replica_state s = { REPLICA_ACTIVE, 9, "x", "" };
+	struct replica_state s = {REPLICA_ACTIVE, 9, "x", ""};
 	assert_int_equal(replica_state_load(path, &s, NULL), 0);
 	assert_int_equal(s.trust, REPLICA_NONE);
 	assert_int_equal(s.generation, 0);
@@ -58,7 +58,7 @@ static void test_a_missing_file_is_no_replica(void **state)
 static void test_what_was_saved_is_loaded(void **state)
 {
 	for (enum replica_trust t = REPLICA_NONE; t <= REPLICA_ACTIVE; t++) {
-		struct replica_state in = { t, UINT64_MAX - t, "", "" }, out;
+		struct replica_state in = {t, UINT64_MAX - t, "", ""}, out;
 		if (t != REPLICA_NONE)
 			memset(in.primary, 'p', sizeof in.primary - 1);
 		assert_int_equal(replica_state_save(path, &in, NULL), 0);
@@ -74,8 +74,8 @@ static void test_what_was_saved_is_loaded(void **state)
 
 static void test_every_damage_is_noticed_and_named(void **state)
 {
-	struct replica_state in = { REPLICA_WHOLE, 12, "alpha", "" },
-			     out = { REPLICA_ACTIVE, 1, "", "" };
+	struct replica_state in = {REPLICA_WHOLE, 12, "alpha", ""},
+			     out = {REPLICA_ACTIVE, 1, "", ""};
 	struct mc_error err = MC_ERROR_INIT;
 	char buf[600];
 	assert_int_equal(replica_state_save(path, &in, NULL), 0);
@@ -102,7 +102,7 @@ static void test_every_damage_is_noticed_and_named(void **state)
 
 static void test_what_was_never_flushed_is_whole_until_the_next_boot(void **state)
 {
-	struct replica_state in = { REPLICA_WHOLE, 12, "alpha", "" }, out;
+	struct replica_state in = {REPLICA_WHOLE, 12, "alpha", ""}, out;
 	assert_int_equal(replica_state_boot(in.boot, NULL), 0);
 	assert_int_equal(replica_state_save(path, &in, NULL), 0);
 	assert_int_equal(replica_state_load(path, &out, NULL), 0);
@@ -120,8 +120,8 @@ static int full(int fd, uint64_t off, uint64_t len)
 
 static void test_a_failed_save_leaves_the_former_state(void **state)
 {
-	static const struct disk_seam seam = { .before_write = full };
-	struct replica_state in = { REPLICA_SYNCING, 12, "alpha", "" }, out;
+	static const struct disk_seam seam = {.before_write = full};
+	struct replica_state in = {REPLICA_SYNCING, 12, "alpha", ""}, out;
 	struct mc_error err = MC_ERROR_INIT;
 	assert_int_equal(replica_state_save(path, &in, NULL), 0);
 	disk_seam = &seam;

@@ -27,7 +27,7 @@ static enum replica_trust trust(struct world *w)
 static void settled(struct world *w)
 {
 	uint8_t *p;
-	send_message(w, (struct disk_header){ .type = DISK_READ, .length = 1 }, NULL);
+	send_message(w, (struct disk_header){.type = DISK_READ, .length = 1}, NULL);
 	assert_int_equal(recv_message(w, &p).type, DISK_DATA);
 	free(p);
 }
@@ -133,7 +133,8 @@ static void test_no_takeover_of_half_a_synchronisation(void **state)
 	world_destroy(&w);
 }
 
-/* Overlapping writes, zeroes and trims of all sizes: as a byte array does them, one after the other. */
+/* Overlapping writes, zeroes and trims of all sizes: as a byte array does them, one after the
+ * other. */
 static void against_model(uint64_t budget, unsigned seed, uint64_t max, bool spills)
 {
 	struct world w;
@@ -151,7 +152,7 @@ static void against_model(uint64_t budget, unsigned seed, uint64_t max, bool spi
 		uint8_t *p;
 		send_message(&w,
 			(struct disk_header){
-				.type = DISK_READ, .disk = 1, .offset = 3, .length = SIZE1 - 3 },
+				.type = DISK_READ, .disk = 1, .offset = 3, .length = SIZE1 - 3},
 			NULL);
 		struct disk_header h = recv_message(&w, &p);
 		assert_int_equal(h.type, DISK_DATA);
@@ -213,7 +214,7 @@ static void test_a_running_epoch_comes_while_another_is_applied(void **state)
 static void test_wait_is_bounded_and_wakes(void **state)
 {
 	struct world w;
-	struct disk_epoch_sum sum = { 0 };
+	struct disk_epoch_sum sum = {0};
 	world_init(&w);
 	world_open(&w);
 	send_write(&w, 1, 0, 0, 4096, 1);
@@ -237,8 +238,9 @@ static void test_an_epoch_that_came_whole_outlives_its_link(void **state)
 	world_init(&w);
 	world_open(&w);
 	send_write(&w, 1, 0, 0, 4096, 1);
-	struct disk_epoch_sum sum = send_end(&w, 1, false), none = { 0 };
-	/* Not closed: with the table unread that would be a reset, which takes what was sent along. */
+	struct disk_epoch_sum sum = send_end(&w, 1, false), none = {0};
+	/* Not closed: with the table unread that would be a reset, which takes what was sent
+	 * along. */
 	shutdown(w.fd, SHUT_WR);
 	wait_broken(&w);
 	commit(&w, 1, &sum);
@@ -294,7 +296,7 @@ static void test_what_was_active_later_is_not_overwritten(void **state)
 	struct world w;
 	struct mc_error err = MC_ERROR_INIT;
 	world_init(&w);
-	struct replica_state s = { REPLICA_ACTIVE, GENERATION + 1, "beta", "" };
+	struct replica_state s = {REPLICA_ACTIVE, GENERATION + 1, "beta", ""};
 	replica_state_save(w.state, &s, NULL);
 	assert_int_equal(world_try(&w, &err), -ESTALE);
 	expect_error(&w, "generation 8");

@@ -13,16 +13,16 @@
 #include <cmocka.h>
 
 static const struct disk_header good[] = {
-	{ DISK_HELLO, .length = 70, .digest = 9 },
-	{ DISK_HELLO_OK },
-	{ DISK_TABLE, 3, .offset = 7 * DISK_BLOCK, .length = 32, .digest = 9 },
-	{ DISK_WRITE, 15, 0, 12, 4096, DISK_DATA_MAX, 9 },
-	{ DISK_ZERO, 1, 0, 0, 5, DISK_SIZE_MAX - 5 },
-	{ DISK_TRIM, 0, 0, UINT64_MAX, 0, 1 },
-	{ DISK_END, 0, DISK_FLUSHED, 12, 0, 24, 9 },
-	{ DISK_READ, 2, 0, 0, 1, 1 },
-	{ DISK_DATA, 2, 0, 0, 1, 1, 9 },
-	{ DISK_ERROR, .length = DISK_TEXT_MAX, .digest = 9 },
+	{DISK_HELLO, .length = 70, .digest = 9},
+	{DISK_HELLO_OK},
+	{DISK_TABLE, 3, .offset = 7 * DISK_BLOCK, .length = 32, .digest = 9},
+	{DISK_WRITE, 15, 0, 12, 4096, DISK_DATA_MAX, 9},
+	{DISK_ZERO, 1, 0, 0, 5, DISK_SIZE_MAX - 5},
+	{DISK_TRIM, 0, 0, UINT64_MAX, 0, 1},
+	{DISK_END, 0, DISK_FLUSHED, 12, 0, 24, 9},
+	{DISK_READ, 2, 0, 0, 1, 1},
+	{DISK_DATA, 2, 0, 0, 1, 1, 9},
+	{DISK_ERROR, .length = DISK_TEXT_MAX, .digest = 9},
 };
 
 static void seal(uint8_t *b)
@@ -46,7 +46,7 @@ static void test_every_type_comes_back_as_it_was(void **state)
 static void test_unused_fields_are_encoded_as_zero(void **state)
 {
 	uint8_t b[DISK_HEADER_SIZE];
-	struct disk_header h = { DISK_END, 5, 0, 3, 77, 24, 9 };
+	struct disk_header h = {DISK_END, 5, 0, 3, 77, 24, 9};
 	disk_put_header(b, &h);
 	assert_int_equal(disk_get_header(b, &h, NULL), 0);
 	assert_int_equal(h.disk, 0);
@@ -116,7 +116,7 @@ static void test_every_field_is_checked(void **state)
 
 static struct disk_hello a_hello(void)
 {
-	struct disk_hello h = { .generation = 3, .seed = "0123456789abcde", .n_disks = 2 };
+	struct disk_hello h = {.generation = 3, .seed = "0123456789abcde", .n_disks = 2};
 	strcpy(h.disks[0].id, "disk0");
 	strcpy(h.disks[1].id, "d");
 	h.disks[0].size = 512;
@@ -126,7 +126,7 @@ static struct disk_hello a_hello(void)
 
 static void test_hello_comes_back_as_it_was_and_no_shorter_or_longer_one_does(void **state)
 {
-	uint8_t b[DISK_HELLO_MAX + 1] = { 0 };
+	uint8_t b[DISK_HELLO_MAX + 1] = {0};
 	struct disk_hello h = a_hello(), g;
 	size_t len = disk_put_hello(b, sizeof b, &h);
 	assert_int_equal(len, 32 + 16 + 5 + 16 + 1);
@@ -175,7 +175,7 @@ static void test_every_field_of_a_hello_is_checked(void **state)
 static void test_a_sum_is_possible_or_refused(void **state)
 {
 	uint8_t b[32];
-	struct disk_epoch_sum s = { 3, 3ull * DISK_DATA_MAX, 9 }, t;
+	struct disk_epoch_sum s = {3, 3ull * DISK_DATA_MAX, 9}, t;
 	assert_int_equal(disk_put_sum(b, sizeof b, &s), 24);
 	assert_int_equal(disk_put_sum(b, 23, &s), 0);
 	assert_int_equal(disk_get_sum(b, 24, &t, NULL), 0);
@@ -190,14 +190,14 @@ static void test_a_sum_is_possible_or_refused(void **state)
 static void test_the_digest_of_an_epoch_covers_order_epoch_and_payloads(void **state)
 {
 	uint8_t a[DISK_HEADER_SIZE], b[DISK_HEADER_SIZE];
-	struct disk_header h = { DISK_WRITE, 0, 0, 4, 0, 512, 77 };
+	struct disk_header h = {DISK_WRITE, 0, 0, 4, 0, 512, 77};
 	disk_put_header(a, &h);
 	h.digest = 78;
 	disk_put_header(b, &h);
 	struct disk_digest d[5];
 	for (int i = 0; i < 5; i++)
 		disk_digest_init(&d[i], i == 3 ? 2 : 1, i == 4 ? 5 : 4);
-	const uint8_t *order[5][2] = { { a, b }, { b, a }, { a, a }, { a, b }, { a, b } };
+	const uint8_t *order[5][2] = {{a, b}, {b, a}, {a, a}, {a, b}, {a, b}};
 	for (int i = 0; i < 5; i++)
 		for (int k = 0; k < 2; k++)
 			disk_digest_add(&d[i], order[i][k]);
@@ -223,8 +223,8 @@ static void test_digests_of_blocks_depend_on_the_seed_and_holes_are_zeroes(void 
 	assert_memory_equal(x, y, sizeof x);
 	/* A known answer: two hosts with different builds must come to the same. */
 	disk_hash_block(h, "mcd", 3, x);
-	static const uint8_t want[DISK_DIGEST_SIZE] = { 0x18, 0xb4, 0x86, 0xfd, 0x77, 0xeb, 0x2f,
-		0xfb, 0x5e, 0xe7, 0x30, 0xa2, 0xff, 0x2e, 0x0f, 0x6f };
+	static const uint8_t want[DISK_DIGEST_SIZE] = {0x18, 0xb4, 0x86, 0xfd, 0x77, 0xeb, 0x2f,
+		0xfb, 0x5e, 0xe7, 0x30, 0xa2, 0xff, 0x2e, 0x0f, 0x6f};
 	assert_memory_equal(x, want, sizeof x);
 	disk_hash_free(h);
 	disk_hash_free(g);

@@ -42,104 +42,123 @@ static const struct row rows[] = {
 
 	/* primary host lost */
 	{"nobody hears the primary", &automatic, {S, Q, IMG, SUSPECTED, DOWN(1)}, ACT_PROPOSE_SELF},
-	{"power-off: the connection looks up, all are silent", &automatic, {S, Q, LINK, IMG, SUSPECTED},
-		ACT_PROPOSE_SELF},
+	{"power-off: the connection looks up, all are silent", &automatic,
+		{S, Q, LINK, IMG, SUSPECTED}, ACT_PROPOSE_SELF},
 	{"asked, no outcome yet: asked again", &automatic, {S, Q, IMG, SUSPECTED, .proposed = true},
 		ACT_PROPOSE_SELF},
-	{"asked, no outcome, and not quorate any more", &automatic, {S, IMG, SUSPECTED, .proposed = true},
-		ACT_HOLD},
-	{"asked, then the primary is heard again", &automatic, {S, Q, IMG, .proposed = true, DOWN(1)},
-		ACT_PROPOSE_SELF},
+	{"asked, no outcome, and not quorate any more", &automatic,
+		{S, IMG, SUSPECTED, .proposed = true}, ACT_HOLD},
+	{"asked, then the primary is heard again", &automatic,
+		{S, Q, IMG, .proposed = true, DOWN(1)}, ACT_PROPOSE_SELF},
 	{"won", &automatic, {S, Q, IMG, SUSPECTED, OWN(ALONE)}, ACT_ACTIVATE},
-	{"won, then dropped from the quorum: it is decided", &automatic, {S, IMG, OWN(ALONE)}, ACT_ACTIVATE},
+	{"won, then dropped from the quorum: it is decided", &automatic, {S, IMG, OWN(ALONE)},
+		ACT_ACTIVATE},
 	{"won, standby QEMU gone: restarted and activated", &automatic,
 		{S, Q, IMG, .guest_gone = true, OWN(ALONE)}, ACT_ACTIVATE},
 	{"lost", &automatic, {S, Q, IMG, SUSPECTED, OWN(LOST)}, ACT_DESTROY},
 	{"failover = manual", &manual, {S, Q, IMG, SUSPECTED}, ACT_HOLD},
-	{"failover = manual, and the operator's word", &manual, {S, Q, IMG, SUSPECTED, .operator_wants = true},
-		ACT_PROPOSE_SELF},
+	{"failover = manual, and the operator's word", &manual,
+		{S, Q, IMG, SUSPECTED, .operator_wants = true}, ACT_PROPOSE_SELF},
 	{"standby not quorate", &automatic, {S, IMG, SUSPECTED}, ACT_HOLD},
 	{"standby with half an image", &automatic, {S, Q, SUSPECTED}, ACT_DESTROY},
 
 	/* standby host lost */
 	{"connection lost", &automatic, {P, Q, NAMED, END(LINK)}, ACT_PROPOSE_SELF},
 	{"standby silent", &automatic, {P, Q, NAMED, END(PEER_SILENT)}, ACT_PROPOSE_SELF},
-	{"standby acknowledges nothing", &automatic, {P, Q, NAMED, END(ACK_OVERDUE)}, ACT_PROPOSE_SELF},
-	{"asked, no outcome yet: asked again", &automatic, {P, Q, NAMED, END(LINK), .proposed = true},
+	{"standby acknowledges nothing", &automatic, {P, Q, NAMED, END(ACK_OVERDUE)},
 		ACT_PROPOSE_SELF},
+	{"asked, no outcome yet: asked again", &automatic,
+		{P, Q, NAMED, END(LINK), .proposed = true}, ACT_PROPOSE_SELF},
 	{"won", &automatic, {P, Q, END(LINK), OWN(ALONE)}, ACT_RELEASE},
-	{"won, while mcd ends: it is decided", &automatic, {P, Q, END(LINK), OWN(ALONE), .leaving = true},
-		ACT_RELEASE},
+	{"won, while mcd ends: it is decided", &automatic,
+		{P, Q, END(LINK), OWN(ALONE), .leaving = true}, ACT_RELEASE},
 	{"lost", &automatic, {P, Q, END(LINK), OWN(LOST)}, ACT_DESTROY},
-	{"also when failover is manual", &manual, {P, Q, NAMED, END(PEER_SILENT)}, ACT_PROPOSE_SELF},
+	{"also when failover is manual", &manual, {P, Q, NAMED, END(PEER_SILENT)},
+		ACT_PROPOSE_SELF},
 
 	/* this host failed the checkpoints */
 	{"a step failed", &automatic, {P, Q, NAMED, END(FAULT)}, ACT_PROPOSE_SELF},
 	{"the mirror of the disks broke", &automatic, {P, Q, NAMED, END(DISKS)}, ACT_PROPOSE_SELF},
 	{"held output was lost", &automatic, {P, Q, NAMED, END(OUTPUT_LOST)}, ACT_PROPOSE_SELF},
-	{"a step failed before the standby was named", &automatic, {P, Q, END(FAULT)}, ACT_PROPOSE_SELF},
-	{"a newer record is said to exist", &automatic, {P, Q, NAMED, END(RECORD)}, ACT_PROPOSE_SELF},
+	{"a step failed before the standby was named", &automatic, {P, Q, END(FAULT)},
+		ACT_PROPOSE_SELF},
+	{"a newer record is said to exist", &automatic, {P, Q, NAMED, END(RECORD)},
+		ACT_PROPOSE_SELF},
 
 	/* replication link only */
 	{"standby: keep-alives still heard", &automatic, {S, Q, IMG, DOWN(1)}, ACT_WAIT},
-	{"standby: only others hear it", &automatic, {S, Q, IMG, SUSPECTED, HEARD, DOWN(HEAD_START - 1)},
-		ACT_WAIT},
-	{"standby: head start over", &automatic, {S, Q, IMG, HEARD, DOWN(HEAD_START)}, ACT_PROPOSE_SELF},
-	{"standby: head start over, suspected", &automatic, {S, Q, IMG, SUSPECTED, HEARD, DOWN(HEAD_START)},
+	{"standby: only others hear it", &automatic,
+		{S, Q, IMG, SUSPECTED, HEARD, DOWN(HEAD_START - 1)}, ACT_WAIT},
+	{"standby: head start over", &automatic, {S, Q, IMG, HEARD, DOWN(HEAD_START)},
 		ACT_PROPOSE_SELF},
+	{"standby: head start over, suspected", &automatic,
+		{S, Q, IMG, SUSPECTED, HEARD, DOWN(HEAD_START)}, ACT_PROPOSE_SELF},
 	{"standby: keep-alives cut, data flows, others hear", &automatic,
 		{S, Q, LINK, IMG, SUSPECTED, HEARD}, ACT_CONTINUE},
 	{"standby: keep-alives cut, others hear, data has stopped", &automatic,
 		{S, Q, .link_open = true, IMG, SUSPECTED, HEARD, DOWN(1)}, ACT_WAIT},
 	{"standby: ... for longer than the head start", &automatic,
-		{S, Q, .link_open = true, IMG, SUSPECTED, HEARD, DOWN(HEAD_START)}, ACT_PROPOSE_SELF},
-	{"standby: primary went on alone", &automatic, {S, Q, IMG, OWN(LOST), DOWN(1)}, ACT_DESTROY},
+		{S, Q, .link_open = true, IMG, SUSPECTED, HEARD, DOWN(HEAD_START)},
+		ACT_PROPOSE_SELF},
+	{"standby: primary went on alone", &automatic, {S, Q, IMG, OWN(LOST), DOWN(1)},
+		ACT_DESTROY},
 
 	/* primary isolated */
 	{"primary not quorate", &automatic, {P, NAMED, END(PEER_SILENT)}, ACT_HOLD},
-	{"undecided and not quorate", &automatic, {P, NAMED, END(PEER_SILENT), .proposed = true}, ACT_HOLD},
-	{"learns that it lost, still not quorate", &automatic, {P, END(PEER_SILENT), OWN(LOST)}, ACT_DESTROY},
-	{"quorate again, nobody took over", &automatic, {P, Q, NAMED, END(PEER_SILENT)}, ACT_PROPOSE_SELF},
-	{"stopped by force meanwhile", &automatic, {P, NAMED, END(PEER_SILENT), .operator_stops = true},
+	{"undecided and not quorate", &automatic, {P, NAMED, END(PEER_SILENT), .proposed = true},
+		ACT_HOLD},
+	{"learns that it lost, still not quorate", &automatic, {P, END(PEER_SILENT), OWN(LOST)},
 		ACT_DESTROY},
+	{"quorate again, nobody took over", &automatic, {P, Q, NAMED, END(PEER_SILENT)},
+		ACT_PROPOSE_SELF},
+	{"stopped by force meanwhile", &automatic,
+		{P, NAMED, END(PEER_SILENT), .operator_stops = true}, ACT_DESTROY},
 
 	/* guests */
-	{"QEMU primary crashes", &automatic, {P, Q, NAMED, END(GUEST_GONE), .guest_gone = true}, ACT_HAND_OVER},
-	{"QEMU primary crashes, link down too", &automatic, {P, Q, NAMED, END(LINK), .guest_gone = true},
+	{"QEMU primary crashes", &automatic, {P, Q, NAMED, END(GUEST_GONE), .guest_gone = true},
 		ACT_HAND_OVER},
-	{"QEMU crashes before the standby is named", &automatic, {P, Q, END(GUEST_GONE), .guest_gone = true},
-		ACT_PROPOSE_SELF},
+	{"QEMU primary crashes, link down too", &automatic,
+		{P, Q, NAMED, END(LINK), .guest_gone = true}, ACT_HAND_OVER},
+	{"QEMU crashes before the standby is named", &automatic,
+		{P, Q, END(GUEST_GONE), .guest_gone = true}, ACT_PROPOSE_SELF},
 	{"QEMU crashes while undecided", &automatic,
 		{P, Q, NAMED, END(LINK), .guest_gone = true, .proposed = true}, ACT_HAND_OVER},
-	{"QEMU crashes, not quorate", &automatic, {P, NAMED, END(GUEST_GONE), .guest_gone = true}, ACT_HOLD},
-	{"QEMU crashes, nobody to go on", &automatic, {P, Q, END(GUEST_GONE), .guest_gone = true, OWN(ALONE)},
-		ACT_BURY},
+	{"QEMU crashes, not quorate", &automatic, {P, NAMED, END(GUEST_GONE), .guest_gone = true},
+		ACT_HOLD},
+	{"QEMU crashes, nobody to go on", &automatic,
+		{P, Q, END(GUEST_GONE), .guest_gone = true, OWN(ALONE)}, ACT_BURY},
 	{"QEMU crashed, and it is handed over", &automatic,
 		{P, Q, END(GUEST_GONE), .guest_gone = true, OWN(LOST)}, ACT_DESTROY},
 	{"QEMU standby crashes", &automatic, {S, Q, LINK, IMG, .guest_gone = true}, ACT_CONTINUE},
-	{"QEMU standby gone and primary lost", &automatic, {S, Q, IMG, .guest_gone = true, SUSPECTED},
-		ACT_PROPOSE_SELF},
+	{"QEMU standby gone and primary lost", &automatic,
+		{S, Q, IMG, .guest_gone = true, SUSPECTED}, ACT_PROPOSE_SELF},
 	{"the guest powered off", &automatic, {P, Q, NAMED, END(GUEST_OFF)}, ACT_PROPOSE_NONE},
 	{"the guest powered off, and QEMU went too", &automatic,
 		{P, Q, NAMED, END(GUEST_OFF), .guest_gone = true}, ACT_PROPOSE_NONE},
-	{"the guest powered off, and nobody owns it", &automatic, {P, Q, END(GUEST_OFF), OWN(NOBODY)}, ACT_STOP},
-	{"stopped by somebody else's record", &automatic, {P, Q, END(LINK), OWN(NOBODY)}, ACT_DESTROY},
+	{"the guest powered off, and nobody owns it", &automatic,
+		{P, Q, END(GUEST_OFF), OWN(NOBODY)}, ACT_STOP},
+	{"stopped by somebody else's record", &automatic, {P, Q, END(LINK), OWN(NOBODY)},
+		ACT_DESTROY},
 
 	/* in order */
 	{"unprotect", &automatic, {P, Q, NAMED, END(CALL)}, ACT_PROPOSE_SELF},
 	{"primary left", &automatic, {S, Q, LINK, IMG, .peer_left = true}, ACT_DESTROY},
-	{"primary left, then silence", &automatic, {S, Q, IMG, .peer_left = true, SUSPECTED}, ACT_DESTROY},
-	{"mcd of the primary ends", &automatic, {P, Q, NAMED, END(QUIT), .leaving = true}, ACT_LEAVE},
+	{"primary left, then silence", &automatic, {S, Q, IMG, .peer_left = true, SUSPECTED},
+		ACT_DESTROY},
+	{"mcd of the primary ends", &automatic, {P, Q, NAMED, END(QUIT), .leaving = true},
+		ACT_LEAVE},
 	{"mcd of the standby ends", &automatic, {S, Q, LINK, IMG, .leaving = true}, ACT_LEAVE},
 
 	/* mcd restarted */
-	{"found running, and ours by our own disk", &automatic, {P, Q, END(RESTART)}, ACT_PROPOSE_SELF},
-	{"found running, and not ours by our own disk", &automatic, {P, Q, END(RESTART), OWN(UNKNOWN)},
-		ACT_LOOK},
+	{"found running, and ours by our own disk", &automatic, {P, Q, END(RESTART)},
+		ACT_PROPOSE_SELF},
+	{"found running, and not ours by our own disk", &automatic,
+		{P, Q, END(RESTART), OWN(UNKNOWN)}, ACT_LOOK},
 	{"found running, and another's", &automatic, {P, Q, END(RESTART), OWN(LOST)}, ACT_DESTROY},
 	{"a takeover was begun, the voters do not know of it", &automatic,
 		{S, Q, IMG, .proposed = true, OWN(UNKNOWN)}, ACT_LOOK},
-	{"a takeover was begun, and not decided", &automatic, {S, Q, IMG, .proposed = true}, ACT_PROPOSE_SELF},
+	{"a takeover was begun, and not decided", &automatic, {S, Q, IMG, .proposed = true},
+		ACT_PROPOSE_SELF},
 
 	/* first image */
 	{"image under way", &automatic, {S, Q, LINK}, ACT_CONTINUE},
@@ -151,8 +170,10 @@ static const struct row rows[] = {
 	{"... and it lives, and the voters know of nothing", &automatic,
 		{S, Q, .naming_open = true, .answered = true, DOWN(UNNAMED + 1)}, ACT_DESTROY},
 	{"... and it is silent", &automatic,
-		{S, Q, .naming_open = true, .answered = true, SUSPECTED, DOWN(UNNAMED + 1)}, ACT_WAIT},
-	{"... and no voter answers", &automatic, {S, Q, .naming_open = true, DOWN(UNNAMED + 1)}, ACT_WAIT},
+		{S, Q, .naming_open = true, .answered = true, SUSPECTED, DOWN(UNNAMED + 1)},
+		ACT_WAIT},
+	{"... and no voter answers", &automatic, {S, Q, .naming_open = true, DOWN(UNNAMED + 1)},
+		ACT_WAIT},
 	{"owner without an image", &automatic, {S, Q, OWN(ALONE)}, ACT_HOLD},
 };
 
@@ -161,17 +182,18 @@ static void when_things_die(void **state)
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct decision d = decide(&rows[i].facts, rows[i].config);
 		if (d.action != rows[i].expect)
-			fail_msg("%s: %s (%s), expected %s", rows[i].event, decide_action_name(d.action),
-				d.reason, decide_action_name(rows[i].expect));
+			fail_msg("%s: %s (%s), expected %s", rows[i].event,
+				decide_action_name(d.action), d.reason,
+				decide_action_name(rows[i].expect));
 		assert_true(d.reason && strlen(d.reason) > 6);
 	}
 }
 
-#define must(cond)                                                                                         \
-	do {                                                                                               \
-		if (!(cond))                                                                               \
-			fail_msg("role %d own %d end %d bits %x: %s breaks: %s", f->role, f->ownership,    \
-				f->end, bits, decide_action_name(a), #cond);                               \
+#define must(cond)                                                                                 \
+	do {                                                                                       \
+		if (!(cond))                                                                       \
+			fail_msg("role %d own %d end %d bits %x: %s breaks: %s", f->role,          \
+				f->ownership, f->end, bits, decide_action_name(a), #cond);         \
 	} while (0)
 
 /* What holds for both roles. */
@@ -218,10 +240,11 @@ static void check_primary(const struct decide_facts *f, enum decide_action a, un
 		must(f->end == END_NONE && f->ownership == OWN_CURRENT && !f->proposed);
 }
 
-static void check_standby(const struct decide_facts *f, const struct decide_config *c, enum decide_action a,
-	unsigned bits)
+static void check_standby(const struct decide_facts *f, const struct decide_config *c,
+	enum decide_action a, unsigned bits)
 {
-	must(a != ACT_RELEASE && a != ACT_HAND_OVER && a != ACT_PROPOSE_NONE && a != ACT_STOP && a != ACT_BURY);
+	must(a != ACT_RELEASE && a != ACT_HAND_OVER && a != ACT_PROPOSE_NONE && a != ACT_STOP &&
+		a != ACT_BURY);
 	if (a == ACT_ACTIVATE)
 		must(f->ownership == OWN_ALONE && f->image_complete);
 	/* an image is not thrown away that may be needed */
@@ -235,7 +258,8 @@ static void check_standby(const struct decide_facts *f, const struct decide_conf
 		must(f->image_complete && (c->automatic || f->operator_wants) && !f->peer_left &&
 			!decide_link_up(f));
 	if (a == ACT_WAIT && f->image_complete)
-		must(f->since_link_down < HEAD_START && (f->others_hear_peer || !f->peer_suspected));
+		must(f->since_link_down < HEAD_START &&
+			(f->others_hear_peer || !f->peer_suspected));
 	if (a == ACT_CONTINUE)
 		must(f->link_open && !f->proposed && !f->peer_left);
 }
@@ -249,9 +273,12 @@ static void properties_hold_for_all_facts_of_a_primary(void **state)
 		for (unsigned end = 0; end < END_MAX; end++)
 			for (unsigned bits = 0; bits < 64; bits++) {
 				struct decide_facts facts = {P, .ownership = own, .end = end,
-					.proposed = bits & 1, .quorate = bits & 2, .leaving = bits & 4,
-					.guest_gone = bits & 8, .peer_named = bits & 16,
-					.operator_stops = bits & 32},
+							    .proposed = bits & 1,
+							    .quorate = bits & 2,
+							    .leaving = bits & 4,
+							    .guest_gone = bits & 8,
+							    .peer_named = bits & 16,
+							    .operator_stops = bits & 32},
 						    *f = &facts;
 				enum decide_action a = decide(f, &automatic).action;
 				seen |= 1u << a;
@@ -294,7 +321,8 @@ static void properties_hold_for_all_facts_of_a_standby(void **state)
 			for (size_t i = 0; i < sizeof down / sizeof *down; i++)
 				for (int k = 0; k < 2; k++) {
 					const struct decide_config *c = k ? &manual : &automatic;
-					struct decide_facts facts = standby_facts(own, bits, down[i]);
+					struct decide_facts facts =
+						standby_facts(own, bits, down[i]);
 					enum decide_action a = decide(&facts, c).action;
 					seen |= 1u << a;
 					count++;
@@ -302,7 +330,8 @@ static void properties_hold_for_all_facts_of_a_standby(void **state)
 					check_standby(&facts, c, a, bits);
 				}
 	assert_int_equal(count, OWN_MAX * (1u << 14) * 6 * 2);
-	assert_int_equal(seen, (1u << ACT_MAX) - 1); /* with the primary's: every action is reachable */
+	/* with the primary's: every action is reachable */
+	assert_int_equal(seen, (1u << ACT_MAX) - 1);
 }
 
 static struct own_record record(uint64_t generation, const char *owner, const char *standby)

@@ -145,10 +145,10 @@ static void restart(struct world *w, unsigned n)
 	w->restarts++;
 }
 
-/* As if nothing had been promised or accepted before.  The acceptor itself asserts that it never goes
- * back, so it must not see what it goes back from. */
-static bool answer_without_promise(struct world *w, struct paxos_acceptor *a, const struct packet *k,
-	struct paxos_msg *ret)
+/* As if nothing had been promised or accepted before.  The acceptor itself asserts that it never
+ * goes back, so it must not see what it goes back from. */
+static bool answer_without_promise(
+	struct world *w, struct paxos_acceptor *a, const struct packet *k, struct paxos_msg *ret)
 {
 	const struct paxos_acceptor was = *a;
 	*a = (struct paxos_acceptor){.decided = was.decided};
@@ -361,8 +361,7 @@ static void test_every_generation_is_decided_once(void **state)
 			generations += w->chosen[g].generation != 0;
 	}
 	printf("generations %lu, decisions seen %u, by the fast ballot %u, adopted values %u, lost "
-	       "rounds "
-	       "%u, overtaken %u, restarts %u\n",
+	       "rounds %u, overtaken %u, restarts %u\n",
 		generations, sum.decided, sum.fast, sum.adopted, sum.lost, sum.overtaken,
 		sum.restarts);
 	assert_true(sum.fast > 100 && sum.adopted > 100 && sum.lost > 100 && sum.overtaken > 100);

@@ -24,9 +24,8 @@ int cmdline_build(const struct config_vm *vm, const struct cmdline_plan *plan,
 			"%s -accel tcg -machine pc,memory-backend=ram0,suppress-vmdesc=on -global "
 			"migration.send-configuration=off -m 32M -object "
 			"memory-backend-file,id=ram0,size=32M,mem-path=/proc/self/fd/%d,share=on "
-			"-nodefaults -vga none "
-			"-display none -name %s -qmp unix:%s,server=on,wait=off -qmp "
-			"unix:%s,server=on,wait=off%s",
+			"-nodefaults -vga none -display none -name %s -qmp "
+			"unix:%s,server=on,wait=off -qmp unix:%s,server=on,wait=off%s",
 			vm->command, in->ram_fds[0], in->name, in->qmp_path, in->qmp_oob_path,
 			in->incoming ? " -incoming defer" : "") > 0);
 	char **argv = calloc(64, sizeof *argv), *save = NULL;

@@ -32,7 +32,8 @@ void remember(struct box *b, struct guest *g);
 /* Everything but QEMU. */
 void box_init(struct box *b);
 /* 0, or guest_qemu.launch's error, in b->err. */
-int launch_as(struct box *b, const char *command, const char *run_dir, bool incoming, uint64_t timeout);
+int launch_as(
+	struct box *b, const char *command, const char *run_dir, bool incoming, uint64_t timeout);
 /* Both; the test fails if QEMU does not start. */
 void launch(struct box *b, bool incoming);
 void path_of(const struct box *b, const char *leaf, char *path, size_t size);

@@ -172,13 +172,11 @@ static void a_write_through_our_descriptor_is_seen_by_the_guest(void **state)
 
 static void the_users_backends_keep_their_names(void **state)
 {
-	struct machine m =
-		start(QEMU "-m 64M -smp 2 -object memory-backend-ram,id=left,size=32M "
-			   "-object "
-			   "'{\"qom-type\":\"memory-backend-memfd\",\"id\":\"right\",\"size\":"
-			   "33554432,\"merge\":false}' "
-			   "-numa node,memdev=left,cpus=0 -numa node,memdev=right,cpus=1",
-			false, true);
+	struct machine m = start(QEMU
+		"-m 64M -smp 2 -object memory-backend-ram,id=left,size=32M -object "
+		"'{\"qom-type\":\"memory-backend-memfd\",\"id\":\"right\",\"size\":33554432,\"merge\":false}' "
+		"-numa node,memdev=left,cpus=0 -numa node,memdev=right,cpus=1",
+		false, true);
 	must_have(&m, "info ramblock", "left ");
 	must_have(&m, "info ramblock", "right ");
 	stop(&m);

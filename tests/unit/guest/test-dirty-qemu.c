@@ -50,11 +50,9 @@ static int setup(void **state)
 	err = MC_ERROR_INIT;
 	return qemubox_start(&box,
 		"-nodefaults -vga none -machine q35,memory-backend=ram0 -device "
-		"virtio-blk-pci,drive=d "
-		"-drive if=none,id=d,driver=null-co,size=64M,read-zeroes=on -boot "
-		"menu=on,reboot-timeout=50 "
-		"-object memory-backend-file,id=ram0,size=32M,mem-path=/proc/self/fd/%d,share=on "
-		"-S",
+		"virtio-blk-pci,drive=d -drive if=none,id=d,driver=null-co,size=64M,read-zeroes=on "
+		"-boot menu=on,reboot-timeout=50 -object "
+		"memory-backend-file,id=ram0,size=32M,mem-path=/proc/self/fd/%d,share=on -S",
 		&err);
 }
 

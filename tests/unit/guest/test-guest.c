@@ -101,12 +101,14 @@ static void a_guest_that_another_makes_run_in_our_pause_did_not_stand_still(void
 	static const char *const commands[] = {"cont", "system_reset"};
 	launch(&b, false);
 	for (int i = 0; i < 4; i++) {
-		bool ours = i % 2; /* or the administrator had stopped it, and it is not ours to resume */
+		/* or the administrator had stopped it, and it is not ours to resume */
+		bool ours = i % 2;
 		for (int k = 0; k < 2; k++) {
 			ok(&b, guest_pause(b.g, WAIT, &b.err));
 			if (k == 0)
 				administrator(&b, commands[i / 2]);
-			if (k == 0 && i / 2) /* a reset is done some time after its command is answered */
+			/* a reset is done some time after its command is answered */
+			if (k == 0 && i / 2)
 				assert_int_equal(event(&b), GUEST_EVENT_RESET);
 			if (ours)
 				ok(&b, guest_resume(b.g, WAIT, &b.err));

@@ -337,8 +337,7 @@ static void q35_with_network_and_disk_cards_is_accepted(void **state)
 {
 	int r = open_with(
 		LEAN "-machine q35,memory-backend=ram0 -device virtio-net-pci -device "
-		     "virtio-blk-pci,drive=d "
-		     "-drive if=none,id=d,driver=null-co,size=1M -object "
+		     "virtio-blk-pci,drive=d -drive if=none,id=d,driver=null-co,size=1M -object "
 		     "memory-backend-file,id=ram0,size=32M,mem-path=/proc/self/fd/%d,share=on");
 	if (r < 0)
 		fail_msg("%s", err.msg);

@@ -65,7 +65,8 @@ static void the_tightest_group_above_decides(void **state)
 	assert_int_equal(memory_available(proc, cgroup), 60 * MIB);
 	put("cgroup/system.slice/mcd.service/memory.max", "20971520\n");
 	assert_int_equal(memory_available(proc, cgroup), 20 * MIB - 1000);
-	put("cgroup/system.slice/mcd.service/memory.current", "20971521\n"); /* it may be over, for a moment */
+	/* it may be over, for a moment */
+	put("cgroup/system.slice/mcd.service/memory.current", "20971521\n");
 	assert_int_equal(memory_available(proc, cgroup), 0);
 }
 
@@ -83,7 +84,8 @@ static void groups_of_the_first_generation_count_too(void **state)
 	put("proc/self/cgroup", "9:cpu,cpuacct:/x\n4:memory:/lab/hostB\n1:name=systemd:/y\n0::/\n");
 	put("cgroup/memory/lab/hostB/memory.limit_in_bytes", "52428800\n");
 	put("cgroup/memory/lab/hostB/memory.usage_in_bytes", "31457280\n");
-	put("cgroup/memory/lab/hostB/memory.stat", "inactive_file 0\ntotal_inactive_file 1048576\n");
+	put("cgroup/memory/lab/hostB/memory.stat",
+		"inactive_file 0\ntotal_inactive_file 1048576\n");
 	put("cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"); /* its "no limit" */
 	put("cgroup/memory/memory.usage_in_bytes", "4096\n");
 	assert_int_equal(memory_available(proc, cgroup), 21 * MIB);

@@ -29,9 +29,12 @@ static int remove_dir(void **state)
 static void save(size_t len, uint64_t generation)
 {
 	uint8_t *p = malloc(len);
-	struct takeover_state t = {
-		.guest_state = 2,
-		.generation = generation, .epoch = 7, .devices = p, .len = len, .primary = "hostA"};
+	struct takeover_state t = {.guest_state = 2,
+		.generation = generation,
+		.epoch = 7,
+		.devices = p,
+		.len = len,
+		.primary = "hostA"};
 	for (size_t i = 0; i < len; i++)
 		p[i] = (uint8_t)(i * 31 + generation);
 	assert_int_equal(takeover_file_save(dir, &t, NULL), 0);

@@ -137,6 +137,6 @@ static void bench(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(bench) };
+	const struct CMUnitTest tests[] = {cmocka_unit_test(bench)};
 	return cmocka_run_group_tests_name("netbuf bench", tests, tn_enter, NULL);
 }

@@ -15,7 +15,7 @@ static uint8_t buf[QUEUE_FRAME_MAX + 1];
 static int push(struct queue *q, uint64_t epoch, size_t nic, uint32_t number, size_t len)
 {
 	memcpy(buf, &number, sizeof number);
-	struct iovec iov[2] = { { buf, 4 }, { buf + 4, len - 4 } };
+	struct iovec iov[2] = {{buf, 4}, {buf + 4, len - 4}};
 	return queue_push(q, epoch, nic, iov, 2);
 }
 
@@ -28,7 +28,7 @@ static uint32_t number_of(const struct queue_frame *f)
 
 static void test_first_in_first_out(void **state)
 {
-	struct queue q = { 0 };
+	struct queue q = {0};
 	for (uint32_t i = 0; i < 5000; i++)
 		assert_int_equal(push(&q, 1 + i / 1000, i % 3, i, 60 + i), 0);
 	for (uint32_t i = 0; i < 5000; i++) {
@@ -46,7 +46,7 @@ static void test_first_in_first_out(void **state)
 
 static void test_too_large_a_frame_changes_nothing(void **state)
 {
-	struct queue q = { 0 };
+	struct queue q = {0};
 	assert_int_equal(push(&q, 1, 0, 1, QUEUE_FRAME_MAX + 1), -EMSGSIZE);
 	assert_int_equal(q.frames, 0);
 	assert_int_equal(push(&q, 1, 0, 1, QUEUE_FRAME_MAX), 0);
@@ -66,7 +66,7 @@ static void pop_nothing(void *q)
 /* Or a release would let it out, or hold it back, with the wrong ones. */
 static void test_an_earlier_epoch_behind_a_later_one_is_refused(void **state)
 {
-	struct queue q = { 0 };
+	struct queue q = {0};
 	assert_int_equal(push(&q, 7, 0, 1, 60), 0);
 	assert_true(dies(push_an_earlier_epoch, &q));
 	queue_pop(&q);
@@ -87,7 +87,7 @@ static void test_agrees_with_a_model(void **state)
 	size_t head = 0, tail = 0; /* model[head..tail) */
 	uint64_t epoch = 1;
 	uint32_t number = 0;
-	struct queue q = { 0 };
+	struct queue q = {0};
 	srandom(1);
 	for (int step = 0; step < 60000; step++) {
 		switch (random() % 40) {

@@ -273,8 +273,8 @@ static void test_the_bridge_keeps_its_address_and_the_host_stays_silent(void **s
 static void test_wrong_bridges_are_refused_with_the_cure(void **state)
 {
 	struct netbuf_nic nic = {.id = "net0", .bridge = "br9", .mac = {0x52, 0x54, 0, 0, 0, 1}};
-	struct netbuf_config cfg = { .vm = "vm1", .backend = "relay", .nics = &nic, .n_nics = 1,
-		.limit = MIB };
+	struct netbuf_config cfg = {
+		.vm = "vm1", .backend = "relay", .nics = &nic, .n_nics = 1, .limit = MIB};
 	struct netbuf *nb = NULL;
 	struct mc_error err = MC_ERROR_INIT;
 	assert_true(netbuf_open(&cfg, &nb, &err) < 0);

@@ -71,7 +71,7 @@ static void test_output_waits_for_release(void **state)
 	tn_expect_none(t);
 	OK(netbuf_release(t->nb, 7, &err_));
 	/* All NICs' frames of an epoch come before any of the next; within a NIC order is kept. */
-	unsigned next[2] = { 0, 100 };
+	unsigned next[2] = {0, 100};
 	static struct tn_frame f;
 	for (unsigned i = 0; i < 200; i++) {
 		assert_true(tn_read(t, &f, 1000));
@@ -102,20 +102,20 @@ static void test_no_kind_of_frame_leaks(void **state)
 		uint16_t type;
 		uint8_t dst[6];
 	} kinds[] = {
-		{ "ARP", 0x0806, { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff } },
-		{ "IPv4", 0x0800, { 0x52, 0x54, 0, 0, 1, 1 } },
-		{ "IPv6", 0x86dd, { 0x52, 0x54, 0, 0, 1, 1 } },
-		{ "IPv6 multicast", 0x86dd, { 0x33, 0x33, 0, 0, 0, 1 } },
-		{ "IPv4 multicast", 0x0800, { 1, 0, 0x5e, 0, 0, 5 } },
-		{ "broadcast", 0x0800, { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff } },
-		{ "LLDP", 0x88cc, { 1, 0x80, 0xc2, 0, 0, 0x0e } },
-		{ "STP", 0x0026, { 1, 0x80, 0xc2, 0, 0, 0 } },
-		{ "pause", 0x8808, { 1, 0x80, 0xc2, 0, 0, 1 } },
-		{ "RARP", 0x8035, { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff } },
-		{ "VLAN", 0x8100, { 0x52, 0x54, 0, 0, 1, 1 } },
-		{ "QinQ", 0x88a8, { 0x52, 0x54, 0, 0, 1, 1 } },
-		{ "unknown", 0xabcd, { 0x52, 0x54, 0, 0, 1, 1 } },
-		{ "to itself", 0x0800, { 0x52, 0x54, 0, 0, 0, 1 } },
+		{"ARP", 0x0806, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}},
+		{"IPv4", 0x0800, {0x52, 0x54, 0, 0, 1, 1}},
+		{"IPv6", 0x86dd, {0x52, 0x54, 0, 0, 1, 1}},
+		{"IPv6 multicast", 0x86dd, {0x33, 0x33, 0, 0, 0, 1}},
+		{"IPv4 multicast", 0x0800, {1, 0, 0x5e, 0, 0, 5}},
+		{"broadcast", 0x0800, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}},
+		{"LLDP", 0x88cc, {1, 0x80, 0xc2, 0, 0, 0x0e}},
+		{"STP", 0x0026, {1, 0x80, 0xc2, 0, 0, 0}},
+		{"pause", 0x8808, {1, 0x80, 0xc2, 0, 0, 1}},
+		{"RARP", 0x8035, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}},
+		{"VLAN", 0x8100, {0x52, 0x54, 0, 0, 1, 1}},
+		{"QinQ", 0x88a8, {0x52, 0x54, 0, 0, 1, 1}},
+		{"unknown", 0xabcd, {0x52, 0x54, 0, 0, 1, 1}},
+		{"to itself", 0x0800, {0x52, 0x54, 0, 0, 0, 1}},
 	};
 	size_t n = sizeof kinds / sizeof *kinds;
 	struct tn *t = tn_open(1, "", 16 * MIB, NULL);
@@ -241,7 +241,7 @@ static void test_limit_delays_but_loses_nothing(void **state)
 	assert_int_equal(tn_stats(t).held_frames, 1000);
 	tn_send(t, 0, 1000);
 	OK(netbuf_release(t->nb, 1, &err_));
-	unsigned next[2] = { 0, 1 };
+	unsigned next[2] = {0, 1};
 	static struct tn_frame f;
 	for (unsigned i = 0; i < 1000; i++) {
 		assert_true(tn_read(t, &f, 1000));
@@ -279,7 +279,7 @@ static void test_announce_sends_rarp_for_every_mac(void **state)
 	OK(netbuf_hold(t->nb, 1, &err_));
 	tn_send(t, 0, 1); /* still held */
 	OK(netbuf_announce(t->nb, &err_));
-	unsigned seen[2] = { 0 };
+	unsigned seen[2] = {0};
 	for (unsigned i = 0; i < 10; i++) {
 		if (!tn_read(t, &f, i < 2 ? 0 : 1000))
 			fail_msg("only %u announcements", i);

@@ -67,7 +67,7 @@ static void kill_hard(pid_t pid)
 
 static bool arrives(int watch, int timeout_ms)
 {
-	struct pollfd p = { watch, POLLIN, 0 };
+	struct pollfd p = {watch, POLLIN, 0};
 	return poll(&p, 1, timeout_ms) == 1;
 }
 
@@ -95,7 +95,7 @@ static void test_a_living_guest_is_adopted(void **state)
 	pid_t pid = holder(&guest, ifname);
 	kill_hard(pid);
 	struct tn *t = tn_open(0, "", MIB, "v1");
-	struct netbuf_nic nic = { .id = "net0", .bridge = "br0" };
+	struct netbuf_nic nic = {.id = "net0", .bridge = "br0"};
 	memcpy(nic.mac, tn_mac, 6);
 	t->cfg.nics = &nic;
 	t->cfg.n_nics = 1;
@@ -126,7 +126,7 @@ static void test_a_living_guest_is_adopted(void **state)
 
 static void test_foreign_taps_are_not_adopted(void **state)
 {
-	struct netbuf_nic nic = { .id = "net0" };
+	struct netbuf_nic nic = {.id = "net0"};
 	struct netbuf_config cfg = {
 		.vm = "vm1", .backend = "relay", .nics = &nic, .n_nics = 1, .limit = MIB};
 	struct netbuf *nb = NULL;
@@ -134,13 +134,13 @@ static void test_foreign_taps_are_not_adopted(void **state)
 	_cleanup_close_ int tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 	assert_true(netbuf_adopt(&cfg, &tap, &nb, &err) < 0); /* not attached to anything */
 	assert_string_equal(err.cls, MC_ECLASS_GUEST);
-	struct ifreq ifr = { .ifr_name = "tap9", .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	struct ifreq ifr = {.ifr_name = "tap9", .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
 	assert_return_code(ioctl(tap, TUNSETIFF, &ifr), errno);
 	/* In the host's namespace its output could not be held. */
 	assert_true(netbuf_adopt(&cfg, &tap, &nb, &err) < 0);
 	assert_non_null(strstr(err.msg, "namespace"));
 	_cleanup_close_ int plain = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-	struct ifreq no = { .ifr_name = "tap8", .ifr_flags = IFF_TAP | IFF_NO_PI };
+	struct ifreq no = {.ifr_name = "tap8", .ifr_flags = IFF_TAP | IFF_NO_PI};
 	assert_return_code(ioctl(plain, TUNSETIFF, &no), errno);
 	assert_true(netbuf_adopt(&cfg, &plain, &nb, &err) < 0);
 	assert_non_null(strstr(err.msg, "vnet"));

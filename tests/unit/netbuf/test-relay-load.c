@@ -76,8 +76,8 @@ static void test_boundaries_are_exact_under_load(void **state)
 	enum { EPOCHS = 60, LIMIT = 16 * 1024 };
 	static uint32_t end_of[EPOCHS + 1];
 	struct tn *t = tn_open(1, "", LIMIT, NULL);
-	struct vcpu v = { .t = t, .lock = PTHREAD_MUTEX_INITIALIZER,
-		.changed = PTHREAD_COND_INITIALIZER };
+	struct vcpu v = {
+		.t = t, .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 	uint32_t seen = 0;
 	pthread_t thread;
 	OK(netbuf_hold(t->nb, 1, &err_));
@@ -139,8 +139,8 @@ static void test_a_blocked_tap_keeps_the_order(void **state)
 	relay_lock(r);
 	r->state = NETBUF_HOLDING;
 	for (uint32_t i = 0; i < N; i++) {
-		uint32_t frame[16] = { [15] = i };
-		struct iovec iov = { frame, sizeof frame };
+		uint32_t frame[16] = {[15] = i};
+		struct iovec iov = {frame, sizeof frame};
 		assert_int_equal(queue_push(&r->q, 1 + i / (N / 2), 0, &iov, 1), 0);
 	}
 	r->mark = 2; /* epoch 1 is released */
@@ -165,7 +165,7 @@ static void test_a_blocked_tap_keeps_the_order(void **state)
 	relay_flush(r);
 	assert_int_equal(r->blocked, 0);
 	relay_unlock(r);
-	uint32_t late[16] = { [15] = N }, frame[16];
+	uint32_t late[16] = {[15] = N}, frame[16];
 	relay_lock(r);
 	assert_int_equal(read(tap[1], frame, sizeof frame), sizeof frame); /* makes room */
 	assert_int_equal(frame[15], N / 2);

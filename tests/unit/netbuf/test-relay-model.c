@@ -33,7 +33,7 @@ static struct tn_frame got;
 /* The model lets out the frames of epochs <= epoch: the relay must have done the same. */
 static void check_out(struct tn *t, uint64_t epoch)
 {
-	size_t pos[2] = { 0, 0 }, todo = 0;
+	size_t pos[2] = {0, 0}, todo = 0;
 	for (int i = 0; i < 2; i++)
 		for (size_t k = 0; k < m.n[i] && m.held[i][k].epoch <= epoch; k++)
 			todo++;
@@ -153,6 +153,6 @@ static void test_relay_agrees_with_the_model(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_relay_agrees_with_the_model) };
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_relay_agrees_with_the_model)};
 	return cmocka_run_group_tests_name("netbuf relay: model", tests, tn_enter, NULL);
 }

@@ -19,9 +19,13 @@ static void on_pressure(void *ctx)
 
 static struct netbuf *open_fake(uint64_t limit)
 {
-	static const struct netbuf_nic nics[2] = { { .id = "net0" }, { .id = "net1" } };
-	struct netbuf_config cfg = { .vm = "vm1", .backend = "fake", .nics = nics, .n_nics = 2,
-		.limit = limit, .pressure = on_pressure };
+	static const struct netbuf_nic nics[2] = {{.id = "net0"}, {.id = "net1"}};
+	struct netbuf_config cfg = {.vm = "vm1",
+		.backend = "fake",
+		.nics = nics,
+		.n_nics = 2,
+		.limit = limit,
+		.pressure = on_pressure};
 	struct netbuf *nb = NULL;
 	presses = 0;
 	assert_int_equal(netbuf_open(&cfg, &nb, NULL), 0);
@@ -130,7 +134,7 @@ static void test_closed_and_open(void **state)
 static void test_limit_and_pressure(void **state)
 {
 	struct netbuf *nb = open_fake(1000);
-	char big[200] = { 0 };
+	char big[200] = {0};
 	assert_int_equal(netbuf_hold(nb, 1, NULL), 0);
 	while (netbuf_fake_send(nb, 0, big, sizeof big) == 0)
 		;
@@ -166,9 +170,9 @@ static void test_injected_failures_happen_once_and_change_nothing(void **state)
 
 static void test_bad_configurations_are_refused(void **state)
 {
-	struct netbuf_nic nics[17] = { { .id = "net0" }, { .id = "net0" } };
-	struct netbuf_config cfg = { .vm = "vm1", .backend = "fake", .nics = nics, .n_nics = 2,
-		.limit = 1 };
+	struct netbuf_nic nics[17] = {{.id = "net0"}, {.id = "net0"}};
+	struct netbuf_config cfg = {
+		.vm = "vm1", .backend = "fake", .nics = nics, .n_nics = 2, .limit = 1};
 	struct netbuf *nb = NULL;
 	struct mc_error err = MC_ERROR_INIT;
 	refuse(netbuf_open(&cfg, &nb, &err), &err, MC_ECLASS_CONFIG); /* two of one name */

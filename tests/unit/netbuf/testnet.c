@@ -21,9 +21,9 @@
 
 #include <cmocka.h>
 
-const uint8_t tn_broadcast[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
-const uint8_t tn_mac[6] = { 0x52, 0x54, 0, 0, 0, 1 };
-const uint8_t tn_peer[6] = { 0x52, 0x54, 0, 0, 1, 1 };
+const uint8_t tn_broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+const uint8_t tn_mac[6] = {0x52, 0x54, 0, 0, 0, 1};
+const uint8_t tn_peer[6] = {0x52, 0x54, 0, 0, 1, 1};
 
 const char *tn_backend = "relay";
 
@@ -132,10 +132,10 @@ uint32_t tn_number(const struct tn_frame *f)
 
 void tn_guest_raw(int fd, const struct virtio_net_hdr *h, size_t hlen, const uint8_t *f, size_t len)
 {
-	uint8_t head[12] = { 0 };
+	uint8_t head[12] = {0};
 	if (h)
 		memcpy(head, h, sizeof *h);
-	struct iovec iov[2] = { { head, hlen }, { (void *)f, len } };
+	struct iovec iov[2] = {{head, hlen}, {(void *)f, len}};
 	ssize_t n = writev(fd, iov, 2);
 	if (n != (ssize_t)(hlen + len))
 		fail_msg("guest cannot send: %s", strerror(errno));
@@ -150,7 +150,7 @@ void tn_send(struct tn *t, size_t nic, uint32_t number)
 
 static bool wait_readable(int fd, int timeout_ms)
 {
-	struct pollfd p = { fd, POLLIN, 0 };
+	struct pollfd p = {fd, POLLIN, 0};
 	return poll(&p, 1, timeout_ms) == 1;
 }
 
@@ -158,7 +158,7 @@ bool tn_guest_read(int fd, struct tn_frame *ret, int timeout_ms)
 {
 	if (!wait_readable(fd, timeout_ms))
 		return false;
-	struct iovec iov[2] = { { &ret->vnet, sizeof ret->vnet }, { ret->data, sizeof ret->data } };
+	struct iovec iov[2] = {{&ret->vnet, sizeof ret->vnet}, {ret->data, sizeof ret->data}};
 	ssize_t n = readv(fd, iov, 2);
 	if (n < (ssize_t)sizeof ret->vnet)
 		return false;
@@ -178,8 +178,9 @@ int tn_watch(const char *ifname)
 	assert_return_code(
 		setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on), errno);
 	assert_return_code(setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buf, sizeof buf), errno);
-	struct sockaddr_ll sll = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL),
-		.sll_ifindex = ifname ? (int)if_nametoindex(ifname) : 0 };
+	struct sockaddr_ll sll = {.sll_family = AF_PACKET,
+		.sll_protocol = htons(ETH_P_ALL),
+		.sll_ifindex = ifname ? (int)if_nametoindex(ifname) : 0};
 	assert_return_code(bind(fd, (struct sockaddr *)&sll, sizeof sll), errno);
 	return fd;
 }
@@ -194,8 +195,12 @@ bool tn_read(struct tn *t, struct tn_frame *ret, int timeout_ms)
 		char buf[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
 	} control;
 	struct iovec iov[2] = {{&ret->vnet, sizeof ret->vnet}, {ret->data, sizeof ret->data - 4}};
-	struct msghdr m = { .msg_name = &from, .msg_namelen = sizeof from, .msg_iov = iov,
-		.msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof control };
+	struct msghdr m = {.msg_name = &from,
+		.msg_namelen = sizeof from,
+		.msg_iov = iov,
+		.msg_iovlen = 2,
+		.msg_control = &control,
+		.msg_controllen = sizeof control};
 	ssize_t n = recvmsg(t->watch, &m, 0);
 	if (n < (ssize_t)sizeof ret->vnet)
 		return false;
@@ -233,10 +238,10 @@ void tn_inject(const char *ifname, const struct virtio_net_hdr *h, const uint8_t
 	assert_return_code(setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on), errno);
 	struct sockaddr_ll sll = {
 		.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex(ifname)};
-	struct virtio_net_hdr none = { 0 };
-	struct iovec iov[2] = { { (void *)(h ? h : &none), sizeof none }, { (void *)f, len } };
-	struct msghdr m = { .msg_name = &sll, .msg_namelen = sizeof sll, .msg_iov = iov,
-		.msg_iovlen = 2 };
+	struct virtio_net_hdr none = {0};
+	struct iovec iov[2] = {{(void *)(h ? h : &none), sizeof none}, {(void *)f, len}};
+	struct msghdr m = {
+		.msg_name = &sll, .msg_namelen = sizeof sll, .msg_iov = iov, .msg_iovlen = 2};
 	assert_return_code(sendmsg(fd, &m, 0), errno);
 	close(fd);
 }

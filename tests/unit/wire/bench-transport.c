@@ -7,8 +7,8 @@
  * To compare two engines give both a connection and let them take turns (it was done so with
  * io_uring, see the log of tcp.c): a busy machine is then busy for both.  ROUNDS times (default 9)
  *
- *	large   epochs of 8 slabs of 5 MiB, filled, sealed and posted one after another as the primary
- *	        does it, a device state of 256 KiB and a COMMIT; flush; then the answer
+ *	large   epochs of 8 slabs of 5 MiB, filled, sealed and posted one after another as a
+ *	        primary does it, a device state of 256 KiB and a COMMIT; flush; then the answer
  *	small   the same with 512 KiB in one slab and 64 KiB of device state
  *	header  the round trip of a message without payload
  *
@@ -40,7 +40,11 @@
 enum figure { SEND, EPOCH, CPU_SENDER, CPU_RECEIVER, FIGURES };
 static const char *const figure_names[FIGURES] = {"send", "epoch", "cpu sender", "cpu receiver"};
 
-struct load { const char *name; unsigned epochs, slabs; size_t bytes, devices; };
+struct load {
+	const char *name;
+	unsigned epochs, slabs;
+	size_t bytes, devices;
+};
 static const struct load loads[] = {
 	{"large", 6, SLABS, SLAB_SIZE - WIRE_PAGE_SIZE, 256 << 10},
 	{"small", 100, 1, 512 << 10, 64 << 10},
@@ -87,7 +91,8 @@ static uint64_t cpu_time(pid_t pid)
 	return (uint64_t)ts.tv_sec * MC_SEC + (uint64_t)ts.tv_nsec;
 }
 
-static void post(struct transport *t, uint16_t type, const void *payload, size_t len, uint64_t digest)
+static void post(
+	struct transport *t, uint16_t type, const void *payload, size_t len, uint64_t digest)
 {
 	struct mc_error err = MC_ERROR_INIT;
 	struct wire_header h = {type, 1, 1, len, digest};
@@ -208,7 +213,8 @@ static void start(struct engine *e, bool veth, const char *rate)
 		if (veth) {
 			must(own_netns(), "namespace");
 			l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-			must(bind(l, (struct sockaddr *)&sa, len) == 0 && listen(l, 1) == 0, "listen");
+			must(bind(l, (struct sockaddr *)&sa, len) == 0 && listen(l, 1) == 0,
+				"listen");
 		}
 		eventfd_write(ready, 1);
 		eventfd_read(up, &v);
@@ -236,8 +242,8 @@ static void report(const struct load *l, const char *figure, double *v, unsigned
 {
 	/* cppcheck-suppress uninitvar ; n of them are not */
 	qsort(v, n, sizeof *v, compare);
-	printf("%-7s %-13s median %10.2f  quartiles %10.2f %10.2f  min %10.2f us\n", l->name, figure, v[n / 2],
-		v[n / 4], v[n - 1 - n / 4], v[0]);
+	printf("%-7s %-13s median %10.2f  quartiles %10.2f %10.2f  min %10.2f us\n", l->name,
+		figure, v[n / 2], v[n / 4], v[n - 1 - n / 4], v[0]);
 }
 
 int main(int argc, char **argv)
@@ -253,7 +259,8 @@ int main(int argc, char **argv)
 	}
 	memory = malloc(SLAB_SIZE);
 	devices = malloc(SLAB_SIZE);
-	if (!memory || !devices || slab_pool_new((uint64_t)SLABS * SLAB_SIZE, NULL, &pool, NULL) < 0)
+	if (!memory || !devices ||
+		slab_pool_new((uint64_t)SLABS * SLAB_SIZE, NULL, &pool, NULL) < 0)
 		return 1;
 	for (size_t i = 0; i < SLAB_SIZE; i++)
 		memory[i] = devices[i] = (uint8_t)(i * 2654435761u >> 13);

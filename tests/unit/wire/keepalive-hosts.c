@@ -9,16 +9,19 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-const struct link_key hosts_key = { 32, "a key for the tests, of 32 bytes" };
+const struct link_key hosts_key = {32, "a key for the tests, of 32 bytes"};
 
-struct serving { struct host *h; int fd; };
+struct serving {
+	struct host *h;
+	int fd;
+};
 
 static void *serve(void *arg)
 {
 	struct serving s = *(struct serving *)arg;
 	struct link_peer peer;
 	free(arg);
-	struct link_self self = { s.h->name, &hosts_key, 1000 + (uint64_t)s.h->index, NULL };
+	struct link_self self = {s.h->name, &hosts_key, 1000 + (uint64_t)s.h->index, NULL};
 	if (link_accept(s.fd, &self, mc_now() + MC_SEC, &peer, NULL) == 0)
 		keepalive_serve(s.h->k, s.fd, &peer);
 	shutdown(s.fd, SHUT_RDWR);
@@ -29,11 +32,11 @@ static void *accept_loop(void *arg)
 {
 	struct host *h = arg;
 	while (!h->leaving) {
-		struct pollfd p = { h->listener, POLLIN, 0 };
+		struct pollfd p = {h->listener, POLLIN, 0};
 		if (poll(&p, 1, 10) <= 0)
 			continue;
 		struct serving *s = malloc(sizeof *s);
-		*s = (struct serving){ h, accept4(h->listener, NULL, NULL, SOCK_CLOEXEC) };
+		*s = (struct serving){h, accept4(h->listener, NULL, NULL, SOCK_CLOEXEC)};
 		assert_true(s->fd >= 0 && h->n_conns < 32);
 		h->conns[h->n_conns] = s->fd;
 		pthread_create(&h->servers[h->n_conns++], NULL, serve, s);
@@ -43,7 +46,7 @@ static void *accept_loop(void *arg)
 
 static void note(struct host *h, const char *peer, bool alive, uint64_t last_heard)
 {
-	struct event e = { .alive = alive, .at = mc_now(), .last_heard = last_heard };
+	struct event e = {.alive = alive, .at = mc_now(), .last_heard = last_heard};
 	strcpy(e.peer, peer);
 	h->policy_seen = sched_getscheduler(0);
 	pthread_mutex_lock(&h->lock);
@@ -62,8 +65,8 @@ static void on_alive(void *ctx, const char *peer)
 	note(ctx, peer, true, 0);
 }
 
-struct event wait_event(struct host *h, const char *peer, bool alive, unsigned nth,
-	uint64_t deadline)
+struct event wait_event(
+	struct host *h, const char *peer, bool alive, unsigned nth, uint64_t deadline)
 {
 	for (;;) {
 		unsigned seen = 0;
@@ -111,10 +114,17 @@ void host_up(struct host *h, int i, int n)
 			p->port = PORT;
 		}
 	const struct keepalive_config cfg = {
-		.self = h->name, .local_address = h->address, .key = &hosts_key,
-		.instance = 1000 + (uint64_t)i, .interval = INTERVAL, .misses = MISSES,
-		.peers = peers, .n_peers = n_peers,
-		.suspect = on_suspect, .alive = on_alive, .ctx = h,
+		.self = h->name,
+		.local_address = h->address,
+		.key = &hosts_key,
+		.instance = 1000 + (uint64_t)i,
+		.interval = INTERVAL,
+		.misses = MISSES,
+		.peers = peers,
+		.n_peers = n_peers,
+		.suspect = on_suspect,
+		.alive = on_alive,
+		.ctx = h,
 	};
 	struct mc_error err = MC_ERROR_INIT;
 	if (keepalive_new(&cfg, &h->k, &err) != 0)

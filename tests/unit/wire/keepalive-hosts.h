@@ -19,7 +19,11 @@
 
 extern const struct link_key hosts_key;
 
-struct event { char peer[LINK_NAME_MAX + 1]; bool alive; uint64_t at, last_heard; };
+struct event {
+	char peer[LINK_NAME_MAX + 1];
+	bool alive;
+	uint64_t at, last_heard;
+};
 
 struct host {
 	int index;
@@ -42,7 +46,8 @@ void host_up(struct host *h, int i, int n);
 void host_down(struct host *h);
 
 /* The n-th event of that kind about that peer, waited for. */
-struct event wait_event(struct host *h, const char *peer, bool alive, unsigned nth, uint64_t deadline);
+struct event wait_event(
+	struct host *h, const char *peer, bool alive, unsigned nth, uint64_t deadline);
 size_t count_events(struct host *h, const char *peer, bool alive);
 void assert_suspected_in_time(const struct event *e);
 uint64_t soon(void);

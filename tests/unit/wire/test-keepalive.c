@@ -113,7 +113,7 @@ static void peer_never_heard_is_suspected_after_first_contact_time(void **state)
 
 static void callbacks_come_from_a_real_time_thread(void **state)
 {
-	struct sched_param sp = { 0 }, rr = { .sched_priority = 10 };
+	struct sched_param sp = {0}, rr = {.sched_priority = 10};
 	if (sched_setscheduler(0, SCHED_RR, &rr) < 0) {
 		print_message("skipped: real-time scheduling is not permitted here\n");
 		skip();
@@ -133,8 +133,8 @@ static void callbacks_come_from_a_real_time_thread(void **state)
 static int connect_as_host1(struct host *h, uint64_t instance)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	struct link_self self = { "host1", &hosts_key, instance, "127.0.0.2" };
-	struct link_target to = { h->name, h->address, PORT, LINK_KEEPALIVE, NULL };
+	struct link_self self = {"host1", &hosts_key, instance, "127.0.0.2"};
+	struct link_target to = {h->name, h->address, PORT, LINK_KEEPALIVE, NULL};
 	int fd = link_connect(&self, &to, soon(), NULL, &err);
 	if (fd < 0)
 		fail_msg("%s", err.msg);
@@ -144,14 +144,14 @@ static int connect_as_host1(struct host *h, uint64_t instance)
 static void send_one(int fd, uint64_t seq, uint64_t interval)
 {
 	uint8_t buf[BEAT_SIZE];
-	beat_encode(buf, &(struct beat){ seq, mc_now(), interval });
+	beat_encode(buf, &(struct beat){seq, mc_now(), interval});
 	assert_int_equal(send(fd, buf, sizeof buf, MSG_NOSIGNAL), sizeof buf);
 }
 
 static bool closed_by_other_side(int fd)
 {
 	char c;
-	struct pollfd p = { fd, POLLIN, 0 };
+	struct pollfd p = {fd, POLLIN, 0};
 	return poll(&p, 1, 5000) == 1 && recv(fd, &c, 1, 0) <= 0;
 }
 
@@ -235,17 +235,16 @@ static void late_beat_shows_as_jitter(void **state)
 
 static void every_field_out_of_order_ends_the_connection(void **state)
 {
-	static const struct { unsigned at, size; uint64_t value; bool reseal; } bad[] = {
-		{ 0, 4, 0x12345678, true },
-		{ 4, 2, 2, true },
-		{ 6, 2, 1, true },
-		{ 8, 8, 0, true },
-		{ 8, 8, 7, true },         /* the sequence number of the beat before */
-		{ 16, 8, 0, true },        /* a time before it */
-		{ 24, 8, 0, true },
-		{ 24, 8, MC_MSEC - 1, true },
-		{ 24, 8, 61 * MC_SEC, true },
-		{ 24, 8, 2 * INTERVAL, false }, /* checksum */
+	static const struct {
+		unsigned at, size;
+		uint64_t value;
+		bool reseal;
+	} bad[] = {
+		{0, 4, 0x12345678, true}, {4, 2, 2, true}, {6, 2, 1, true}, {8, 8, 0, true},
+		{8, 8, 7, true},  /* the sequence number of the beat before */
+		{16, 8, 0, true}, /* a time before it */
+		{24, 8, 0, true}, {24, 8, MC_MSEC - 1, true}, {24, 8, 61 * MC_SEC, true},
+		{24, 8, 2 * INTERVAL, false}, /* checksum */
 	};
 	struct host h;
 	host_up(&h, 0, 2);
@@ -255,7 +254,7 @@ static void every_field_out_of_order_ends_the_connection(void **state)
 		uint8_t buf[BEAT_SIZE];
 		keepalive_get_stats(h.k, "host1", &before);
 		send_one(fd, 7, INTERVAL);
-		beat_encode(buf, &(struct beat){ 8, mc_now(), INTERVAL });
+		beat_encode(buf, &(struct beat){8, mc_now(), INTERVAL});
 		uint64_t v = htole64(bad[i].value);
 		memcpy(buf + bad[i].at, &v, bad[i].size);
 		if (bad[i].reseal)
@@ -272,9 +271,13 @@ static void every_field_out_of_order_ends_the_connection(void **state)
 
 static void bad_configuration_is_refused(void **state)
 {
-	struct keepalive_peer twice[2] = { { "a", "127.0.0.1", 1 }, { "a", "127.0.0.2", 1 } };
-	struct keepalive_config cfg = { .self = "self", .key = &hosts_key, .interval = INTERVAL, .misses = 5,
-		.peers = twice, .n_peers = 2 };
+	struct keepalive_peer twice[2] = {{"a", "127.0.0.1", 1}, {"a", "127.0.0.2", 1}};
+	struct keepalive_config cfg = {.self = "self",
+		.key = &hosts_key,
+		.interval = INTERVAL,
+		.misses = 5,
+		.peers = twice,
+		.n_peers = 2};
 	struct keepalive *k = NULL;
 	struct mc_error err = MC_ERROR_INIT;
 	assert_int_equal(keepalive_new(&cfg, &k, &err), -EINVAL);

@@ -27,7 +27,7 @@ static void assert_refused(int r, const struct mc_error *err, const char *word)
 
 static struct wire_header a_header(void)
 {
-	return (struct wire_header){ WIRE_SLAB, 7, 1ull << 40, SLAB_SIZE, 0x123456789abcdef0ull };
+	return (struct wire_header){WIRE_SLAB, 7, 1ull << 40, SLAB_SIZE, 0x123456789abcdef0ull};
 }
 
 static void reseal(uint8_t *buf)
@@ -55,7 +55,7 @@ static void header_round_trips(void **state)
 static void empty_message_gets_the_digest_of_nothing_but_an_ack_keeps_its_own(void **state)
 {
 	uint8_t buf[WIRE_HEADER_SIZE];
-	struct wire_header out, in = { .type = WIRE_SYNC_END, .digest = 99 };
+	struct wire_header out, in = {.type = WIRE_SYNC_END, .digest = 99};
 	wire_put_header(buf, &in);
 	assert_int_equal(wire_get_header(buf, &out, NULL), 0);
 	assert_int_equal(out.digest, XXH3_64bits("", 0));
@@ -67,7 +67,7 @@ static void empty_message_gets_the_digest_of_nothing_but_an_ack_keeps_its_own(vo
 
 static void every_flipped_bit_of_a_header_is_noticed(void **state)
 {
-	struct wire_header in = a_header(), out = { .type = 77 };
+	struct wire_header in = a_header(), out = {.type = 77};
 	uint8_t buf[WIRE_HEADER_SIZE];
 	wire_put_header(buf, &in);
 	for (unsigned bit = 0; bit < 8 * WIRE_HEADER_SIZE; bit++) {
@@ -95,19 +95,23 @@ static void header_of_another_version_names_the_cure(void **state)
 
 static void header_fields_out_of_range_are_refused(void **state)
 {
-	static const struct { unsigned at, size; uint64_t value; const char *word; } bad[] = {
-		{ 0, 4, 0x4d434457, "not a message" },
-		{ 6, 2, 0, "unknown type 0" },
-		{ 6, 2, WIRE_TYPE_MAX + 1, "unknown type" },
-		{ 8, 4, 1, "unknown flags" },
-		{ 12, 4, 1, "unknown flags" },
-		{ 48, 8, 1, "unknown flags" },
-		{ 32, 8, SLAB_SIZE + 1, "more than" },
-		{ 32, 8, UINT64_MAX, "more than" },
-		{ 32, 8, 0, "without payload" },
+	static const struct {
+		unsigned at, size;
+		uint64_t value;
+		const char *word;
+	} bad[] = {
+		{0, 4, 0x4d434457, "not a message"},
+		{6, 2, 0, "unknown type 0"},
+		{6, 2, WIRE_TYPE_MAX + 1, "unknown type"},
+		{8, 4, 1, "unknown flags"},
+		{12, 4, 1, "unknown flags"},
+		{48, 8, 1, "unknown flags"},
+		{32, 8, SLAB_SIZE + 1, "more than"},
+		{32, 8, UINT64_MAX, "more than"},
+		{32, 8, 0, "without payload"},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-		struct wire_header in = a_header(), out = { .type = 77 };
+		struct wire_header in = a_header(), out = {.type = 77};
 		struct mc_error err = MC_ERROR_INIT;
 		uint8_t buf[WIRE_HEADER_SIZE];
 		wire_put_header(buf, &in);
@@ -123,12 +127,16 @@ static void only_a_commit_tells_of_the_guest(void **state)
 {
 	for (uint16_t type = 1; type <= WIRE_TYPE_MAX; type++)
 		for (uint32_t flags = 0; flags <= WIRE_GUEST_MAX + 1; flags++) {
-			struct wire_header in = { .type = type, .flags = flags, .digest = XXH3_64bits("", 0) }, out;
+			struct wire_header in = {.type = type,
+						   .flags = flags,
+						   .digest = XXH3_64bits("", 0)},
+					   out;
 			struct mc_error err = MC_ERROR_INIT;
 			uint8_t buf[WIRE_HEADER_SIZE];
 			wire_put_header(buf, &in);
 			if (flags && (type != WIRE_COMMIT || flags > WIRE_GUEST_MAX)) {
-				assert_refused(wire_get_header(buf, &out, &err), &err, "unknown flags");
+				assert_refused(
+					wire_get_header(buf, &out, &err), &err, "unknown flags");
 			} else {
 				assert_int_equal(wire_get_header(buf, &out, &err), 0);
 				assert_int_equal(out.flags, flags);
@@ -140,9 +148,11 @@ static void each_type_has_its_length_limit(void **state)
 {
 	for (uint16_t type = 1; type <= WIRE_TYPE_MAX; type++) {
 		uint64_t max = type == WIRE_SLAB || type == WIRE_SYNC ? SLAB_SIZE
-			: type == WIRE_DEVICES ? WIRE_DEVICES_MAX
-			: type == WIRE_ROM ? WIRE_ROM_MAX : type == WIRE_ACK ? 0 : WIRE_CONTROL_MAX;
-		struct wire_header in = { .type = type, .length = max }, out;
+			       : type == WIRE_DEVICES                 ? WIRE_DEVICES_MAX
+			       : type == WIRE_ROM                     ? WIRE_ROM_MAX
+			       : type == WIRE_ACK                     ? 0
+								      : WIRE_CONTROL_MAX;
+		struct wire_header in = {.type = type, .length = max}, out;
 		struct mc_error err = MC_ERROR_INIT;
 		uint8_t buf[WIRE_HEADER_SIZE];
 		wire_put_header(buf, &in);
@@ -157,9 +167,12 @@ static void each_type_has_its_length_limit(void **state)
 
 static struct wire_hello a_hello(void)
 {
-	struct wire_hello h = { .generation = 3, .delay = 100000000, .max_buffer = 256u << 20,
-		.machine = "0123456789abcdef", .n_blocks = 2,
-		.blocks = { { "pc.ram", 256u << 20 }, { "/objects/vga-ram", 16u << 20 } } };
+	struct wire_hello h = {.generation = 3,
+		.delay = 100000000,
+		.max_buffer = 256u << 20,
+		.machine = "0123456789abcdef",
+		.n_blocks = 2,
+		.blocks = {{"pc.ram", 256u << 20}, {"/objects/vga-ram", 16u << 20}}};
 	return h;
 }
 
@@ -191,7 +204,7 @@ static void hello_round_trips(void **state)
 static void hello_cut_or_stretched_anywhere_is_refused(void **state)
 {
 	struct wire_hello in = a_hello(), out;
-	uint8_t buf[512] = { 0 };
+	uint8_t buf[512] = {0};
 	size_t n = wire_put_hello(buf, sizeof buf, &in);
 	for (size_t len = 0; len < n + 3; len++) {
 		/* A copy of exactly that size: reading beyond it is seen by the sanitizer. */
@@ -209,34 +222,38 @@ static void hello_cut_or_stretched_anywhere_is_refused(void **state)
 
 static void hello_fields_out_of_range_are_refused(void **state)
 {
-	static const struct { unsigned at, size; uint64_t value; const char *word; } bad[] = {
-		{ 0, 8, 0, "generation" },
-		{ 0, 8, UINT64_MAX, "generation" },
-		{ 8, 8, 0, "delay" },
-		{ 8, 8, WIRE_DELAY_MAX + 1, "delay" },
-		{ 16, 8, 0, "buffer" },
-		{ 16, 8, UINT64_MAX, "buffer" },
-		{ 24, 1, 'G', "hex" },
-		{ 39, 1, 0, "hex" },
-		{ 40, 4, 0, "blocks" },
-		{ 40, 4, WIRE_BLOCKS_MAX + 1, "blocks" },
-		{ 40, 4, 1, "too many" },
-		{ 40, 4, 3, "block 2" },
-		{ 44, 4, 1, "flags" },
-		{ 48, 8, 0, "size" },
-		{ 48, 8, 4097, "size" },
-		{ 48, 8, 1ull << 63, "size" },
-		{ 56, 2, 0, "not a name" },
-		{ 56, 2, WIRE_BLOCK_ID_MAX + 1, "does not fit" },
-		{ 56, 2, 200, "does not fit" },
-		{ 58, 2, 1, "flags" },
-		{ 60, 4, 1, "flags" },
-		{ 64, 1, 0, "not a name" },
-		{ 65, 1, ' ', "not a name" },
-		{ 66, 1, 0x80, "not a name" },
+	static const struct {
+		unsigned at, size;
+		uint64_t value;
+		const char *word;
+	} bad[] = {
+		{0, 8, 0, "generation"},
+		{0, 8, UINT64_MAX, "generation"},
+		{8, 8, 0, "delay"},
+		{8, 8, WIRE_DELAY_MAX + 1, "delay"},
+		{16, 8, 0, "buffer"},
+		{16, 8, UINT64_MAX, "buffer"},
+		{24, 1, 'G', "hex"},
+		{39, 1, 0, "hex"},
+		{40, 4, 0, "blocks"},
+		{40, 4, WIRE_BLOCKS_MAX + 1, "blocks"},
+		{40, 4, 1, "too many"},
+		{40, 4, 3, "block 2"},
+		{44, 4, 1, "flags"},
+		{48, 8, 0, "size"},
+		{48, 8, 4097, "size"},
+		{48, 8, 1ull << 63, "size"},
+		{56, 2, 0, "not a name"},
+		{56, 2, WIRE_BLOCK_ID_MAX + 1, "does not fit"},
+		{56, 2, 200, "does not fit"},
+		{58, 2, 1, "flags"},
+		{60, 4, 1, "flags"},
+		{64, 1, 0, "not a name"},
+		{65, 1, ' ', "not a name"},
+		{66, 1, 0x80, "not a name"},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-		struct wire_hello in = a_hello(), out = { .n_blocks = 99 };
+		struct wire_hello in = a_hello(), out = {.n_blocks = 99};
 		struct mc_error err = MC_ERROR_INIT;
 		uint8_t buf[512];
 		size_t n = wire_put_hello(buf, sizeof buf, &in);
@@ -261,7 +278,7 @@ static void hello_with_two_blocks_of_one_name_is_refused(void **state)
 
 static void commit_round_trips(void **state)
 {
-	struct wire_commit in = { 3, 2 * SLAB_SIZE + 4120, 80000, 42, 7, 28672, 43 }, out;
+	struct wire_commit in = {3, 2 * SLAB_SIZE + 4120, 80000, 42, 7, 28672, 43}, out;
 	uint8_t buf[56];
 	assert_int_equal(wire_put_commit(buf, 55, &in), 0);
 	assert_int_equal(wire_put_commit(buf, sizeof buf, &in), 56);
@@ -271,17 +288,21 @@ static void commit_round_trips(void **state)
 
 static void impossible_commits_are_refused(void **state)
 {
-	static const struct { struct wire_commit c; size_t len; const char *word; } bad[] = {
-		{ { 1, 4120, 1, 1 }, 55, "bytes" },
-		{ { 1, 4120, 1, 1 }, 0, "bytes" },
-		{ { 1, SLAB_SIZE + 1, 1, 1 }, 56, "slabs have" },
-		{ { 0, 1, 1, 1 }, 56, "slabs have" },
-		{ { 2, WIRE_RANGE_SIZE, 1, 1 }, 56, "slabs have" },
-		{ { UINT64_MAX, 4120, 1, 1 }, 56, "impossible" },
-		{ { 1, 4120, WIRE_DEVICES_MAX + 1, 1 }, 56, "device state" },
+	static const struct {
+		struct wire_commit c;
+		size_t len;
+		const char *word;
+	} bad[] = {
+		{{1, 4120, 1, 1}, 55, "bytes"},
+		{{1, 4120, 1, 1}, 0, "bytes"},
+		{{1, SLAB_SIZE + 1, 1, 1}, 56, "slabs have"},
+		{{0, 1, 1, 1}, 56, "slabs have"},
+		{{2, WIRE_RANGE_SIZE, 1, 1}, 56, "slabs have"},
+		{{UINT64_MAX, 4120, 1, 1}, 56, "impossible"},
+		{{1, 4120, WIRE_DEVICES_MAX + 1, 1}, 56, "device state"},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-		struct wire_commit out = { .slabs = 99 };
+		struct wire_commit out = {.slabs = 99};
 		struct mc_error err = MC_ERROR_INIT;
 		uint8_t buf[56];
 		wire_put_commit(buf, sizeof buf, &bad[i].c);
@@ -329,14 +350,18 @@ static void error_cannot_forge_log_lines(void **state)
 
 static void impossible_errors_are_refused(void **state)
 {
-	static const struct { unsigned at, size; uint64_t value; const char *word; } bad[] = {
-		{ 0, 4, 0, "code" },
-		{ 0, 4, 4096, "code" },
-		{ 4, 2, 0, "says" },
-		{ 4, 2, 65, "says" },
-		{ 6, 2, 65535, "says" },
-		{ 8, 1, ' ', "class" },
-		{ 16, 1, 0, "NUL" },
+	static const struct {
+		unsigned at, size;
+		uint64_t value;
+		const char *word;
+	} bad[] = {
+		{0, 4, 0, "code"},
+		{0, 4, 4096, "code"},
+		{4, 2, 0, "says"},
+		{4, 2, 65, "says"},
+		{6, 2, 65535, "says"},
+		{8, 1, ' ', "class"},
+		{16, 1, 0, "NUL"},
 	};
 	struct mc_error in = MC_ERROR_INIT, out = MC_ERROR_INIT;
 	uint8_t buf[2048];
@@ -373,8 +398,8 @@ static uint64_t digest_of(uint64_t gen, uint64_t epoch, const uint64_t (*parts)[
 
 static void epoch_digest_depends_on_everything(void **state)
 {
-	const uint64_t p[][2] = { { 1, 10 }, { 2, 20 } }, swapped[][2] = { { 2, 20 }, { 1, 10 } },
-		length[][2] = { { 1, 10 }, { 2, 21 } };
+	const uint64_t p[][2] = {{1, 10}, {2, 20}}, swapped[][2] = {{2, 20}, {1, 10}},
+		       length[][2] = {{1, 10}, {2, 21}};
 	uint64_t d = digest_of(1, 5, p, 2);
 	assert_int_equal(d, digest_of(1, 5, p, 2));
 	assert_int_not_equal(d, digest_of(2, 5, p, 2));
@@ -400,20 +425,25 @@ static void rom_comes_back_as_it_went(void **state)
 
 static void impossible_roms_are_refused(void **state)
 {
-	static const struct { size_t len; int at; uint8_t byte; const char *word; } bad[] = {
-		{ 0, 0, 7, "does not fit" },
-		{ 7, 0, 7, "does not fit" },
-		{ 14, 0, 7, "does not fit" },
-		{ 15, 0, 7, "whole pages" },
-		{ 15 + 4095, 0, 7, "whole pages" },
-		{ 15 + 4096, 1, 2, "does not fit" },
-		{ 15 + 4096, 0, 0, "not a name" },
-		{ 15 + 4096, 9, ' ', "not a name" },
-		{ 15 + 4096, 2, 1, "flags" },
-		{ 15 + 4096, 7, 1, "flags" },
+	static const struct {
+		size_t len;
+		int at;
+		uint8_t byte;
+		const char *word;
+	} bad[] = {
+		{0, 0, 7, "does not fit"},
+		{7, 0, 7, "does not fit"},
+		{14, 0, 7, "does not fit"},
+		{15, 0, 7, "whole pages"},
+		{15 + 4095, 0, 7, "whole pages"},
+		{15 + 4096, 1, 2, "does not fit"},
+		{15 + 4096, 0, 0, "not a name"},
+		{15 + 4096, 9, ' ', "not a name"},
+		{15 + 4096, 2, 1, "flags"},
+		{15 + 4096, 7, 1, "flags"},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-		uint8_t buf[15 + 4096] = { 0 };
+		uint8_t buf[15 + 4096] = {0};
 		char id[WIRE_BLOCK_ID_MAX + 1] = "same";
 		size_t at = 99;
 		struct mc_error err = MC_ERROR_INIT;

@@ -144,7 +144,7 @@ static void slabs_still_handed_out_are_not_evicted(void **state)
 	slab_pool_free(p);
 }
 
-static void smaller_budget_holds_at_once_for_free_slabs_and_for_others_when_they_return(void **state)
+static void smaller_budget_holds_at_once_for_free_slabs_for_others_when_they_return(void **state)
 {
 	struct slab_pool *p = new_pool(6, NULL);
 	struct slab *s[6], *more = NULL;
@@ -191,7 +191,9 @@ static void larger_budget_is_there_for_the_next_slab(void **state)
 	slab_pool_free(p);
 }
 
-struct registry { int n, limit, calls; };
+struct registry {
+	int n, limit, calls;
+};
 
 static int reg(void *ctx, struct slab *s, struct mc_error *err)
 {
@@ -213,8 +215,8 @@ static void unreg(void *ctx, struct slab *s)
 
 static void each_slab_is_registered_once_while_it_exists(void **state)
 {
-	struct registry r = { .limit = 100 };
-	const struct slab_hooks hooks = { reg, unreg, &r };
+	struct registry r = {.limit = 100};
+	const struct slab_hooks hooks = {reg, unreg, &r};
 	struct slab_pool *p = new_pool(4, &hooks);
 	for (int i = 0; i < 70; i++) {
 		use(p, i ? 1 : 3);
@@ -228,8 +230,8 @@ static void each_slab_is_registered_once_while_it_exists(void **state)
 
 static void failed_registration_is_reported_and_leaks_nothing(void **state)
 {
-	struct registry r = { .limit = 1 };
-	const struct slab_hooks hooks = { reg, unreg, &r };
+	struct registry r = {.limit = 1};
+	const struct slab_hooks hooks = {reg, unreg, &r};
 	struct slab_pool *p = new_pool(4, &hooks);
 	struct mc_error err = MC_ERROR_INIT;
 	struct slab *s, *t = NULL;
@@ -245,9 +247,17 @@ static void failed_registration_is_reported_and_leaks_nothing(void **state)
 
 /* ---- append, seal, walk ---- */
 
-static const uint64_t sizes[] = { 64u << 20, 16 * PAGE };
+static const uint64_t sizes[] = {64u << 20, 16 * PAGE};
 
-struct seen { size_t n; struct { uint32_t block; uint64_t off, len; bool zero; uint8_t first; } v[8]; };
+struct seen {
+	size_t n;
+	struct {
+		uint32_t block;
+		uint64_t off, len;
+		bool zero;
+		uint8_t first;
+	} v[8];
+};
 
 static void see(void *ctx, uint32_t block, uint64_t off, const uint8_t *mem, uint64_t len)
 {
@@ -266,7 +276,7 @@ static void walk_finds_what_was_appended(void **state)
 	struct slab_pool *p = new_pool(2, NULL);
 	static uint8_t data[3 * PAGE];
 	struct slab *s;
-	struct seen seen = { 0 };
+	struct seen seen = {0};
 	memset(data, 7, sizeof data);
 	slab_get(p, &s, NULL);
 	assert_int_equal(slab_append(s, 0, 5 * PAGE, data, sizeof data), sizeof data);
@@ -327,28 +337,32 @@ static void append_takes_whole_pages_until_full(void **state)
 
 static void every_hostile_range_is_refused_before_it_is_applied(void **state)
 {
-	static const struct { uint32_t block, flags; uint64_t off, len; const char *word; } bad[] = {
-		{ 2, 0, 0, PAGE, "block 2" },
-		{ UINT32_MAX, 0, 0, PAGE, "but the VM has 2" },
-		{ 0, 2, 0, PAGE, "unknown flags" },
-		{ 0, WIRE_RANGE_ZERO | 1u << 31, 0, PAGE, "unknown flags" },
-		{ 0, 0, 0, 0, "whole pages" },
-		{ 0, 0, 1, PAGE, "whole pages" },
-		{ 0, 0, 0, PAGE + 1, "whole pages" },
-		{ 1, 0, 16 * PAGE, PAGE, "beyond" },
-		{ 1, 0, 15 * PAGE, 2 * PAGE, "beyond" },
-		{ 1, 0, UINT64_MAX & ~(PAGE - 1ull), PAGE, "beyond" },
-		{ 1, 0, PAGE, UINT64_MAX & ~(PAGE - 1ull), "beyond" },
-		{ 1, WIRE_RANGE_ZERO, 0, 17 * PAGE, "beyond" },
-		{ 0, 0, 0, 2 * PAGE, "less data" },
-		{ 0, 0, 0, 32u << 20, "less data" },
+	static const struct {
+		uint32_t block, flags;
+		uint64_t off, len;
+		const char *word;
+	} bad[] = {
+		{2, 0, 0, PAGE, "block 2"},
+		{UINT32_MAX, 0, 0, PAGE, "but the VM has 2"},
+		{0, 2, 0, PAGE, "unknown flags"},
+		{0, WIRE_RANGE_ZERO | 1u << 31, 0, PAGE, "unknown flags"},
+		{0, 0, 0, 0, "whole pages"},
+		{0, 0, 1, PAGE, "whole pages"},
+		{0, 0, 0, PAGE + 1, "whole pages"},
+		{1, 0, 16 * PAGE, PAGE, "beyond"},
+		{1, 0, 15 * PAGE, 2 * PAGE, "beyond"},
+		{1, 0, UINT64_MAX & ~(PAGE - 1ull), PAGE, "beyond"},
+		{1, 0, PAGE, UINT64_MAX & ~(PAGE - 1ull), "beyond"},
+		{1, WIRE_RANGE_ZERO, 0, 17 * PAGE, "beyond"},
+		{0, 0, 0, 2 * PAGE, "less data"},
+		{0, 0, 0, 32u << 20, "less data"},
 	};
 	struct slab_pool *p = new_pool(2, NULL);
 	struct slab *s;
 	slab_get(p, &s, NULL);
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		struct mc_error err = MC_ERROR_INIT;
-		struct seen seen = { 0 };
+		struct seen seen = {0};
 		put_le32(s->mem, bad[i].block);
 		put_le32(s->mem + 4, bad[i].flags);
 		put_le64(s->mem + 8, bad[i].off);
@@ -427,7 +441,8 @@ int main(void)
 		cmocka_unit_test(one_slab_more_than_needed_is_ready_for_the_next_pause),
 		cmocka_unit_test(slabs_that_64_epochs_did_not_need_are_given_back),
 		cmocka_unit_test(slabs_still_handed_out_are_not_evicted),
-		cmocka_unit_test(smaller_budget_holds_at_once_for_free_slabs_and_for_others_when_they_return),
+		cmocka_unit_test(
+			smaller_budget_holds_at_once_for_free_slabs_for_others_when_they_return),
 		cmocka_unit_test(larger_budget_is_there_for_the_next_slab),
 		cmocka_unit_test(each_slab_is_registered_once_while_it_exists),
 		cmocka_unit_test(failed_registration_is_reported_and_leaks_nothing),

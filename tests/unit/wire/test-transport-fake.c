@@ -6,8 +6,8 @@
 
 #include <errno.h>
 
-static void fake_plan(const struct transport_fake_plan *plan, struct transport **a,
-	struct transport **b)
+static void fake_plan(
+	const struct transport_fake_plan *plan, struct transport **a, struct transport **b)
 {
 	assert_int_equal(transport_fake_pair(plan, a, b, NULL), 0);
 }
@@ -15,8 +15,8 @@ static void fake_plan(const struct transport_fake_plan *plan, struct transport *
 static void fake_cuts_after_the_planned_message(void **state)
 {
 	struct transport *a, *b;
-	struct wire_header h = { .type = WIRE_SYNC_OK };
-	fake_plan(&(struct transport_fake_plan){ .cut_after = 2 }, &a, &b);
+	struct wire_header h = {.type = WIRE_SYNC_OK};
+	fake_plan(&(struct transport_fake_plan){.cut_after = 2}, &a, &b);
 	post(a, WIRE_SYNC_OK, 1, NULL, 0);
 	post(b, WIRE_SYNC_OK, 1, NULL, 0); /* b's messages do not count */
 	post(a, WIRE_SYNC_OK, 2, NULL, 0);
@@ -32,9 +32,9 @@ static void fake_cuts_after_the_planned_message(void **state)
 static void fake_corrupts_the_planned_message(void **state)
 {
 	struct transport *a, *b;
-	char buf[100] = { 0 };
+	char buf[100] = {0};
 	struct mc_error err = MC_ERROR_INIT;
-	fake_plan(&(struct transport_fake_plan){ .corrupt_at = 2 }, &a, &b);
+	fake_plan(&(struct transport_fake_plan){.corrupt_at = 2}, &a, &b);
 	post(a, WIRE_COMMIT, 1, buf, sizeof buf);
 	post(a, WIRE_COMMIT, 2, buf, sizeof buf);
 	expect(b, WIRE_COMMIT);
@@ -45,7 +45,7 @@ static void fake_corrupts_the_planned_message(void **state)
 	transport_close(b);
 
 	struct wire_header h;
-	fake_plan(&(struct transport_fake_plan){ .corrupt_at = 1 }, &a, &b);
+	fake_plan(&(struct transport_fake_plan){.corrupt_at = 1}, &a, &b);
 	post(a, WIRE_SYNC_OK, 1, NULL, 0);
 	assert_int_equal(transport_recv(b, &h, in_ms(1000), -1, &err), -EBADMSG);
 	transport_close(a);
@@ -55,9 +55,9 @@ static void fake_corrupts_the_planned_message(void **state)
 static void fake_truncates_the_planned_message(void **state)
 {
 	struct transport *a, *b;
-	char buf[100] = { 0 };
+	char buf[100] = {0};
 	struct wire_header h;
-	fake_plan(&(struct transport_fake_plan){ .truncate_at = 1 }, &a, &b);
+	fake_plan(&(struct transport_fake_plan){.truncate_at = 1}, &a, &b);
 	post(a, WIRE_COMMIT, 1, buf, sizeof buf);
 	expect(b, WIRE_COMMIT);
 	assert_int_equal(transport_recv_payload(b, buf, in_ms(1000), NULL), -ECONNRESET);
@@ -70,7 +70,7 @@ static void fake_delays_every_message(void **state)
 {
 	struct transport *a, *b;
 	struct wire_header h;
-	fake_plan(&(struct transport_fake_plan){ .delay_ns = 40 * MC_MSEC }, &a, &b);
+	fake_plan(&(struct transport_fake_plan){.delay_ns = 40 * MC_MSEC}, &a, &b);
 	uint64_t before = mc_now();
 	post(a, WIRE_SYNC_OK, 1, NULL, 0);
 	assert_int_equal(transport_recv(b, &h, before + 10 * MC_MSEC, -1, NULL), -ETIMEDOUT);
@@ -82,12 +82,13 @@ static void fake_delays_every_message(void **state)
 
 int main(void)
 {
-	struct fixture f = { .kind = FAKE, .raw = -1 };
+	struct fixture f = {.kind = FAKE, .raw = -1};
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fake_cuts_after_the_planned_message),
 		cmocka_unit_test(fake_corrupts_the_planned_message),
 		cmocka_unit_test(fake_truncates_the_planned_message),
 		cmocka_unit_test(fake_delays_every_message),
 	};
-	return run_promises(&f, "fake") + cmocka_run_group_tests_name("its plan", tests, NULL, NULL);
+	return run_promises(&f, "fake") +
+	       cmocka_run_group_tests_name("its plan", tests, NULL, NULL);
 }

@@ -24,7 +24,8 @@ static void dribbled_bytes_are_put_together(void **state)
 	wire_put_header(msg, &h);
 	memcpy(msg + WIRE_HEADER_SIZE, buf, 100);
 	for (size_t i = 0; i < WIRE_HEADER_SIZE; i++) {
-		assert_int_equal(transport_recv(f->b, &got, in_ms(i % 8 ? 0 : 1), -1, NULL), -ETIMEDOUT);
+		assert_int_equal(
+			transport_recv(f->b, &got, in_ms(i % 8 ? 0 : 1), -1, NULL), -ETIMEDOUT);
 		raw_write(f, msg + i, 1);
 	}
 	assert_int_equal(transport_recv(f->b, &got, in_ms(1000), -1, NULL), 0);
@@ -152,7 +153,7 @@ static void reader_that_stalls_ends_a_flush_at_its_deadline(void **state)
 	assert_string_equal(err.cls, MC_ECLASS_TIMEOUT);
 	free(data); /* nothing may point there any more: the sanitizer watches */
 	assert_int_equal(transport_flush(f->b, in_ms(10), &err), -ETIMEDOUT);
-	struct wire_header h = { .type = WIRE_SYNC_OK };
+	struct wire_header h = {.type = WIRE_SYNC_OK};
 	assert_int_equal(transport_post(f->b, &h, NULL, &err), -ETIMEDOUT);
 	close_pair(f);
 }
@@ -230,7 +231,7 @@ static void transport_tcp_new_takes_any_socket_and_sets_nodelay(void **state)
 
 static int run(enum kind kind, const char *name)
 {
-	struct fixture f = { .kind = kind, .raw = -1 };
+	struct fixture f = {.kind = kind, .raw = -1};
 	struct CMUnitTest tests[] = {
 		cmocka_unit_test(dribbled_bytes_are_put_together),
 		cmocka_unit_test(stalled_payload_times_out_and_leaves_the_buffer_alone),
@@ -241,12 +242,14 @@ static int run(enum kind kind, const char *name)
 		cmocka_unit_test(peer_that_dies_while_we_send_is_told),
 		cmocka_unit_test(nonsense_instead_of_a_header_is_a_protocol_error),
 		cmocka_unit_test(closing_with_unsent_data_does_not_hang),
-		cmocka_unit_test(transport_tcp_new_takes_any_socket_and_sets_nodelay), /* the last: not of RDMA */
+		/* the last: not of RDMA */
+		cmocka_unit_test(transport_tcp_new_takes_any_socket_and_sets_nodelay),
 	};
 	size_t n = sizeof tests / sizeof *tests;
 	for (size_t i = 0; i < n; i++)
 		tests[i].initial_state = &f;
-	return run_promises(&f, name) + _cmocka_run_group_tests(name, tests, n - (kind == RDMA), NULL, NULL);
+	return run_promises(&f, name) +
+	       _cmocka_run_group_tests(name, tests, n - (kind == RDMA), NULL, NULL);
 }
 
 int main(void)

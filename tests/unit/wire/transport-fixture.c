@@ -27,7 +27,7 @@ void socket_pair(enum kind kind, int fd[2])
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
 		return;
 	}
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t n = sizeof sa;
 	int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(l, (struct sockaddr *)&sa, sizeof sa), 0);
@@ -47,19 +47,23 @@ static struct transport *wrap(int fd)
 	return t;
 }
 
-struct welcomer { int listening; struct rd_wants wants; struct rd_link got; };
+struct welcomer {
+	int listening;
+	struct rd_wants wants;
+	struct rd_link got;
+};
 
-static const struct link_key key = { 32, "an ordinary key of exactly 32 b" };
+static const struct link_key key = {32, "an ordinary key of exactly 32 b"};
 
 static void *welcome(void *arg)
 {
 	struct welcomer *w = arg;
 	struct link_peer peer;
 	struct mc_error err = MC_ERROR_INIT;
-	struct pollfd p = { w->listening, POLLIN, 0 };
+	struct pollfd p = {w->listening, POLLIN, 0};
 	poll(&p, 1, 10000);
 	int fd = accept4(w->listening, NULL, NULL, SOCK_CLOEXEC);
-	struct link_self self = { "b", &key, 1, NULL };
+	struct link_self self = {"b", &key, 1, NULL};
 	if (link_accept(fd, &self, in_ms(5000), &peer, &err) != 0 ||
 		rd_welcome(RD_RDMA, &w->wants, fd, &peer, in_ms(5000), &w->got, &err) != 0) {
 		fprintf(stderr, "welcome: %s\n", err.msg);
@@ -71,7 +75,7 @@ static void *welcome(void *arg)
 static void rdma_pair(struct rd_link *a, struct rd_link *b)
 {
 	const char *address = getenv("MCD_TEST_RDMA");
-	struct welcomer w = { .got = { .fd = -1 } };
+	struct welcomer w = {.got = {.fd = -1}};
 	struct rd_wants wants;
 	struct mc_error err = MC_ERROR_INIT;
 	struct sockaddr_storage ss;
@@ -83,10 +87,11 @@ static void rdma_pair(struct rd_link *a, struct rd_link *b)
 	w.listening = link_listen(address, 0, &err);
 	assert_true(w.listening >= 0);
 	assert_int_equal(getsockname(w.listening, (struct sockaddr *)&ss, &len), 0);
-	uint16_t port = ntohs(((struct sockaddr_in *)&ss)->sin_port); /* at the same place for IPv6 */
+	/* at the same place for IPv6 */
+	uint16_t port = ntohs(((struct sockaddr_in *)&ss)->sin_port);
 	pthread_create(&th, NULL, welcome, &w);
-	struct link_self self = { "a", &key, 2, address };
-	struct link_target to = { "b", address, port, LINK_DATA, "vm" };
+	struct link_self self = {"a", &key, 2, address};
+	struct link_target to = {"b", address, port, LINK_DATA, "vm"};
 	if (rd_dial(RD_RDMA, &wants, &self, &to, in_ms(5000), a, &err) != 0)
 		fail_msg("dial: %s", err.msg);
 	pthread_join(th, NULL);
@@ -98,7 +103,7 @@ static void rdma_pair(struct rd_link *a, struct rd_link *b)
 
 void raw_write(struct fixture *f, const void *buf, size_t len)
 {
-	struct iovec v = { (void *)buf, len };
+	struct iovec v = {(void *)buf, len};
 	if (f->raw_rdma)
 		assert_int_equal(rd_stream_send(f->raw_rdma, &v, 1, in_ms(5000)), 0);
 	else
@@ -164,7 +169,7 @@ void close_pair(struct fixture *f)
 
 struct wire_header header(uint16_t type, uint64_t epoch, const void *payload, size_t len)
 {
-	return (struct wire_header){ type, 1, epoch, len, XXH3_64bits(payload, len) };
+	return (struct wire_header){type, 1, epoch, len, XXH3_64bits(payload, len)};
 }
 
 void post(struct transport *t, uint16_t type, uint64_t epoch, const void *payload, size_t len)
@@ -184,7 +189,7 @@ void flush(struct transport *t)
 
 struct wire_header expect(struct transport *t, uint16_t type)
 {
-	struct wire_header h = { 0 };
+	struct wire_header h = {0};
 	struct mc_error err = MC_ERROR_INIT;
 	if (transport_recv(t, &h, in_ms(PATIENCE), -1, &err) != 0)
 		fail_msg("recv: %s", err.msg);

@@ -26,7 +26,7 @@ uint64_t in_ms(unsigned ms);
 void socket_pair(enum kind kind, int fd[2]);
 
 void open_pair(struct fixture *f);
-void open_raw(struct fixture *f); /* not of FAKE */
+void open_raw(struct fixture *f);   /* not of FAKE */
 void close_pair(struct fixture *f); /* of either */
 void raw_write(struct fixture *f, const void *buf, size_t len);
 void raw_close(struct fixture *f);

@@ -12,7 +12,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-struct receiver { struct transport *t; unsigned slabs; const uint8_t *want; };
+struct receiver {
+	struct transport *t;
+	unsigned slabs;
+	const uint8_t *want;
+};
 
 static void *receive_slabs(void *arg)
 {
@@ -36,7 +40,7 @@ static void large_messages_arrive_whole_and_in_order(void **state)
 	struct fixture *f = *state;
 	open_pair(f);
 	uint8_t *data = noise(SLAB_SIZE);
-	struct receiver r = { f->b, 12, data };
+	struct receiver r = {f->b, 12, data};
 	pthread_t th;
 	pthread_create(&th, NULL, receive_slabs, &r);
 	for (unsigned i = 0; i < r.slabs; i++)
@@ -61,7 +65,8 @@ static void *send_small(void *arg)
 	struct transport *t = arg;
 	static const char text[] = "0123456789";
 	for (unsigned i = 0; i < 5000; i++)
-		post(t, i % 3 ? WIRE_SYNC_END : WIRE_COMMIT, i, i % 3 ? NULL : text, i % 3 ? 0 : i % 11);
+		post(t, i % 3 ? WIRE_SYNC_END : WIRE_COMMIT, i, i % 3 ? NULL : text,
+			i % 3 ? 0 : i % 11);
 	flush(t);
 	return NULL;
 }
@@ -88,7 +93,7 @@ static void deadline_ends_a_wait_and_nothing_is_lost(void **state)
 {
 	struct fixture *f = *state;
 	open_pair(f);
-	struct wire_header h = { .type = 99 };
+	struct wire_header h = {.type = 99};
 	struct mc_error err = MC_ERROR_INIT;
 	uint64_t before = mc_now();
 	assert_int_equal(transport_recv(f->b, &h, before + 30 * MC_MSEC, -1, &err), -ETIMEDOUT);
@@ -103,12 +108,15 @@ static void deadline_ends_a_wait_and_nothing_is_lost(void **state)
 	close_pair(f);
 }
 
-struct waker { int fd; uint64_t at; };
+struct waker {
+	int fd;
+	uint64_t at;
+};
 
 static void *wake_later(void *arg)
 {
 	struct waker *w = arg;
-	struct timespec ts = { (time_t)(w->at / MC_SEC), (long)(w->at % MC_SEC) };
+	struct timespec ts = {(time_t)(w->at / MC_SEC), (long)(w->at % MC_SEC)};
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
 	eventfd_write(w->fd, 1);
 	return NULL;
@@ -118,7 +126,7 @@ static void wake_fd_ends_a_wait_and_nothing_is_lost(void **state)
 {
 	struct fixture *f = *state;
 	open_pair(f);
-	struct waker w = { eventfd(0, EFD_CLOEXEC), in_ms(20) };
+	struct waker w = {eventfd(0, EFD_CLOEXEC), in_ms(20)};
 	struct wire_header h;
 	struct mc_error err = MC_ERROR_INIT;
 	pthread_t th;
@@ -180,7 +188,7 @@ static void message_longer_than_its_type_allows_is_not_posted(void **state)
 {
 	struct fixture *f = *state;
 	open_pair(f);
-	struct wire_header h = { .type = WIRE_DEVICES, .length = WIRE_DEVICES_MAX + 1 };
+	struct wire_header h = {.type = WIRE_DEVICES, .length = WIRE_DEVICES_MAX + 1};
 	struct mc_error err = MC_ERROR_INIT;
 	assert_int_equal(transport_post(f->a, &h, "", &err), -EMSGSIZE);
 	post(f->a, WIRE_SYNC_OK, 1, NULL, 0);
