@@ -58,7 +58,7 @@ def scenarios(level, only, out):
             continue
         build = PLAIN if "plain" in words else SAN
         after = BUILD_JOBS if "both builds" in words else (PLAIN_BUILD if "plain" in words else SAN_BUILD,)
-        seconds, cores = known.get(name, (30, 0.7))
+        seconds, cores = known.get(name, (30, 0.4))
         yield Job(name, [sys.executable, "-B", path], out(name), seconds, cores,
                   after=() if "computes" in words else after,
                   alone="alone" in words or "plain" in words and "beside others" not in words,
@@ -77,7 +77,7 @@ def programs(level, only, out):
 def unit_tests(only, out, which, processes=1):
     name = {"alone": UNIT + " that boot a kernel"}.get(which, UNIT)
     return Job(name, [sys.executable, "-B", "-m", "check.unit", SAN, str(processes), which, only], out(name), seconds=1000,
-               cores=0.7 * processes, after=(SAN_BUILD,))
+               cores=0.55 * processes, after=(SAN_BUILD,))
 
 
 def build(directory, *options):
@@ -91,7 +91,7 @@ def builds(jobs, out):
     needed = {name for job in jobs for name in job.after}
     first = (SAN_BUILD,) if SAN_BUILD in needed else ()
     if first:
-        yield Job(SAN_BUILD, build(SAN, *SANITIZERS), out(SAN_BUILD), seconds=2000, cores=os.cpu_count() or 1)
+        yield Job(SAN_BUILD, build(SAN, *SANITIZERS), out(SAN_BUILD), seconds=2000)
     if PLAIN_BUILD in needed:
         yield Job(PLAIN_BUILD, build(PLAIN), out(PLAIN_BUILD), seconds=2000, background=True, after=first)
 

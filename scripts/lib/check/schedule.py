@@ -3,6 +3,7 @@
 each says how many it keeps busy on the average, and one more starts while the sum leaves room.  The longest go first,
 so that no long one is left alone at the end; what only computes runs at a low priority in the gaps of the others.
 """
+import glob
 import os
 import signal
 import subprocess
@@ -61,9 +62,12 @@ class _Running:
             self.process.terminate()
 
     def kill(self):
-        if self.process.poll() is None:
+        """And what it has left running."""
+        try:
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        except ProcessLookupError:
+            pass
+        self.process.wait()
 
     def over(self):
         """Whether it has ended; the time limit sees to that."""
@@ -75,19 +79,25 @@ class _Running:
             self.terminate()
         if self.process.poll() is None:
             return False
+        self.kill()
         self.job.took = time.monotonic() - self.began
         self.job.status = 124 if self.told else self.process.returncode
         if self.group:
             with open(os.path.join(self.group, "cpuacct.usage"), encoding="ascii") as f:
                 self.job.used = int(f.read()) / 1e9
-            self.remove_group()
         return True
 
-    def remove_group(self):
-        try:
-            os.rmdir(self.group)
-        except OSError:  # something that it started is about to end
-            pass
+
+def sweep():
+    """Removes the CPU groups of this process and of those that are gone; one whose last process is about to end stays for
+    the next time."""
+    for path in glob.glob(CPU_GROUPS + "/mcd-check-*"):
+        pid = int(path.split("-")[2])
+        if pid == os.getpid() or not os.path.exists("/proc/%d" % pid):
+            try:
+                os.rmdir(path)
+            except OSError:
+                pass
 
 
 class Schedule:
@@ -117,6 +127,7 @@ class Schedule:
             self._start(waiting)
             for r in [r for r in self._running if r.over()]:
                 self._running.remove(r)
+                sweep()
                 self._status[r.job.name] = r.job.status
                 self.ended(r.job)
             for job in [j for j in waiting if any(self._failed(name, waiting) for name in j.after)]:
@@ -145,5 +156,4 @@ class Schedule:
             time.sleep(0.05)
         for r in self._running:
             r.kill()
-            if r.group:
-                r.remove_group()
+        sweep()

@@ -4,12 +4,12 @@
 the pause of an epoch much longer."""
 import os
 
-from mclab.scenario import TOP, run
+from mclab.scenario import TOP, repetitions, run
 
 
 def main(report, cluster):
     result = report.last_line("bench/disk runs", [os.path.join(TOP, "bench/disk"), "--build", cluster.build, "--rounds", "2",
-                                                  "--seconds", "3", "--json"], 300)
+                                                  "--seconds", str(repetitions(2, 2, 3)), "--json"], 300)
     if not result:
         return
     report.check(0.1 < result["fsync_ratio"] and 0.2 < result["write_ratio"],

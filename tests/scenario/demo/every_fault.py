@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# check: plain
+# check: plain, beside others
 """scripts/demo as a user runs it: every fault, its exit status, its last line, and what it leaves."""
 import os
 

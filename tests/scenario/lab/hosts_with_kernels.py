@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# check: alone
 """Lab hosts, VMs with kernels of their own: both kernels boot and reach each other and the hosts that
 are namespaces; scripts/lab carries the exit status, keeps its time limit and leaves nothing behind."""
 import os

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# check: alone
 """The plug backend, on lab hosts whose kernels have it: its unit tests, and that no output of an epoch that is
 not acknowledged is seen on the network, whenever the process that holds it is killed."""
 import os
