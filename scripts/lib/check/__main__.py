@@ -42,7 +42,11 @@ class Check:
         jobs += scenarios
         if self.only == "." or not jobs or any(plan.SAN_BUILD in job.after for job in jobs):
             jobs += [plan.unit_tests(self.only, self.out, "alone"), plan.unit_tests(self.only, self.out, "beside", CORES)]
-        self.schedule.run(list(plan.builds(jobs, self.out)) + jobs)
+        builds = list(plan.builds(jobs, self.out))
+        for job in jobs:
+            if builds and not job.after:  # others wait for the builds, so these go first
+                job.after = (builds[0].name,)
+        self.schedule.run(builds + jobs)
         tries, self.last_tries = self.again, True
         for job in tries:
             job.alone = True

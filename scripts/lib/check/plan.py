@@ -12,13 +12,13 @@ WEIGHTS = SCENARIOS + "/weights"
 SAN, PLAIN = "build-san", "build"
 SAN_BUILD, PLAIN_BUILD = BUILD_JOBS = "build with sanitizers", "plain build"
 SANITIZERS = ("-Db_sanitize=address,undefined", "-Db_lundef=false")
-UNIT, LINT, MUTANTS = "unit tests", "lint", "mutants"
+UNIT = "unit tests"
 # Programs that print "ok - " lines as scenarios do; none of them depends on the time.
 PROGRAMS = (
-    # name, path, seconds, also with --quick
-    (LINT, "scripts/lint", 60, True),
-    ("lint finds what is planted", "tests/lint/run", 30, True),
-    (MUTANTS, "tests/mutants/run", 300, False),
+    # name, command, the build that it reads, seconds, also with --quick
+    ("lint", ("scripts/lint", SAN), (SAN_BUILD,), 60, True),
+    ("lint finds what is planted", ("tests/lint/run",), (), 30, True),
+    ("mutants", ("tests/mutants/run",), (), 300, False),
 )
 MARKS = {"plain", "both builds", "alone", "beside others", "computes", "quick", "nightly"}
 
@@ -68,9 +68,9 @@ def scenarios(level, only, out):
 
 def programs(level, only, out):
     """Those that are there."""
-    for name, path, seconds, quick in PROGRAMS:
-        if re.search(only, name) and os.access(path, os.X_OK) and (quick or not level.quick):
-            yield Job(name, [os.path.abspath(path)], out(name), seconds, background=True, steady=True, limit=level.limit,
+    for name, command, after, seconds, quick in PROGRAMS:
+        if re.search(only, name) and os.access(command[0], os.X_OK) and (quick or not level.quick):
+            yield Job(name, list(command), out(name), seconds, after=after, background=True, steady=True, limit=level.limit,
                       env=level.env())
 
 
@@ -98,6 +98,6 @@ def builds(jobs, out):
 
 def phase(job):
     """The heading under which its time is told."""
-    if job.name in BUILD_JOBS or job.name.startswith(UNIT) or not job.after and job.background:
+    if job.name.startswith((*BUILD_JOBS, UNIT)) or job.background:
         return job.name
     return "scenarios, alone" if job.alone else "scenarios"
