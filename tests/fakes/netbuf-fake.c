@@ -40,6 +40,7 @@ struct fake {
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct fake *list;
+static struct netbuf_fake_watcher watcher;
 
 static struct fake *fake_of(struct netbuf *nb)
 {
@@ -75,8 +76,10 @@ static void unlock(struct fake *f)
 }
 
 /* Takes the lock, or fails as the test wished. */
-static int begin(struct fake *f, enum netbuf_fake_op op, struct mc_error *err)
+static int begin(struct fake *f, enum netbuf_fake_op op, uint64_t epoch, struct mc_error *err)
 {
+	if (watcher.op)
+		watcher.op(watcher.ctx, op, epoch);
 	pthread_mutex_lock(&f->lock);
 	if (f->op[op].code && !f->op[op].skip--) {
 		int code = f->op[op].code;
@@ -91,6 +94,8 @@ static int begin(struct fake *f, enum netbuf_fake_op op, struct mc_error *err)
 
 static void let_out(struct fake *f, uint64_t epoch, size_t nic, const void *data, size_t len)
 {
+	if (watcher.out)
+		watcher.out(watcher.ctx, epoch, data, len);
 	struct out_frame *o = malloc(sizeof *o + len);
 	if (!o) {
 		f->st.lost_frames++;
@@ -146,7 +151,7 @@ static int fake_guest_fd(struct netbuf *nb, size_t i)
 static int fake_hold(struct netbuf *nb, uint64_t first, struct mc_error *err)
 {
 	struct fake *f = fake_of(nb);
-	int r = begin(f, NETBUF_FAKE_HOLD, err);
+	int r = begin(f, NETBUF_FAKE_HOLD, first, err);
 	if (r < 0)
 		return r;
 	f->state = NETBUF_HOLDING;
@@ -159,7 +164,7 @@ static int fake_hold(struct netbuf *nb, uint64_t first, struct mc_error *err)
 static int fake_barrier(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 {
 	struct fake *f = fake_of(nb);
-	int r = begin(f, NETBUF_FAKE_BARRIER, err);
+	int r = begin(f, NETBUF_FAKE_BARRIER, epoch, err);
 	if (r < 0)
 		return r;
 	assert(f->state == NETBUF_HOLDING && f->epoch == epoch);
@@ -172,7 +177,7 @@ static int fake_barrier(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 static int fake_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 {
 	struct fake *f = fake_of(nb);
-	int r = begin(f, NETBUF_FAKE_RELEASE, err);
+	int r = begin(f, NETBUF_FAKE_RELEASE, epoch, err);
 	if (r < 0)
 		return r;
 	assert(f->state == NETBUF_HOLDING && epoch < f->epoch);
@@ -184,7 +189,7 @@ static int fake_release(struct netbuf *nb, uint64_t epoch, struct mc_error *err)
 static int fake_pass(struct netbuf *nb, struct mc_error *err)
 {
 	struct fake *f = fake_of(nb);
-	int r = begin(f, NETBUF_FAKE_PASS, err);
+	int r = begin(f, NETBUF_FAKE_PASS, 0, err);
 	if (r < 0)
 		return r;
 	let_out_until(f, UINT64_MAX);
@@ -196,7 +201,7 @@ static int fake_pass(struct netbuf *nb, struct mc_error *err)
 static int fake_shut(struct netbuf *nb, struct mc_error *err)
 {
 	struct fake *f = fake_of(nb);
-	int r = begin(f, NETBUF_FAKE_SHUT, err);
+	int r = begin(f, NETBUF_FAKE_SHUT, 0, err);
 	if (r < 0)
 		return r;
 	f->st.dropped_frames += queue_clear(&f->held);
@@ -208,7 +213,7 @@ static int fake_shut(struct netbuf *nb, struct mc_error *err)
 static int fake_announce(struct netbuf *nb, struct mc_error *err)
 {
 	struct fake *f = fake_of(nb);
-	int r = begin(f, NETBUF_FAKE_ANNOUNCE, err);
+	int r = begin(f, NETBUF_FAKE_ANNOUNCE, 0, err);
 	if (r < 0)
 		return r;
 	unlock(f);
@@ -322,6 +327,18 @@ bool netbuf_fake_input(struct netbuf *nb, size_t nic, const void *frame, size_t 
 	}
 	pthread_mutex_unlock(&f->lock);
 	return passed;
+}
+
+void netbuf_fake_watch(const struct netbuf_fake_watcher *w)
+{
+	watcher = w ? *w : (struct netbuf_fake_watcher){0};
+}
+
+const char *netbuf_fake_op_name(enum netbuf_fake_op op)
+{
+	static const char *const names[NETBUF_FAKE_OP_MAX] = {
+		"hold", "barrier", "release", "pass", "shut", "announce"};
+	return names[op];
 }
 
 void netbuf_fake_fail(struct netbuf *nb, enum netbuf_fake_op op, unsigned skip, int code)
