@@ -285,7 +285,8 @@ void rig_protect(struct rig *r)
 	struct transport *near;
 	struct vm_call *c = calloc(1, sizeof *c);
 	assert(c);
-	if (transport_fake_pair(&r->plan, &near, &r->far.t, &err) < 0)
+	bool theirs = r->far_posts;
+	if (transport_fake_pair(&r->plan, theirs ? &r->far.t : &near, theirs ? &near : &r->far.t, &err) < 0)
 		fail_msg("%s", err.msg);
 	world_give_stream(r->w, near);
 	far_start(r);

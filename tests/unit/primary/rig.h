@@ -38,7 +38,8 @@ struct rig {
 	struct guest *guest;
 	struct netbuf *nb;
 	uint64_t g0; /* the generation of {hostA, none}, before it is protected */
-	struct transport_fake_plan plan;
+	struct transport_fake_plan plan; /* of the stream; far_posts: it counts hostB's messages */
+	bool far_posts;
 	struct far far;
 
 	/* What the test does at each moment; may be NULL.  `arg` is the test's. */
@@ -68,7 +69,7 @@ int rig_teardown(void **state);
 #define rig_main(tests)                                                                                      \
 	int main(int argc, char **argv)                                                                      \
 	{                                                                                                    \
-		mc_log_setup(MC_LOG_ERROR, NULL);                                                            \
+		mc_log_setup((enum mc_log_level)0, NULL);                                                           \
 		if (argc > 1)                                                                                \
 			cmocka_set_test_filter(argv[1]);                                                     \
 		return cmocka_run_group_tests(tests, NULL, NULL);                                            \
