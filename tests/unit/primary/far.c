@@ -132,26 +132,32 @@ static void acknowledge(struct rig *r, const struct wire_header *h)
 		moment(r, FAR_ACKED, h->epoch);
 }
 
-static void verified(struct rig *r, const struct wire_header *h, const uint8_t *payload)
+static void take_verify(struct rig *r, const struct wire_header *h, const uint8_t *payload)
 {
 	struct far *f = &r->far;
-	struct wire_verify_range *v = calloc(WIRE_VERIFY_MAX, sizeof *v);
-	uint8_t buf[4096];
-	uint32_t differ[WIRE_VERIFY_MAX];
-	size_t n = 0, n_differ = 0;
-	if (!v || wire_get_verify(payload, h->length, v, &n, NULL) < 0)
+	if (!f->verify)
+		f->verify = calloc(WIRE_VERIFY_MAX, sizeof *f->verify);
+	if (!f->verify || wire_get_verify(payload, h->length, f->verify, &f->n_verify, NULL) < 0)
 		rig_breach(r, "VERIFY is nonsense");
-	for (size_t i = 0; i < n; i++)
-		if (XXH3_64bits(f->image[v[i].index] + v[i].off, v[i].len) != v[i].digest)
-			rig_breach(r, "a range that is equal has another digest");
-	for (; n_differ < f->differ && n_differ < n; n_differ++)
-		differ[n_differ] = (uint32_t)n_differ;
-	f->differ -= n_differ;
-	f->verified += n;
+}
+
+/* The epoch is committed. */
+static void compare(struct rig *r, const struct wire_header *h)
+{
+	struct far *f = &r->far;
+	uint8_t buf[64];
+	if (!f->n_verify)
+		return;
+	for (size_t i = 0; i < f->n_verify; i++) {
+		const struct wire_verify_range *v = &f->verify[i];
+		if (XXH3_64bits(f->image[v->index] + v->off, v->len) != v->digest)
+			rig_breach(r, "a range is not in epoch %" PRIu64 " what was said of it", h->epoch);
+		f->verified++;
+	}
+	f->n_verify = 0;
 	struct wire_header a = {.type = WIRE_VERIFIED, .generation = h->generation, .epoch = h->epoch};
-	a.length = wire_put_verified(buf, sizeof buf, differ, n_differ);
+	a.length = wire_put_verified(buf, sizeof buf, NULL, 0);
 	a.digest = XXH3_64bits(buf, a.length);
-	free(v);
 	reply(r, &a, buf);
 }
 
@@ -195,6 +201,7 @@ static void take(struct rig *r, const struct wire_header *h, uint8_t *payload)
 		answer(r, WIRE_SYNC_OK, h, FAR_SYNC_END);
 		break;
 	case WIRE_SLAB:
+		rig_note(r, "slab %" PRIu64, h->epoch);
 		add(r, h);
 		take_slab(r, h, payload);
 		break;
@@ -204,6 +211,7 @@ static void take(struct rig *r, const struct wire_header *h, uint8_t *payload)
 	case WIRE_COMMIT:
 		check_commit(r, h, payload);
 		acknowledge(r, h);
+		compare(r, h);
 		break;
 	case WIRE_PROTECTED:
 		moment(r, FAR_PROTECTED, h->epoch);
@@ -215,7 +223,7 @@ static void take(struct rig *r, const struct wire_header *h, uint8_t *payload)
 		moment(r, FAR_DISCARD, h->epoch);
 		break;
 	case WIRE_VERIFY:
-		verified(r, h, payload);
+		take_verify(r, h, payload);
 		break;
 	default:
 		break;
@@ -261,5 +269,7 @@ void far_join(struct rig *r)
 		free(f->image[i]);
 		f->image[i] = NULL;
 	}
+	free(f->verify);
+	f->verify = NULL;
 	f->running = false;
 }

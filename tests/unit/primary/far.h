@@ -37,8 +37,9 @@ struct far {
 	size_t n_blocks;
 	uint64_t sizes[WIRE_BLOCKS_MAX];
 	uint8_t *image[WIRE_BLOCKS_MAX]; /* as of the newest epoch, once that is committed */
-	size_t differ;                   /* the answer to a VERIFY: so many, of those asked for */
-	uint64_t verified;               /* ranges */
+	struct wire_verify_range *verify; /* asked for with the epoch under way, WIRE_VERIFY_MAX */
+	size_t n_verify;
+	uint64_t verified; /* ranges that were compared, and are equal */
 };
 
 void far_start(struct rig *r);

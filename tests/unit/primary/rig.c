@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LIMIT 20 /* seconds that a test may take */
@@ -55,13 +56,25 @@ static void breach_locked(struct rig *r, const char *fmt, ...)
 	va_end(ap);
 }
 
+/* From there on; with the lock. */
+static int find(struct rig *r, const char *note, size_t from)
+{
+	for (size_t i = from; i < r->n_notes; i++)
+		if (!strcmp(r->notes[i], note))
+			return (int)i;
+	return -1;
+}
+
 int rig_index(struct rig *r, const char *note)
 {
-	int at = -1;
+	return rig_index_after(r, note, NULL);
+}
+
+int rig_index_after(struct rig *r, const char *note, const char *after)
+{
 	pthread_mutex_lock(&r->lock);
-	for (size_t i = 0; i < r->n_notes && at < 0; i++)
-		if (!strcmp(r->notes[i], note))
-			at = (int)i;
+	int from = after ? find(r, after, 0) : 0;
+	int at = from < 0 ? -1 : find(r, note, (size_t)from);
 	pthread_mutex_unlock(&r->lock);
 	return at;
 }
@@ -149,6 +162,8 @@ static void network(void *ctx, enum netbuf_fake_op op, uint64_t epoch)
 		r->held = true;
 		pthread_mutex_unlock(&r->lock);
 	}
+	if (r->at_network)
+		r->at_network(r, op, epoch);
 }
 
 void rig_judge(struct rig *r)
@@ -195,6 +210,24 @@ static void proposed(void *ctx, const struct own_record *next)
 	vm_ring(r->vm, WAKE_SUSPECT); /* whoever rests after it looks again at once */
 }
 
+bool rig_wait(struct rig *r, const char *note)
+{
+	struct timespec ms = {0, 1000000};
+	for (int i = 0; i < 1000 && rig_index(r, note) < 0; i++)
+		nanosleep(&ms, NULL);
+	return rig_index(r, note) >= 0;
+}
+
+void rig_expect_held(struct rig *r)
+{
+	if (fake_guest_runs(r->guest))
+		rig_breach(r, "the guest runs before it is decided");
+	if (rig_index(r, "pass") >= 0)
+		rig_breach(r, "the network is open before it is decided");
+	if (r->out > r->acked)
+		rig_breach(r, "more is out than was acknowledged");
+}
+
 void rig_stick(struct rig *r, unsigned n)
 {
 	world_votes(r->w, WORLD_STUCK, n);
@@ -231,31 +264,60 @@ static void start(struct rig *r)
 	r->n_notes = 0;
 }
 
-struct rig *rig_new(void (*change)(struct config *c), const char *vm_lines)
+static void add_vm(struct rig *r, const struct rig_options *o)
 {
+	char path[500], text[2000], lines[600] = "", image[500];
+	world_path(r->w, "disk0.img", image, sizeof image);
+	if (o->disk) {
+		snprintf(lines, sizeof lines, "[disk disk0]\nimage = %s\n", image);
+		FILE *f = fopen(image, "w");
+		assert(f && ftruncate(fileno(f), RIG_DISK) == 0);
+		fclose(f);
+	}
+	world_add_vm(r->w, "vm1", lines);
+	if (!o->memory)
+		return;
+	snprintf(path, sizeof path, "%s/vm1.conf", world_config(r->w)->vms_dir);
+	FILE *f = fopen(path, "r+");
+	assert(f);
+	size_t n = fread(text, 1, sizeof text - 1, f);
+	text[n] = 0;
+	char *at = strstr(text, "-m 8M");
+	assert(at);
+	rewind(f);
+	fprintf(f, "%.*s-m %s%s", (int)(at - text), text, o->memory, at + strlen("-m 8M"));
+	fclose(f);
+}
+
+struct rig *rig_new(const struct rig_options *o)
+{
+	static const struct rig_options none;
 	struct rig *r = calloc(1, sizeof *r);
 	assert(r);
+	o = o ? o : &none;
 	alarm(LIMIT);
 	pthread_mutex_init(&r->lock, NULL);
 	r->w = world_new("hostA");
 	world_config(r->w)->delay = 2 * MC_MSEC;
-	if (change)
-		change(world_config(r->w));
-	world_add_vm(r->w, "vm1", vm_lines);
+	if (o->change)
+		o->change(world_config(r->w));
+	add_vm(r, o);
 	struct own_record rec = world_record(7, "hostA", "");
 	r->g0 = rec.generation;
 	world_decide(r->w, &rec);
 	world_know(r->w, &rec);
 	world_on_propose(r->w, proposed, r);
 	netbuf_fake_watch(&(struct netbuf_fake_watcher){.op = network, .out = out, .ctx = r});
-	start(r);
+	if (!o->no_vm)
+		start(r);
 	return r;
 }
 
 void rig_free(struct rig *r)
 {
 	far_join(r);
-	vm_teardown(r->vm);
+	if (r->vm)
+		vm_teardown(r->vm);
 	vm_free(r->vm);
 	fake_guests_clear();
 	netbuf_fake_watch(NULL);
@@ -267,7 +329,7 @@ void rig_free(struct rig *r)
 
 int rig_setup(void **state)
 {
-	*state = rig_new(NULL, NULL);
+	*state = rig_new(NULL);
 	return 0;
 }
 
@@ -279,17 +341,22 @@ int rig_teardown(void **state)
 
 /* --- running it ---------------------------------------------------------------------------------- */
 
-void rig_protect(struct rig *r)
+void rig_give_stream(struct rig *r)
 {
 	struct mc_error err = MC_ERROR_INIT;
 	struct transport *near;
-	struct vm_call *c = calloc(1, sizeof *c);
-	assert(c);
 	bool theirs = r->far_posts;
 	if (transport_fake_pair(&r->plan, theirs ? &r->far.t : &near, theirs ? &near : &r->far.t, &err) < 0)
 		fail_msg("%s", err.msg);
 	world_give_stream(r->w, near);
 	far_start(r);
+}
+
+void rig_protect(struct rig *r)
+{
+	struct vm_call *c = calloc(1, sizeof *c);
+	assert(c);
+	rig_give_stream(r);
 	c->verb = VM_PROTECT;
 	c->wait = true;
 	snprintf(c->peer, sizeof c->peer, "hostB");

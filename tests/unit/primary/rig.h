@@ -31,6 +31,7 @@
 
 #define RIG_NOTES 4096
 #define RIG_NOTE  48
+#define RIG_DISK  (1u << 20)
 
 struct rig {
 	struct world *w;
@@ -46,6 +47,7 @@ struct rig {
 	void (*at)(struct rig *r, enum far_moment m, uint64_t epoch); /* far thread */
 	void (*at_guest)(struct rig *r, enum fake_guest_op op);       /* before it; the test's thread */
 	void (*at_vote)(struct rig *r, const struct own_record *next);
+	void (*at_network)(struct rig *r, enum netbuf_fake_op op, uint64_t epoch);
 	int arg;
 	bool quiet; /* the guest sends only what the test has it send */
 
@@ -59,11 +61,16 @@ struct rig {
 	uint64_t acked;   /* the count in what hostB has acknowledged */
 };
 
-/* hostA runs vm1 unprotected, as sole owner.  change: of the host's configuration (or NULL); vm_lines:
- * see world_add_vm. */
-struct rig *rig_new(void (*change)(struct config *c), const char *vm_lines);
+struct rig_options {
+	void (*change)(struct config *c); /* the host's configuration; NULL: a delay of 2 ms */
+	const char *memory;               /* of the guest, as in QEMU's -m; NULL: 8M */
+	bool disk;                        /* it has one, disk0, of 1 MiB */
+	bool no_vm;                       /* the test makes it */
+};
+/* hostA runs vm1 unprotected, as sole owner.  o may be NULL. */
+struct rig *rig_new(const struct rig_options *o);
 void rig_free(struct rig *r);
-int rig_setup(void **state); /* cmocka's, with neither; delay 2 ms */
+int rig_setup(void **state); /* cmocka's, without options */
 int rig_teardown(void **state);
 /* main: argv[1] names one test, or all are run. */
 #define rig_main(tests)                                                                                      \
@@ -76,6 +83,7 @@ int rig_teardown(void **state);
 	}
 #define rig_test(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 
+void rig_give_stream(struct rig *r); /* hostB waits at the other end of the next one */
 /* Protects it with hostB until that is over, and judges. */
 void rig_protect(struct rig *r);
 /* After one protection, before the next: the notes and hostB begin anew, g0 is what is decided now. */
@@ -87,10 +95,15 @@ void rig_say(struct rig *r); /* the guest counts, writes and sends */
 void rig_verb(struct rig *r, int verb, bool force);
 void rig_note(struct rig *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void rig_breach(struct rig *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Waits, for a second at most, until that note is there. */
+bool rig_wait(struct rig *r, const char *note);
+/* Notes a breach if the guest runs or the network is open: for a vote that is not decided yet. */
+void rig_expect_held(struct rig *r);
 /* The next n votes are stuck; the VM is rung at each, so that it asks again at once. */
 void rig_stick(struct rig *r, unsigned n);
 
 /* --- the test's thread --- */
+int rig_index_after(struct rig *r, const char *note, const char *after);
 /* The notes: "hold", "barrier 3", "release 3", "pass", "shut"; "guest pause"; "vote +1 {hostA, hostB}"
  * (the generation counted from g0); "got COMMIT 3"; "ack 3"; "link ended". */
 int rig_index(struct rig *r, const char *note); /* of the first such; -1 */

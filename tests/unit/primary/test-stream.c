@@ -30,7 +30,7 @@ static void break_each(bool theirs, uint64_t *where, struct transport_fake_plan 
 {
 	bool all_done = false;
 	for (uint64_t k = 1; !all_done; k++) {
-		struct rig *r = rig_new(NULL, NULL);
+		struct rig *r = rig_new(NULL);
 		*where = k;
 		r->plan = *plan;
 		r->far_posts = theirs;
@@ -188,7 +188,7 @@ static void quick_suspicion(struct config *c)
 
 static void failover_12_after_a_standstill_the_voters_are_asked_first(void **state)
 {
-	struct rig *r = rig_new(quick_suspicion, NULL);
+	struct rig *r = rig_new(&(struct rig_options){.change = quick_suspicion});
 	r->plan.delay_ns = 4 * MC_MSEC; /* each way */
 	r->at = lose;
 	rig_protect(r);

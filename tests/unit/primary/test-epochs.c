@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* mcd/README.md 5 and 11, and what else an epoch meets on its way: pressure, a changed machine, verify. */
+#include "common/clock.h"
+#include "common/log.h"
+#include "mcd/vm/mailbox.h"
+#include "mcd/vm/status.h"
+#include "mcd/wire/slab.h"
+#include "tests/unit/primary/rig.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define LAST 3
+#define MIB  (1u << 20)
+
+static void hang_up(struct rig *r, enum far_moment m, uint64_t epoch)
+{
+	r->far.hang_up = m == FAR_COMMIT && epoch > LAST;
+}
+
+/* --- 5: the budget ----------------------------------------------------------------------------------- */
+
+static void twenty(struct config *c)
+{
+	c->delay = 2 * MC_MSEC;
+	c->max_buffer = 20 * MIB; /* four slabs */
+}
+
+static void dirty(struct rig *r, size_t len)
+{
+	uint8_t *data = malloc(len);
+	memset(data, 0xa0 + (int)(r->said % 16), len);
+	fake_guest_write(r->guest, 0, MIB, data, len);
+	free(data);
+}
+
+/* In the running time of epoch 3. */
+static void write_40(struct rig *r, enum netbuf_fake_op op, uint64_t epoch)
+{
+	if (op == NETBUF_FAKE_RELEASE && epoch == 2)
+		dirty(r, 40 * MIB);
+}
+
+static uint64_t buffer(struct rig *r, const char *what)
+{
+	json_t *j = vm_status_json(r->vm);
+	uint64_t n = (uint64_t)json_integer_value(json_object_get(json_object_get(j, "buffer"), what));
+	json_decref(j);
+	return n;
+}
+
+static void rule_5_a_large_epoch_stays_within_max_buffer(void **state)
+{
+	struct rig *r = rig_new(&(struct rig_options){.change = twenty, .memory = "64M"});
+	r->at = hang_up;
+	r->at_network = write_40;
+	rig_protect(r);
+	assert_true(r->far.epoch > LAST);
+	assert_int_equal(buffer(r, "peak"), 4 * SLAB_SIZE);
+	/* The guest stands until the last of it is copied: what does not fit is sent meanwhile. */
+	assert_true(rig_count(r, "slab 3") > 8);
+	int cont = rig_index_after(r, "guest cont", "barrier 3");
+	int slab = rig_index_after(r, "slab 3", "barrier 3");
+	assert_true(slab > 0 && slab < cont);
+	rig_expect_alone(r);
+	rig_free(r);
+}
+
+static void patient(struct config *c)
+{
+	c->delay = 9 * MC_SEC;
+	c->max_buffer = 20 * MIB;
+}
+
+/* The bell, so that the running epoch looks at once, not after a quarter of the delay. */
+static void write_11(struct rig *r, enum netbuf_fake_op op, uint64_t epoch)
+{
+	if (op != NETBUF_FAKE_RELEASE)
+		return;
+	dirty(r, 11 * MIB);
+	vm_ring(r->vm, WAKE_SUSPECT);
+}
+
+static void rule_5_at_half_of_it_an_epoch_ends_early(void **state)
+{
+	struct rig *r = rig_new(&(struct rig_options){.change = patient, .memory = "64M"});
+	uint64_t began = mc_now();
+	r->at = hang_up;
+	r->at_network = write_11;
+	rig_protect(r);
+	assert_true(mc_now() - began < 9 * MC_SEC);
+	rig_expect_alone(r);
+	rig_free(r);
+}
+
+/* --- output piles up --------------------------------------------------------------------------------- */
+
+static void little_room(struct config *c)
+{
+	c->delay = 9 * MC_SEC;
+	c->hold_limit = 1 << 20;
+}
+
+/* Three quarters of the limit, and a little. */
+static void talk(struct rig *r, unsigned until_bytes)
+{
+	struct netbuf_stats st;
+	do {
+		rig_say(r);
+		netbuf_get_stats(r->nb, &st);
+	} while (st.held_bytes < until_bytes);
+}
+
+static void talk_after_release(struct rig *r, enum netbuf_fake_op op, uint64_t epoch)
+{
+	/* Pressure is told once an epoch, and this is still the hold of the last one. */
+	if (op == NETBUF_FAKE_RELEASE && epoch <= LAST)
+		talk(r, 800 << 10);
+}
+
+static void rule_5_output_that_piles_up_ends_the_epoch_early(void **state)
+{
+	struct rig *r = rig_new(&(struct rig_options){.change = little_room});
+	uint64_t began = mc_now();
+	r->at = hang_up;
+	r->at_network = talk_after_release;
+	rig_protect(r);
+	assert_true(mc_now() - began < 9 * MC_SEC);
+	assert_true(r->far.epoch > LAST);
+	rig_expect_alone(r);
+	rig_free(r);
+}
+
+static void quick_little_room(struct config *c)
+{
+	c->delay = 2 * MC_MSEC;
+	c->hold_limit = 1 << 20;
+}
+
+/* Epoch 3 is sent, and not acknowledged: what is said now is of epoch 4. */
+static void talk_before_the_ack(struct rig *r, enum far_moment m, uint64_t epoch)
+{
+	hang_up(r, m, epoch);
+	if (m != FAR_COMMIT || epoch != 3)
+		return;
+	talk(r, 800 << 10);
+	for (int i = 0; i < 1000 && fake_guest_runs(r->guest); i++)
+		nanosleep(&(struct timespec){0, 1000000}, NULL);
+	if (fake_guest_runs(r->guest))
+		rig_breach(r, "the guest runs while its output piles up");
+	rig_note(r, "stands");
+}
+
+static void rule_5_output_that_piles_up_stops_the_guest_until_the_ack(void **state)
+{
+	struct rig *r = rig_new(&(struct rig_options){.change = quick_little_room});
+	r->at = talk_before_the_ack;
+	rig_protect(r);
+	rig_order(r, "got COMMIT 3", "stands", "ack 3", "release 3", "barrier 4", NULL);
+	assert_true(rig_index_after(r, "guest cont", "stands") > rig_index(r, "barrier 4"));
+	rig_expect_alone(r);
+	rig_free(r);
+}
+
+/* --- 11: the machine changes ------------------------------------------------------------------------- */
+
+static void plug(struct rig *r, enum fake_guest_op op)
+{
+	if (op == FAKE_GUEST_PAUSE && rig_index(r, "release 3") >= 0)
+		fake_guest_set_inventory(r->guest, 2);
+}
+
+static void rule_11_a_plugged_device_ends_it_before_the_commit(void **state)
+{
+	struct rig *r = *state;
+	r->at_guest = plug;
+	rig_protect(r);
+	rig_order(r, "release 3", "barrier 4", "vote +2 {hostA, none}", NULL);
+	assert_int_equal(rig_index(r, "got COMMIT 4"), -1);
+	rig_expect_end(r, "fault");
+	rig_expect_alone(r);
+}
+
+static void plug_late(struct rig *r, enum fake_guest_op op)
+{
+	if (op == FAKE_GUEST_STOOD_STILL && rig_index(r, "barrier 4") >= 0)
+		fake_guest_set_inventory(r->guest, 2);
+}
+
+static void rule_11_also_one_that_is_plugged_as_the_epoch_ends(void **state)
+{
+	struct rig *r = *state;
+	r->at_guest = plug_late;
+	rig_protect(r);
+	assert_int_equal(rig_index(r, "got COMMIT 4"), -1);
+	rig_expect_alone(r);
+}
+
+static void rule_11_a_changed_machine_is_not_protected(void **state)
+{
+	struct rig *r = *state;
+	fake_guest_set_inventory(r->guest, 2);
+	rig_protect(r);
+	assert_int_equal(rig_index(r, "got HELLO"), -1);
+	assert_int_equal(rig_index(r, "hold 1"), -1);
+	rig_expect_alone(r);
+}
+
+/* --- verify ------------------------------------------------------------------------------------------ */
+
+static void verify(struct rig *r, enum far_moment m, uint64_t epoch)
+{
+	if (m == FAR_COMMIT && epoch == 2)
+		rig_verb(r, VM_VERIFY, false);
+	r->far.hang_up = m == FAR_COMMIT && r->far.verified >= 32;
+}
+
+static void all_memory_is_compared_at_some_epoch(void **state)
+{
+	struct rig *r = *state;
+	r->at = verify;
+	rig_protect(r); /* far.c compares */
+	assert_int_equal(r->far.verified, 8 * MIB / (256 << 10));
+	rig_expect_alone(r);
+}
+
+static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(rule_5_a_large_epoch_stays_within_max_buffer),
+	cmocka_unit_test(rule_5_at_half_of_it_an_epoch_ends_early),
+	cmocka_unit_test(rule_5_output_that_piles_up_ends_the_epoch_early),
+	cmocka_unit_test(rule_5_output_that_piles_up_stops_the_guest_until_the_ack),
+	rig_test(rule_11_a_plugged_device_ends_it_before_the_commit),
+	rig_test(rule_11_also_one_that_is_plugged_as_the_epoch_ends),
+	rig_test(rule_11_a_changed_machine_is_not_protected),
+	rig_test(all_memory_is_compared_at_some_epoch),
+};
+
+rig_main(tests)
