@@ -83,6 +83,9 @@ int rig_teardown(void **state);
 	}
 #define rig_test(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 
+/* Of a VM that was started or taken over by its own thread: its guest talks from here on, and the notes
+ * begin; g0 is what is decided now. */
+void rig_adopt(struct rig *r);
 void rig_give_stream(struct rig *r); /* hostB waits at the other end of the next one */
 /* Protects it with hostB until that is over, and judges. */
 void rig_protect(struct rig *r);
