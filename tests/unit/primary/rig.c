@@ -160,6 +160,7 @@ static void network(void *ctx, enum netbuf_fake_op op, uint64_t epoch)
 	if (op == NETBUF_FAKE_HOLD) {
 		pthread_mutex_lock(&r->lock);
 		r->held = true;
+		r->acked = r->out; /* what came out before is of no epoch */
 		pthread_mutex_unlock(&r->lock);
 	}
 	if (r->at_network)

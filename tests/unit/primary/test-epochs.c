@@ -162,6 +162,31 @@ static void rule_5_output_that_piles_up_stops_the_guest_until_the_ack(void **sta
 	rig_free(r);
 }
 
+/* --- 3: what the first copy leaves ------------------------------------------------------------------ */
+
+/* Written while memory is copied: between the last round that is answered and the first epoch. */
+static void write_late(struct rig *r, enum far_moment m, uint64_t epoch)
+{
+	uint8_t page[4096];
+	memset(page, 0x5a, sizeof page);
+	if (m == FAR_SYNC_END)
+		fake_guest_write(r->guest, 0, (64 + r->far.rounds) * sizeof page, page, sizeof page);
+	r->far.hang_up = m == FAR_COMMIT;
+	uint64_t size;
+	const uint8_t *ram = fake_guest_ram(r->guest, 0, &size);
+	if (m == FAR_COMMIT && memcmp(r->far.image[0] + 2 * sizeof page, ram + 2 * sizeof page, size - 2 * sizeof page))
+		rig_breach(r, "epoch 1 is not what the guest has in its memory");
+}
+
+static void rule_3_all_memory_of_the_first_copy_arrives(void **state)
+{
+	struct rig *r = *state;
+	r->at = write_late;
+	rig_protect(r);
+	assert_int_equal(r->far.epoch, 1);
+	rig_expect_alone(r);
+}
+
 /* --- 11: the machine changes ------------------------------------------------------------------------- */
 
 static void plug(struct rig *r, enum fake_guest_op op)
@@ -229,6 +254,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(rule_5_at_half_of_it_an_epoch_ends_early),
 	cmocka_unit_test(rule_5_output_that_piles_up_ends_the_epoch_early),
 	cmocka_unit_test(rule_5_output_that_piles_up_stops_the_guest_until_the_ack),
+	rig_test(rule_3_all_memory_of_the_first_copy_arrives),
 	rig_test(rule_11_a_plugged_device_ends_it_before_the_commit),
 	rig_test(rule_11_also_one_that_is_plugged_as_the_epoch_ends),
 	rig_test(rule_11_a_changed_machine_is_not_protected),

@@ -97,6 +97,7 @@ static void quits(enum far_moment m, uint64_t epoch)
 	/* Neither killed nor left stopped, and what was held is not out. */
 	assert_true(guest_alive(r->guest));
 	assert_true(fake_guest_runs(r->guest));
+	assert_int_equal(r->held, m != FAR_HELLO && m != FAR_SYNC_END); /* that is where it ended */
 	if (r->held) {
 		assert_int_equal(rig_count(r, "pass"), 1); /* when it was started */
 		assert_true(r->out <= r->acked);
