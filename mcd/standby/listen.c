@@ -64,6 +64,7 @@ static void answer_offer(struct standby *s)
 bool standby_listen(struct standby *s)
 {
 	struct vm *vm = s->vm;
+	bool linked = s->link != NULL;
 	unsigned pending = vm_take_pending(vm);
 	for (struct vm_call *c; (c = vm_next_call(vm));)
 		if (c->verb == VM_TAKEOVER)
@@ -73,5 +74,6 @@ bool standby_listen(struct standby *s)
 	answer_offer(s);
 	if (!vm->guest || !guest_alive(vm->guest))
 		waiting_relaunch(s);
-	return vm->quit || (pending & (WAKE_SUSPECT | WAKE_RECORD));
+	/* A verb may have closed the link: then there is nothing to receive from any more. */
+	return vm->quit || (linked && !s->link) || (pending & (WAKE_SUSPECT | WAKE_RECORD));
 }
