@@ -9,6 +9,8 @@
 #pragma once
 #include "common/clock.h"
 #include "mcd/standby/standby.h"
+#include "mcd/standby/session.h"
+#include "mcd/vm/make.h"
 #include "mcd/vm/mailbox.h"
 #include "tests/fakes/fake-guest.h"
 #include "tests/fakes/netbuf-fake.h"
@@ -61,6 +63,7 @@ struct rig {
 	struct transport *far;
 	struct transport_fake_plan plan; /* before rig_begin */
 	uint64_t max_buffer;             /* of the HELLO: before far_hello */
+	const char *rom;                 /* firmware, before far_sync; NULL: none */
 	bool lost;                       /* a message of ours could not be sent any more */
 	uint64_t sent;                   /* messages */
 	uint8_t got[WIRE_CONTROL_MAX];   /* the payload that was received last */
@@ -94,7 +97,10 @@ void far_post_header(struct rig *r, const struct wire_header *h, const void *pay
 struct wire_header far_recv(struct rig *r); /* type 0: the connection ended */
 struct wire_header far_expect(struct rig *r, uint16_t type);
 void far_expect_nothing(struct rig *r); /* but the end of the connection, or an ERROR */
-void far_hello(struct rig *r);          /* HELLO, and its answer */
+/* A HELLO as it must be. */
+void far_describe(struct rig *r, struct wire_hello *ret);
+void far_send_hello(struct rig *r, const struct wire_hello *hello);
+void far_hello(struct rig *r);          /* that, and its answer */
 void far_sync(struct rig *r);           /* all memory, and its answer */
 void far_write(struct rig *r, uint64_t off, size_t len); /* something new, also into `slab` */
 void far_slab(struct rig *r);           /* some writes, as a message */

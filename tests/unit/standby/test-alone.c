@@ -5,6 +5,7 @@
  * count are the test's.
  */
 #include "mcd/standby/ends.h"
+#include "mcd/standby/greet.h"
 #include "mcd/standby/waiting.h"
 #include "mcd/vm/machine.h"
 #include "mcd/vm/mailbox.h"

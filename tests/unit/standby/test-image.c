@@ -240,11 +240,10 @@ static void rule_3_memory_of_the_synchronisation_after_an_epoch_is_refused(void 
 static void rule_3_firmware_after_an_epoch_is_refused(void **state)
 {
 	struct rig *r = *state;
-	uint8_t buf[300];
+	uint8_t buf[300 + 4096] = {0};
 	rig_protect(r);
 	size_t at = wire_put_rom(buf, sizeof buf, "bios");
-	memset(buf + at, 1, 16);
-	far_post(r, WIRE_ROM, buf, at + 16);
+	far_post(r, WIRE_ROM, buf, at + 4096);
 	refused(r);
 }
 
