@@ -43,14 +43,6 @@ static int take(struct vm *vm, enum guest_adopted *ret_how, struct mc_error *err
 	return r;
 }
 
-/* The process stays, and the notes about it. */
-static void forget(struct vm *vm)
-{
-	if (vm->guest)
-		vm_leave_guest(vm);
-	vm_teardown(vm);
-}
-
 /* Whose is it?  Afterwards it is to be protected as it was, or as it was to be. */
 static void settle_ownership(struct vm *vm)
 {
@@ -83,7 +75,7 @@ void life_adopt(struct vm *vm)
 		enum guest_adopted how = GUEST_ADOPTED_RUNNING;
 		int r = take(vm, &how, &err);
 		if (r == -ENOENT && !err.code) { /* the ordinary case: no QEMU */
-			forget(vm);
+			vm_teardown(vm);
 			return;
 		}
 		if (r == 0 && how == GUEST_ADOPTED_WAITING) {
@@ -97,7 +89,7 @@ void life_adopt(struct vm *vm)
 			settle_ownership(vm);
 			return;
 		}
-		forget(vm);
+		vm_leave_guest(vm); /* the process stays, and the notes about it */
 		wait_for_help(vm, &err);
 	}
 }

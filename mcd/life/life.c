@@ -162,7 +162,8 @@ void *life_run(void *arg)
 		log_notice("%s: QEMU (pid %d) goes on without mcd", vm->name,
 			(int)guest_pid(vm->guest));
 		vm_leave_guest(vm);
+	} else {
+		vm_teardown(vm);
 	}
-	vm_teardown(vm);
 	return NULL;
 }

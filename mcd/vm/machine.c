@@ -152,17 +152,36 @@ void vm_end_guest(struct vm *vm)
 	guest_free(mc_steal_ptr(vm->guest));
 }
 
+static void forget(struct vm *vm)
+{
+	vm_clock_forget(vm->clock);
+	vm->shut_in = false;
+	for (size_t i = 0; i < RAMBLOCKS_MAX; i++)
+		if (vm->ram_fds[i] >= 0)
+			close(mc_steal_fd(&vm->ram_fds[i]));
+	vm->want_peer[0] = 0; /* its file stays: mcd may end, and the VM not */
+	cmdline_plan_clear(&vm->plan);
+	memset(&vm->plan, 0, sizeof vm->plan);
+	config_vm_free(vm->cfg);
+	vm->cfg = NULL;
+	vm->panicked = false;
+}
+
 void vm_leave_guest(struct vm *vm)
 {
-	vm_watch_guest(vm, false);
-	guest_detach(mc_steal_ptr(vm->guest));
+	if (vm->guest) {
+		vm_watch_guest(vm, false);
+		guest_detach(mc_steal_ptr(vm->guest));
+	}
 	struct netbuf *nb = mc_steal_ptr(vm->nb);
 	vm_show_network(vm);
 	netbuf_leave(nb);
+	forget(vm);
 }
 
 void vm_teardown(struct vm *vm)
 {
+	char dir[300];
 	if (vm->nb)
 		netbuf_shut(vm->nb, NULL);
 	vm_clock_forget(vm->clock);
@@ -170,19 +189,9 @@ void vm_teardown(struct vm *vm)
 	struct netbuf *nb = mc_steal_ptr(vm->nb);
 	vm_show_network(vm);
 	netbuf_close(nb);
-	vm->shut_in = false;
-	for (size_t i = 0; i < RAMBLOCKS_MAX; i++)
-		if (vm->ram_fds[i] >= 0)
-			close(mc_steal_fd(&vm->ram_fds[i]));
-	vm->want_peer[0] = 0; /* its file stays: mcd may end, and the VM not */
-	char dir[300];
 	vm_run_dir(vm, dir, sizeof dir);
 	takeover_file_remove(dir); /* it belongs to the QEMU that was here */
-	cmdline_plan_clear(&vm->plan);
-	memset(&vm->plan, 0, sizeof vm->plan);
-	config_vm_free(vm->cfg);
-	vm->cfg = NULL;
-	vm->panicked = false;
+	forget(vm);
 }
 
 void vm_resume(struct vm *vm)

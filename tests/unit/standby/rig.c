@@ -72,6 +72,15 @@ static void on_propose(void *ctx, const struct own_record *next)
 		r->at_vote(r, r->n_votes);
 }
 
+static struct rig *the_rig; /* the VM's surroundings know the world only */
+
+static void changed(void *ctx)
+{
+	pthread_mutex_lock(&the_rig->lock);
+	pthread_cond_broadcast(&the_rig->changed);
+	pthread_mutex_unlock(&the_rig->lock);
+}
+
 int rig_setup(void **state)
 {
 	struct rig *r = calloc(1, sizeof *r);
@@ -89,7 +98,9 @@ int rig_setup(void **state)
 	c->delay = 2 * MC_MSEC;
 	r->env = *world_env(r->w);
 	r->ops = *r->env.ops;
+	r->ops.changed = changed;
 	r->env.ops = &r->ops;
+	the_rig = r;
 	r->max_buffer = 32u << 20;
 	r->now.ram = calloc(1, RIG_RAM);
 	r->image.ram = calloc(1, RIG_RAM);
@@ -171,18 +182,40 @@ bool rig_over(struct rig *r)
 	return over;
 }
 
-void rig_join(struct rig *r)
+/* Until done says so; false: not in time. */
+static bool await(struct rig *r, bool (*done)(struct rig *r, int what), int what)
 {
 	uint64_t until = mc_now() + RIG_WAIT;
 	struct timespec ts = {(time_t)(until / MC_SEC), (long)(until % MC_SEC)};
-	pthread_mutex_lock(&r->lock);
 	int e = 0;
-	while (r->job && !e)
+	pthread_mutex_lock(&r->lock);
+	while (!done(r, what) && !e)
 		e = pthread_cond_timedwait(&r->changed, &r->lock, &ts);
-	bool over = !r->job;
+	bool is = done(r, what);
 	pthread_mutex_unlock(&r->lock);
-	if (!over)
+	return is;
+}
+
+static bool over(struct rig *r, int what)
+{
+	return !r->job;
+}
+
+static bool is_in_state(struct rig *r, int what)
+{
+	return (int)vm_get_state(r->vm) == what;
+}
+
+void rig_join(struct rig *r)
+{
+	if (!await(r, over, 0))
 		fail_msg("the standby's life goes on: it is %s", vm_state_name(vm_get_state(r->vm)));
+}
+
+void rig_await(struct rig *r, enum vm_state state)
+{
+	if (!await(r, is_in_state, (int)state))
+		fail_msg("it is %s", vm_state_name(vm_get_state(r->vm)));
 }
 
 void rig_call(struct rig *r, enum vm_verb verb, bool force)

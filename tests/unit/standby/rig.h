@@ -90,6 +90,7 @@ void rig_run(struct rig *r, void (*job)(struct rig *r));
 void rig_begin(struct rig *r);             /* runs standby_run */
 void rig_join(struct rig *r);              /* until that is over */
 bool rig_over(struct rig *r);
+void rig_await(struct rig *r, enum vm_state state);
 
 /* --- the primary: what it says --- */
 void far_post(struct rig *r, uint16_t type, const void *payload, size_t len);
