@@ -55,12 +55,16 @@ struct rig {
 	struct vm *vm;
 	const char *more; /* of vms.d/vm1.conf: before rig_begin */
 
-	pthread_mutex_t lock; /* of these three */
+	pthread_mutex_t lock; /* of what is said so, and of these three */
 	pthread_cond_t changed;
 	void (*job)(struct rig *r); /* what the VM's thread does; NULL: nothing */
 	bool ends;
 
-	struct transport *far;
+	struct transport *far, *near;
+	struct transport_ops near_ops; /* the near end's, to see how far the VM is */
+	int (*near_recv)(struct transport *t, struct wire_header *ret, uint64_t deadline, int wake_fd,
+		struct mc_error *err);
+	uint64_t received, finished; /* messages; under the lock */
 	struct transport_fake_plan plan; /* before rig_begin */
 	uint64_t max_buffer;             /* of the HELLO: before far_hello */
 	const char *rom;                 /* firmware, before far_sync; NULL: none */
@@ -114,6 +118,8 @@ void far_acked(struct rig *r);          /* expects the ACK: `image` is `now` */
 void far_epoch(struct rig *r);          /* a whole epoch, until it is acknowledged */
 void far_named(struct rig *r);          /* {hostA, hostB} is decided, and it says so */
 void rig_protect(struct rig *r);        /* from rig_begin until epoch 2 is acknowledged */
+void far_taken(struct rig *r);   /* until the VM has begun with all that was sent */
+void far_settled(struct rig *r); /* ... and is through with it */
 void far_close(struct rig *r);
 void far_dies(struct rig *r);           /* its keep-alives stop, and nobody hears it */
 

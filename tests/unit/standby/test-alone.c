@@ -159,6 +159,24 @@ static void a_primary_that_nobody_hears_has_no_head_start(void **state)
 	expect_runs(r, &r->image);
 }
 
+static void the_primary_is_heard_again(struct rig *r, size_t n)
+{
+	if (n == 2)
+		world_suspect(r->w, "hostA", false);
+}
+
+static void failover_15_who_has_asked_goes_on_asking_whatever_changes(void **state)
+{
+	struct rig *r = prepare(state);
+	named(r);
+	world_suspect(r->w, "hostA", true);
+	world_votes(r->w, WORLD_STUCK, 4);
+	r->at_vote = the_primary_is_heard_again;
+	look_at_it(r);
+	expect_runs(r, &r->image);
+	assert_int_equal(r->n_votes, 5);
+}
+
 static void data_is_a_sign_of_life_while_others_hear_the_primary(void **state)
 {
 	struct rig *r = prepare(state);
@@ -330,13 +348,14 @@ static void what_was_never_whole_is_given_up_at_once(void **state)
 	assert_int_equal(t.looks, 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		RIG_TEST(the_primary_that_is_heard_goes_first),
 		RIG_TEST(the_primary_that_others_hear_goes_first),
 		RIG_TEST(the_head_start_ends),
 		RIG_TEST(a_primary_that_nobody_hears_has_no_head_start),
+		RIG_TEST(failover_15_who_has_asked_goes_on_asking_whatever_changes),
 		RIG_TEST(data_is_a_sign_of_life_while_others_hear_the_primary),
 		RIG_TEST(data_is_none_while_nobody_hears_the_primary),
 		RIG_TEST(a_connection_without_data_is_none),
@@ -349,5 +368,7 @@ int main(void)
 		RIG_TEST(an_image_is_history_once_the_primary_offers_another),
 		RIG_TEST(what_was_never_whole_is_given_up_at_once),
 	};
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

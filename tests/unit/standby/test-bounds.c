@@ -116,7 +116,7 @@ static void rule_5_an_epoch_without_end_is_ended(void **state)
 	expect_runs(r, &r->image);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		RIG_TEST(rule_5_an_epoch_larger_than_max_buffer_is_taken_whole),
@@ -126,5 +126,7 @@ int main(void)
 		RIG_TEST(rule_5_an_epoch_of_as_many_slabs_as_it_can_need_is_taken),
 		RIG_TEST(rule_5_an_epoch_without_end_is_ended),
 	};
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -88,6 +88,7 @@ static void rule_9_disk_writes_that_are_not_committed_are_dropped(void **state)
 	r->disk_sum = disk_far_end(disks, r->now.epoch);
 	far_slab(r);
 	far_devices(r);
+	far_settled(r);
 	far_dies(r);
 	expect_runs(r, &r->image);
 	disk_far_expect_committed(disks);
@@ -181,6 +182,7 @@ static void rule_9_a_primary_that_dies_before_its_disk_writes_came_has_not_commi
 	far_slab(r);
 	far_devices(r);
 	far_commit(r);
+	far_taken(r);
 	far_dies(r);
 	expect_runs(r, &r->image);
 	disk_far_expect_committed(disks);
@@ -221,7 +223,7 @@ static void rule_10_what_a_standby_was_told_to_drop_stays_a_standbys(void **stat
 	disk_far_expect_committed(disks);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		DISK_TEST(rule_9_what_runs_has_the_disks_of_the_same_epoch),
@@ -236,5 +238,7 @@ int main(void)
 		DISK_TEST(rule_10_a_protection_that_failed_leaves_it_marked),
 		DISK_TEST(rule_10_what_a_standby_was_told_to_drop_stays_a_standbys),
 	};
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

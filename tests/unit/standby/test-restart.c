@@ -334,7 +334,7 @@ static void rule_6_a_qemu_that_cannot_be_adopted_at_once_keeps_its_device_state(
 	assert_true(fake_guest_runs(fake_guest_find("vm1")));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		RIG_TEST(failover_16_a_takeover_that_was_not_decided_is_asked_for_again),
@@ -353,5 +353,7 @@ int main(void)
 		RIG_TEST(rule_6_an_mcd_that_ends_leaves_what_it_was_handed),
 		RIG_TEST(rule_6_a_qemu_that_cannot_be_adopted_at_once_keeps_its_device_state),
 	};
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,6 +70,23 @@ static void a_standby_that_was_handed_the_vm_learns_it_by_itself(void **state)
 	expect_runs(r, &r->image);
 }
 
+/* The record came before the primary's own word, and its connection is open. */
+static void a_handover_that_was_not_heard_of_ends_the_link(void **state)
+{
+	struct rig *r = *state;
+	struct own_record ours = world_record(RIG_GENERATION + 1, "hostB", "");
+	rig_protect(r);
+	far_slab(r);
+	far_devices(r);
+	far_settled(r);
+	world_decide(r->w, &ours);
+	vm_learned(r->vm, &ours);
+	expect_runs(r, &r->image);
+	far_commit(r);
+	assert_true(r->lost);
+	far_expect_nothing(r);
+}
+
 static void after_the_handover_nothing_is_acknowledged(void **state)
 {
 	struct rig *r = *state;
@@ -249,7 +266,7 @@ static void an_mcd_that_ends_takes_its_waiting_qemu_along(void **state)
 	assert_int_equal(r->n_votes, 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		RIG_TEST(a_protection_that_is_ended_in_order_leaves_nothing),
@@ -257,6 +274,7 @@ int main(void)
 		RIG_TEST(before_the_first_epoch_there_is_nothing_to_keep),
 		RIG_TEST(a_standby_that_is_handed_the_vm_goes_on_with_it),
 		RIG_TEST(a_standby_that_was_handed_the_vm_learns_it_by_itself),
+		RIG_TEST(a_handover_that_was_not_heard_of_ends_the_link),
 		RIG_TEST(after_the_handover_nothing_is_acknowledged),
 		RIG_TEST(the_firmware_is_given_to_the_qemu_that_waits),
 		RIG_TEST(a_waiting_qemu_that_dies_is_replaced_and_the_image_is_not_touched),
@@ -271,5 +289,7 @@ int main(void)
 		RIG_TEST(a_protection_whose_keep_alives_are_cut_goes_on_with_its_data),
 		RIG_TEST(an_mcd_that_ends_takes_its_waiting_qemu_along),
 	};
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -297,7 +297,7 @@ static void the_end_of_mcd_is_a_fact(void **state)
 	facts(state, true, true);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		VM_TEST(what_is_decided_already_needs_no_asking),
@@ -316,5 +316,7 @@ int main(void)
 		VM_TEST(the_gate_is_a_fact),
 		VM_TEST(the_end_of_mcd_is_a_fact),
 	};
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -184,7 +184,7 @@ static void rule_10_qemu_is_given_the_copy_that_counts(void **state)
 	assert_string_equal(d[0].path, vm->cfg->disks[0].replica);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		VM_TEST(rule_10_disks_that_never_were_a_copy_may_be_started),
@@ -199,5 +199,7 @@ int main(void)
 		VM_TEST(rule_10_a_copy_is_claimed_before_qemu_may_write_to_it),
 		VM_TEST(rule_10_qemu_is_given_the_copy_that_counts),
 	};
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -180,7 +180,7 @@ static void no_good_news_ends_the_alarm_of_a_panicked_guest(void **state)
 	vm->panicked = false;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		VM_TEST(the_bell_rings_until_it_is_taken),
@@ -195,5 +195,7 @@ int main(void)
 		VM_TEST(an_alarm_is_told_once),
 		VM_TEST(no_good_news_ends_the_alarm_of_a_panicked_guest),
 	};
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -128,7 +128,7 @@ static void a_vm_is_lost_by_a_newer_record_only(void **state)
 	}
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		VM_TEST(a_vm_begins_with_what_its_voter_knows),
@@ -142,5 +142,7 @@ int main(void)
 		VM_TEST(the_operators_word_makes_this_host_the_owner),
 		VM_TEST(a_vm_is_lost_by_a_newer_record_only),
 	};
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
