@@ -60,8 +60,8 @@ void standby_run(struct vm *vm, int fd, const struct link_peer *peer)
 		;
 	epoch_drop_staged(&s);
 	standby_free(&s);
-	/* A waiting QEMU is of no use without us; but with the device state that was kept for a takeover it
-	 * may be the only copy, and the next mcd finds it (restart.c). */
+	/* A waiting QEMU is of no use without us; but with the device state that was kept for a
+	 * takeover it may be the only copy, and the next mcd finds it (restart.c). */
 	if (vm->quit && vm_get_state(vm) != VM_UNPROTECTED && !s.kept)
 		vm_teardown(vm);
 }

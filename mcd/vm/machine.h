@@ -23,8 +23,8 @@ int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error
 /* Ends the QEMU that is there, if one is, and forgets it; memory and network stay. */
 void vm_end_guest(struct vm *vm);
 void vm_watch_guest(struct vm *vm, bool on); /* QEMU's pidfd in vm->wake */
-/* The guest, if there is one, goes on without this mcd: its network stays as netbuf_leave says, and so do the
- * notes about it.  The rest is forgotten. */
+/* The guest, if there is one, goes on without this mcd: its network stays as netbuf_leave says,
+ * and so do the notes about it.  The rest is forgotten. */
 void vm_leave_guest(struct vm *vm);
 /* Drops held output, kills QEMU, forgets memory: this host's copy is gone. */
 void vm_teardown(struct vm *vm);

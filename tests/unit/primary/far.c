@@ -88,8 +88,8 @@ static void check_commit(struct rig *r, const struct wire_header *h, const uint8
 		rig_breach(r, "COMMIT %" PRIu64 " is nonsense", h->epoch);
 	if (c.disk_digest)
 		wire_epoch_digest_add(&f->digest, c.disk_digest, c.disk_bytes);
-	if (c.slabs != f->sum.slabs || c.bytes != f->sum.bytes || c.device_bytes != f->sum.device_bytes ||
-		c.digest != f->digest.h)
+	if (c.slabs != f->sum.slabs || c.bytes != f->sum.bytes ||
+		c.device_bytes != f->sum.device_bytes || c.digest != f->digest.h)
 		rig_breach(r, "COMMIT %" PRIu64 " does not add up", h->epoch);
 	f->commit = c;
 	f->flags = h->flags;
@@ -101,15 +101,18 @@ static void reply(struct rig *r, const struct wire_header *h, const void *payloa
 {
 	struct far *f = &r->far;
 	if (!f->silent && !f->hang_up)
-		transport_post(f->t, h, payload, NULL); /* an end that is gone is seen by the next recv */
+		/* an end that is gone is seen by the next recv */
+		transport_post(f->t, h, payload, NULL);
 	f->silent = false;
 }
 
 static void answer(struct rig *r, uint16_t type, const struct wire_header *h, enum far_moment m)
 {
 	struct far *f = &r->far;
-	f->answer = (struct wire_header){
-		.type = type, .generation = h->generation, .epoch = h->epoch, .digest = XXH3_64bits("", 0)};
+	f->answer = (struct wire_header){.type = type,
+		.generation = h->generation,
+		.epoch = h->epoch,
+		.digest = XXH3_64bits("", 0)};
 	moment(r, m, h->epoch);
 	reply(r, &f->answer, NULL);
 }
@@ -117,8 +120,10 @@ static void answer(struct rig *r, uint16_t type, const struct wire_header *h, en
 static void acknowledge(struct rig *r, const struct wire_header *h)
 {
 	struct far *f = &r->far;
-	struct wire_header good = {
-		.type = WIRE_ACK, .generation = h->generation, .epoch = h->epoch, .digest = f->commit.digest};
+	struct wire_header good = {.type = WIRE_ACK,
+		.generation = h->generation,
+		.epoch = h->epoch,
+		.digest = f->commit.digest};
 	f->answer = good;
 	moment(r, FAR_COMMIT, h->epoch);
 	if (!f->silent && !f->hang_up && !memcmp(&good, &f->answer, sizeof good)) {
@@ -151,11 +156,13 @@ static void compare(struct rig *r, const struct wire_header *h)
 	for (size_t i = 0; i < f->n_verify; i++) {
 		const struct wire_verify_range *v = &f->verify[i];
 		if (XXH3_64bits(f->image[v->index] + v->off, v->len) != v->digest)
-			rig_breach(r, "a range is not in epoch %" PRIu64 " what was said of it", h->epoch);
+			rig_breach(r, "a range is not in epoch %" PRIu64 " what was said of it",
+				h->epoch);
 		f->verified++;
 	}
 	f->n_verify = 0;
-	struct wire_header a = {.type = WIRE_VERIFIED, .generation = h->generation, .epoch = h->epoch};
+	struct wire_header a = {
+		.type = WIRE_VERIFIED, .generation = h->generation, .epoch = h->epoch};
 	a.length = wire_put_verified(buf, sizeof buf, NULL, 0);
 	a.digest = XXH3_64bits(buf, a.length);
 	reply(r, &a, buf);
@@ -166,7 +173,8 @@ static void take_hello(struct rig *r, const struct wire_header *h, const uint8_t
 	struct far *f = &r->far;
 	struct wire_hello *hello = calloc(1, sizeof *hello);
 	assert(hello);
-	if (wire_get_hello(payload, h->length, hello, NULL) < 0 || hello->generation + 1 != h->generation)
+	if (wire_get_hello(payload, h->length, hello, NULL) < 0 ||
+		hello->generation + 1 != h->generation)
 		rig_breach(r, "HELLO is nonsense");
 	f->generation = h->generation;
 	f->n_blocks = hello->n_blocks;
@@ -188,7 +196,8 @@ static void take(struct rig *r, const struct wire_header *h, uint8_t *payload)
 	else if (name)
 		rig_note(r, "got %s", name);
 	if (h->type != WIRE_HELLO && h->generation != f->generation)
-		rig_breach(r, "a message of generation %" PRIu64 " in %" PRIu64, h->generation, f->generation);
+		rig_breach(r, "a message of generation %" PRIu64 " in %" PRIu64, h->generation,
+			f->generation);
 	switch (h->type) {
 	case WIRE_HELLO:
 		take_hello(r, h, payload);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* hostB, at the other end of the stream: takes what it is sent, checks that it adds up, and answers. */
+/* hostB, at the other end of the stream: takes what it is sent, checks that it adds up, and
+ * answers. */
 #pragma once
 #include "mcd/wire/transport.h"
 
@@ -25,7 +26,8 @@ struct far {
 	struct transport *t;
 	pthread_t thread;
 	bool running;
-	/* For the test, at a moment: the answer that is to be sent; no answer to this one; hang up instead. */
+	/* For the test, at a moment: the answer that is to be sent; no answer to this one; hang
+	 * up instead. */
 	struct wire_header answer;
 	bool silent, hang_up;
 	/* of the session */
@@ -36,7 +38,7 @@ struct far {
 	uint32_t flags;
 	size_t n_blocks;
 	uint64_t sizes[WIRE_BLOCKS_MAX];
-	uint8_t *image[WIRE_BLOCKS_MAX]; /* as of the newest epoch, once that is committed */
+	uint8_t *image[WIRE_BLOCKS_MAX];  /* as of the newest epoch, once that is committed */
 	struct wire_verify_range *verify; /* asked for with the epoch under way, WIRE_VERIFY_MAX */
 	size_t n_verify;
 	uint64_t verified; /* ranges that were compared, and are equal */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A protection on its primary, hostA, in a test's own thread: the test plays the VM's thread and calls
- * protect_run and its like, which return when the protection is over.  A thread plays hostB at the
- * other end of the stream (far.c); a guest talks all the time.  What happens is written down, and
- * whatever leaves the host is judged by invariant 1 of mcd/README.md, in every test.
+ * A protection on its primary, hostA, in a test's own thread: the test plays the VM's thread and
+ * calls protect_run and its like, which return when the protection is over.  A thread plays hostB
+ * at the other end of the stream (far.c); a guest talks all the time.  What happens is written
+ * down, and whatever leaves the host is judged by invariant 1 of mcd/README.md, in every test.
  *
  * The guest counts: it writes the count to its memory, and then sends a frame that says it.  So a
  * frame is known to whoever has the memory, and may leave only if hostB has acknowledged an epoch
@@ -45,7 +45,8 @@ struct rig {
 
 	/* What the test does at each moment; may be NULL.  `arg` is the test's. */
 	void (*at)(struct rig *r, enum far_moment m, uint64_t epoch); /* far thread */
-	void (*at_guest)(struct rig *r, enum fake_guest_op op);       /* before it; the test's thread */
+	/* before it; the test's thread */
+	void (*at_guest)(struct rig *r, enum fake_guest_op op);
 	void (*at_vote)(struct rig *r, const struct own_record *next);
 	void (*at_network)(struct rig *r, enum netbuf_fake_op op, uint64_t epoch);
 	int arg;
@@ -73,23 +74,24 @@ void rig_free(struct rig *r);
 int rig_setup(void **state); /* cmocka's, without options */
 int rig_teardown(void **state);
 /* main: argv[1] names one test, or all are run. */
-#define rig_main(tests)                                                                                      \
-	int main(int argc, char **argv)                                                                      \
-	{                                                                                                    \
-		mc_log_setup((enum mc_log_level)0, NULL);                                                           \
-		if (argc > 1)                                                                                \
-			cmocka_set_test_filter(argv[1]);                                                     \
-		return cmocka_run_group_tests(tests, NULL, NULL);                                            \
+#define rig_main(tests)                                                                            \
+	int main(int argc, char **argv)                                                            \
+	{                                                                                          \
+		mc_log_setup((enum mc_log_level)0, NULL);                                          \
+		if (argc > 1)                                                                      \
+			cmocka_set_test_filter(argv[1]);                                           \
+		return cmocka_run_group_tests(tests, NULL, NULL);                                  \
 	}
 #define rig_test(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 
-/* Of a VM that was started or taken over by its own thread: its guest talks from here on, and the notes
- * begin; g0 is what is decided now. */
+/* Of a VM that was started or taken over by its own thread: its guest talks from here on, and
+ * the notes begin; g0 is what is decided now. */
 void rig_adopt(struct rig *r);
 void rig_give_stream(struct rig *r); /* hostB waits at the other end of the next one */
 /* Protects it with hostB until that is over, and judges. */
 void rig_protect(struct rig *r);
-/* After one protection, before the next: the notes and hostB begin anew, g0 is what is decided now. */
+/* After one protection, before the next: the notes and hostB begin anew, g0 is what is decided
+ * now. */
 void rig_again(struct rig *r);
 void rig_judge(struct rig *r); /* fails the test if there was a breach */
 
@@ -107,8 +109,8 @@ void rig_stick(struct rig *r, unsigned n);
 
 /* --- the test's thread --- */
 int rig_index_after(struct rig *r, const char *note, const char *after);
-/* The notes: "hold", "barrier 3", "release 3", "pass", "shut"; "guest pause"; "vote +1 {hostA, hostB}"
- * (the generation counted from g0); "got COMMIT 3"; "ack 3"; "link ended". */
+/* The notes: "hold", "barrier 3", "release 3", "pass", "shut"; "guest pause"; "vote +1 {hostA,
+ * hostB}" (the generation counted from g0); "got COMMIT 3"; "ack 3"; "link ended". */
 int rig_index(struct rig *r, const char *note); /* of the first such; -1 */
 unsigned rig_count(struct rig *r, const char *note);
 void rig_order(struct rig *r, ...) __attribute__((sentinel)); /* each is there, in that order */

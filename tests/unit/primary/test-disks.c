@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mcd/README.md 9, the primary's half, with the real mirror (diskmirror/mirror.h): a client of its NBD
- * server plays QEMU, and a fake standby takes the disk stream.
+ * mcd/README.md 9, the primary's half, with the real mirror (diskmirror/mirror.h): a client of
+ * its NBD server plays QEMU, and a fake standby takes the disk stream.
  */
 #include "common/clock.h"
 #include "common/log.h"
@@ -99,7 +99,8 @@ static void rule_9_the_commit_repeats_the_sum_of_the_disk_writes(void **state)
 	done(r);
 }
 
-/* What the guest writes before it stops is of the epoch that ends then, what it writes after, of the next. */
+/* What the guest writes before it stops is of the epoch that ends then, what it writes after, of
+ * the next. */
 static void write_before_the_pause(struct rig *r, enum fake_guest_op op)
 {
 	writes(r, op == FAKE_GUEST_STOOD_STILL ? FAKE_GUEST_PING : op);
@@ -135,7 +136,8 @@ static void rule_9_a_write_belongs_to_the_epoch_it_was_made_in(void **state)
 	done(r);
 }
 
-/* --- a write is lost ----------------------------------------------------------------------------------- */
+/* --- a write is lost
+ * ----------------------------------------------------------------------------------- */
 
 static void (*lose)(struct rig *r);
 
@@ -223,7 +225,8 @@ static void rule_9_without_knowing_of_flushes_nothing_is_committed(void **state)
 	done(r);
 }
 
-/* The standby learns from the END that the guest flushed, and then must be as hard as durability says. */
+/* The standby learns from the END that the guest flushed, and then must be as hard as durability
+ * says. */
 static void flush_in_3(struct rig *r, enum fake_guest_op op)
 {
 	struct guest_mirror m = {.done = RIG_DISK, .total = RIG_DISK, .ready = true};

@@ -93,7 +93,8 @@ static void stop_is_left_to_the_unprotected_vm(void **state)
 	vm_call_ok(c, NULL);
 }
 
-/* --- the guest ends --------------------------------------------------------------------------------- */
+/* --- the guest ends
+ * --------------------------------------------------------------------------------- */
 
 static void die(struct rig *r, enum far_moment m, uint64_t epoch)
 {
@@ -180,7 +181,8 @@ static void failover_15_a_power_off_is_decided_before_the_copy_is_given_up(void 
 	powers_off(*state);
 }
 
-/* --- a planned move ---------------------------------------------------------------------------------- */
+/* --- a planned move
+ * ---------------------------------------------------------------------------------- */
 
 static void rule_3_a_move_gives_away_what_the_guest_was_last(void **state)
 {
@@ -191,7 +193,8 @@ static void rule_3_a_move_gives_away_what_the_guest_was_last(void **state)
 	snprintf(commit, sizeof commit, "got COMMIT %d", n);
 	snprintf(ack, sizeof ack, "ack %d", n);
 	snprintf(handover, sizeof handover, "got HANDOVER %d", n);
-	rig_order(r, "release 3", commit, ack, handover, "vote +2 {hostB, none}", "guest kill", NULL);
+	rig_order(
+		r, "release 3", commit, ack, handover, "vote +2 {hostB, none}", "guest kill", NULL);
 	/* It did not run after it: all it ever wrote and said is there. */
 	uint64_t size;
 	const uint8_t *ram = fake_guest_ram(r->guest, 0, &size);

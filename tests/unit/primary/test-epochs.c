@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* mcd/README.md 5 and 11, and what else an epoch meets on its way: pressure, a changed machine, verify. */
+/* mcd/README.md 5 and 11, and what else an epoch meets on its way: pressure, a changed machine,
+ * verify. */
 #include "common/clock.h"
 #include "common/log.h"
 #include "mcd/vm/mailbox.h"
@@ -18,7 +19,8 @@ static void hang_up(struct rig *r, enum far_moment m, uint64_t epoch)
 	r->far.hang_up = m == FAR_COMMIT && epoch > LAST;
 }
 
-/* --- 5: the budget ----------------------------------------------------------------------------------- */
+/* --- 5: the budget
+ * ----------------------------------------------------------------------------------- */
 
 static void twenty(struct config *c)
 {
@@ -44,7 +46,8 @@ static void write_40(struct rig *r, enum netbuf_fake_op op, uint64_t epoch)
 static uint64_t buffer(struct rig *r, const char *what)
 {
 	json_t *j = vm_status_json(r->vm);
-	uint64_t n = (uint64_t)json_integer_value(json_object_get(json_object_get(j, "buffer"), what));
+	uint64_t n =
+		(uint64_t)json_integer_value(json_object_get(json_object_get(j, "buffer"), what));
 	json_decref(j);
 	return n;
 }
@@ -93,7 +96,8 @@ static void rule_5_at_half_of_it_an_epoch_ends_early(void **state)
 	rig_free(r);
 }
 
-/* --- output piles up --------------------------------------------------------------------------------- */
+/* --- output piles up
+ * --------------------------------------------------------------------------------- */
 
 static void little_room(struct config *c)
 {
@@ -162,7 +166,8 @@ static void rule_5_output_that_piles_up_stops_the_guest_until_the_ack(void **sta
 	rig_free(r);
 }
 
-/* --- 3: what the first copy leaves ------------------------------------------------------------------ */
+/* --- 3: what the first copy leaves
+ * ------------------------------------------------------------------ */
 
 /* Written while memory is copied: between the last round that is answered and the first epoch. */
 static void write_late(struct rig *r, enum far_moment m, uint64_t epoch)
@@ -170,11 +175,13 @@ static void write_late(struct rig *r, enum far_moment m, uint64_t epoch)
 	uint8_t page[4096];
 	memset(page, 0x5a, sizeof page);
 	if (m == FAR_SYNC_END)
-		fake_guest_write(r->guest, 0, (64 + r->far.rounds) * sizeof page, page, sizeof page);
+		fake_guest_write(
+			r->guest, 0, (64 + r->far.rounds) * sizeof page, page, sizeof page);
 	r->far.hang_up = m == FAR_COMMIT;
 	uint64_t size;
 	const uint8_t *ram = fake_guest_ram(r->guest, 0, &size);
-	if (m == FAR_COMMIT && memcmp(r->far.image[0] + 2 * sizeof page, ram + 2 * sizeof page, size - 2 * sizeof page))
+	if (m == FAR_COMMIT && memcmp(r->far.image[0] + 2 * sizeof page, ram + 2 * sizeof page,
+				       size - 2 * sizeof page))
 		rig_breach(r, "epoch 1 is not what the guest has in its memory");
 }
 
@@ -187,7 +194,8 @@ static void rule_3_all_memory_of_the_first_copy_arrives(void **state)
 	rig_expect_alone(r);
 }
 
-/* --- 11: the machine changes ------------------------------------------------------------------------- */
+/* --- 11: the machine changes
+ * ------------------------------------------------------------------------- */
 
 static void plug(struct rig *r, enum fake_guest_op op)
 {
@@ -231,7 +239,8 @@ static void rule_11_a_changed_machine_is_not_protected(void **state)
 	rig_expect_alone(r);
 }
 
-/* --- verify ------------------------------------------------------------------------------------------ */
+/* --- verify
+ * ------------------------------------------------------------------------------------------ */
 
 static void verify(struct rig *r, enum far_moment m, uint64_t epoch)
 {

@@ -13,7 +13,7 @@
 struct failure {
 	enum { GUEST, NETWORK } of;
 	int op, skip, code;
-	const char *last; /* what is seen before the end, and ... */
+	const char *last;  /* what is seen before the end, and ... */
 	const char *never; /* what is not */
 };
 static const struct failure *failing;
@@ -30,9 +30,11 @@ static void arrange(struct rig *r, enum far_moment m, uint64_t epoch)
 	if (m != FAR_COMMIT || epoch != LAST)
 		return;
 	if (failing->of == GUEST)
-		fake_guest_fail(r->guest, (enum fake_guest_op)failing->op, failing->skip, failing->code);
+		fake_guest_fail(
+			r->guest, (enum fake_guest_op)failing->op, failing->skip, failing->code);
 	else
-		netbuf_fake_fail(r->nb, (enum netbuf_fake_op)failing->op, failing->skip, failing->code);
+		netbuf_fake_fail(
+			r->nb, (enum netbuf_fake_op)failing->op, failing->skip, failing->code);
 	rig_stick(r, STUCK);
 }
 
@@ -56,42 +58,50 @@ static void rule_2_a_pause_that_fails(void **state)
 
 static void rule_2_a_barrier_that_fails(void **state)
 {
-	fails(*state, &(struct failure){NETWORK, NETBUF_FAKE_BARRIER, 0, EIO, "barrier 4", "got COMMIT 4"});
+	fails(*state, &(struct failure){
+			      NETWORK, NETBUF_FAKE_BARRIER, 0, EIO, "barrier 4", "got COMMIT 4"});
 }
 
 static void rule_2_a_save_that_fails(void **state)
 {
-	fails(*state, &(struct failure){GUEST, FAKE_GUEST_SAVE, 0, EIO, "barrier 4", "got COMMIT 4"});
+	fails(*state,
+		&(struct failure){GUEST, FAKE_GUEST_SAVE, 0, EIO, "barrier 4", "got COMMIT 4"});
 }
 
 static void rule_2_a_save_without_an_answer(void **state)
 {
-	fails(*state, &(struct failure){GUEST, FAKE_GUEST_SAVE, 0, ETIMEDOUT, "barrier 4", "got COMMIT 4"});
+	fails(*state, &(struct failure){
+			      GUEST, FAKE_GUEST_SAVE, 0, ETIMEDOUT, "barrier 4", "got COMMIT 4"});
 }
 
 static void rule_2_a_scan_that_fails(void **state)
 {
-	fails(*state, &(struct failure){GUEST, FAKE_GUEST_COLLECT, 0, EIO, "barrier 4", "got COMMIT 4"});
+	fails(*state,
+		&(struct failure){GUEST, FAKE_GUEST_COLLECT, 0, EIO, "barrier 4", "got COMMIT 4"});
 }
 
 static void rule_2_a_resume_that_fails(void **state)
 {
-	fails(*state, &(struct failure){GUEST, FAKE_GUEST_CONT, 0, EIO, "barrier 4", "got COMMIT 4"});
+	fails(*state,
+		&(struct failure){GUEST, FAKE_GUEST_CONT, 0, EIO, "barrier 4", "got COMMIT 4"});
 }
 
 static void rule_2_a_guest_that_did_not_stand_still(void **state)
 {
-	fails(*state, &(struct failure){GUEST, FAKE_GUEST_STOOD_STILL, 0, EIO, "barrier 4", "got COMMIT 4"});
+	fails(*state, &(struct failure){
+			      GUEST, FAKE_GUEST_STOOD_STILL, 0, EIO, "barrier 4", "got COMMIT 4"});
 }
 
 static void rule_2_an_inspection_that_fails(void **state)
 {
-	fails(*state, &(struct failure){GUEST, FAKE_GUEST_INVENTORY, 0, EIO, "barrier 4", "got COMMIT 4"});
+	fails(*state, &(struct failure){
+			      GUEST, FAKE_GUEST_INVENTORY, 0, EIO, "barrier 4", "got COMMIT 4"});
 }
 
 static void rule_2_a_release_that_fails(void **state)
 {
-	fails(*state, &(struct failure){NETWORK, NETBUF_FAKE_RELEASE, 0, EIO, "release 3", "barrier 4"});
+	fails(*state,
+		&(struct failure){NETWORK, NETBUF_FAKE_RELEASE, 0, EIO, "release 3", "barrier 4"});
 }
 
 /* Somebody let the guest run in the middle: what was read is of no one moment, and no epoch. */

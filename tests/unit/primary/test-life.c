@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mcd/README.md 6 and 10, failover/README.md 16: mcd ends at any moment, and comes back.  Here the VM has
- * its own thread, which lives the whole life (life/life.c).
+ * mcd/README.md 6 and 10, failover/README.md 16: mcd ends at any moment, and comes back.  Here
+ * the VM has its own thread, which lives the whole life (life/life.c).
  */
 #include "common/clock.h"
 #include "common/log.h"
@@ -17,7 +17,8 @@
 
 #define LAST 3
 
-/* --- a life ------------------------------------------------------------------------------------------ */
+/* --- a life
+ * ------------------------------------------------------------------------------------------ */
 
 static bool wait_for(struct rig *r, enum vm_state s)
 {
@@ -73,7 +74,8 @@ static void protect(struct rig *r)
 	vm_call(r->vm, c);
 }
 
-/* --- 6: it ends ---------------------------------------------------------------------------------------- */
+/* --- 6: it ends
+ * ---------------------------------------------------------------------------------------- */
 
 static enum far_moment moment;
 static uint64_t when;
@@ -146,8 +148,8 @@ static void quit_at_op(struct rig *r, enum fake_guest_op op)
 
 static void rule_6_mcd_ends_in_any_step_of_an_epoch(void **state)
 {
-	static const enum fake_guest_op ops[] = {FAKE_GUEST_PAUSE, FAKE_GUEST_SAVE, FAKE_GUEST_COLLECT,
-		FAKE_GUEST_CONT, FAKE_GUEST_STOOD_STILL, FAKE_GUEST_INVENTORY};
+	static const enum fake_guest_op ops[] = {FAKE_GUEST_PAUSE, FAKE_GUEST_SAVE,
+		FAKE_GUEST_COLLECT, FAKE_GUEST_CONT, FAKE_GUEST_STOOD_STILL, FAKE_GUEST_INVENTORY};
 	for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
 		struct rig *r = started();
 		asked_for = ops[i];
@@ -193,7 +195,8 @@ static void rule_6_mcd_ends_while_it_asks_for_the_vm(void **state)
 	rig_free(r);
 }
 
-/* --- failover 16: it comes back ------------------------------------------------------------------------ */
+/* --- failover 16: it comes back
+ * ------------------------------------------------------------------------ */
 
 /* The mcd before: protected with hostB, and gone after an ACK. */
 static struct rig *left_behind(void)
@@ -328,7 +331,8 @@ static void failover_16_without_a_majority_it_waits(void **state)
 	is_destroyed(r);
 }
 
-/* --- 10: whose the newest disks are -------------------------------------------------------------------- */
+/* --- 10: whose the newest disks are
+ * -------------------------------------------------------------------- */
 
 static void stopped(bool disk)
 {

@@ -22,16 +22,17 @@ static void rule_1_output_waits_for_the_ack(void **state)
 	r->at = hang_up_after;
 	rig_protect(r);
 	/* Each one, and between its ACK and the next COMMIT. */
-	rig_order(r, "got COMMIT 1", "ack 1", "release 1", "got COMMIT 2", "ack 2", "release 2", "got COMMIT 3",
-		"ack 3", "release 3", "got COMMIT 4", "ack 4", "release 4", "got COMMIT 5", "ack 5", "release 5",
-		"got COMMIT 6", "vote +2 {hostA, none}", "pass", NULL);
+	rig_order(r, "got COMMIT 1", "ack 1", "release 1", "got COMMIT 2", "ack 2", "release 2",
+		"got COMMIT 3", "ack 3", "release 3", "got COMMIT 4", "ack 4", "release 4",
+		"got COMMIT 5", "ack 5", "release 5", "got COMMIT 6", "vote +2 {hostA, none}",
+		"pass", NULL);
 	assert_int_equal(rig_index(r, "release 6"), -1);
 	rig_expect_end(r, "link");
 	rig_expect_alone(r);
 }
 
-/* What a frame tells must be in the image of the epoch that releases it: the barrier before the scan, the
- * devices before the memory, everything while the guest stands. */
+/* What a frame tells must be in the image of the epoch that releases it: the barrier before the
+ * scan, the devices before the memory, everything while the guest stands. */
 static void rule_1_an_epoch_is_one_moment(void **state)
 {
 	struct rig *r = *state;
@@ -39,8 +40,8 @@ static void rule_1_an_epoch_is_one_moment(void **state)
 	rig_protect(r);
 	rig_order(r, "ack 1", "barrier 2", "got COMMIT 2", NULL);
 	int at = rig_index(r, "barrier 2");
-	static const char *const steps[] = {"guest pause", "barrier 2", "guest save", "guest collect", "guest cont",
-		"guest stood-still"};
+	static const char *const steps[] = {"guest pause", "barrier 2", "guest save",
+		"guest collect", "guest cont", "guest stood-still"};
 	for (int i = 0; i < 6; i++)
 		assert_string_equal(r->notes[at - 1 + i], steps[i]);
 }
@@ -50,8 +51,8 @@ static void rule_7_the_hold_begins_before_the_vote(void **state)
 	struct rig *r = *state;
 	r->at = hang_up_after;
 	rig_protect(r);
-	rig_order(r, "guest pause", "hold 1", "guest save", "got COMMIT 1", "ack 1", "vote +1 {hostA, hostB}",
-		"got PROTECTED 1", NULL);
+	rig_order(r, "guest pause", "hold 1", "guest save", "got COMMIT 1", "ack 1",
+		"vote +1 {hostA, hostB}", "got PROTECTED 1", NULL);
 	rig_order(r, "vote +1 {hostA, hostB}", "release 1", NULL);
 	rig_expect_alone(r);
 }
@@ -154,7 +155,8 @@ static void rule_4_each_protection_is_a_new_generation(void **state)
 	rig_protect(r);
 	assert_int_equal(r->far.generation, r->g0 + 1); /* g0 is 2 more now */
 	assert_int_equal(r->far.epoch, EPOCHS + 1);
-	rig_order(r, "hold 1", "got COMMIT 1", "vote +1 {hostA, hostB}", "release 1", "got COMMIT 2", NULL);
+	rig_order(r, "hold 1", "got COMMIT 1", "vote +1 {hostA, hostB}", "release 1",
+		"got COMMIT 2", NULL);
 	rig_expect_alone(r);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* mcd/README.md 1 and 2: the stream breaks at any of its messages, or brings what does not belong. */
+/* mcd/README.md 1 and 2: the stream breaks at any of its messages, or brings what does not
+ * belong. */
 #include "common/clock.h"
 #include "common/log.h"
 #include "mcd/vm/mailbox.h"
@@ -76,7 +77,8 @@ static void rule_2_any_message_of_theirs_arrives_broken(void **state)
 	break_each(true, &plan.corrupt_at, &plan);
 }
 
-/* --- an ACK that is none --------------------------------------------------------------------------- */
+/* --- an ACK that is none
+ * --------------------------------------------------------------------------- */
 
 static void (*spoil)(struct wire_header *ack);
 
@@ -170,9 +172,11 @@ static void rule_1_an_ack_counts_once(void **state)
 	rig_expect_alone(r);
 }
 
-/* --- an ACK that comes late ------------------------------------------------------------------------ */
+/* --- an ACK that comes late
+ * ------------------------------------------------------------------------ */
 
-/* hostB has gone on from the epoch it has acknowledged; nobody told this host, which stood still. */
+/* hostB has gone on from the epoch it has acknowledged; nobody told this host, which stood
+ * still. */
 static void lose(struct rig *r, enum far_moment m, uint64_t epoch)
 {
 	struct own_record theirs = world_record(r->g0 + 2, "hostB", "");

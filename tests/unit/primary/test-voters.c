@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* failover/README.md 11 to 15, the primary's half: between the end of a protection and the decision. */
+/* failover/README.md 11 to 15, the primary's half: between the end of a protection and the
+ * decision. */
 #include "common/log.h"
 #include "mcd/vm/mailbox.h"
 #include "mcd/vm/owner.h"
@@ -33,8 +34,8 @@ static void failover_11_all_that_is_not_acknowledged_is_held_until_decided(void 
 	r->at = hang_up_stuck;
 	r->at_vote = held;
 	rig_protect(r);
-	rig_order(r, "hold 1", "vote +1 {hostA, hostB}", "release 2", "got COMMIT 3", "vote +2 {hostA, none}", "pass",
-		NULL);
+	rig_order(r, "hold 1", "vote +1 {hostA, hostB}", "release 2", "got COMMIT 3",
+		"vote +2 {hostA, none}", "pass", NULL);
 	assert_int_equal(rig_index(r, "release 3"), -1);
 	assert_int_equal(rig_count(r, "vote +2 {hostA, none}"), 6);
 	rig_expect_alone(r);
@@ -67,7 +68,8 @@ static void failover_11_the_stream_is_given_up_before_the_vote(void **state)
 	rig_expect_alone(r);
 }
 
-/* --- lost ------------------------------------------------------------------------------------------ */
+/* --- lost
+ * ------------------------------------------------------------------------------------------ */
 
 /* hostB was faster. */
 static void lose(struct rig *r, const struct own_record *next)
@@ -111,7 +113,8 @@ static void failover_13_who_hears_that_it_lost_asks_no_more(void **state)
 	rig_expect_gone(r);
 }
 
-/* --- won, and not heard ---------------------------------------------------------------------------- */
+/* --- won, and not heard
+ * ---------------------------------------------------------------------------- */
 
 static void hang_up_unheard(struct rig *r, enum far_moment m, uint64_t epoch)
 {
@@ -187,7 +190,8 @@ static void failover_15_it_goes_on_from_its_own_vote_that_got_through(void **sta
 	rig_expect_alone(r);
 }
 
-/* --- not in the quorate part ------------------------------------------------------------------------ */
+/* --- not in the quorate part
+ * ------------------------------------------------------------------------ */
 
 /* Its stream is closed by this host, once it asks. */
 static void cut_off(struct rig *r, enum far_moment m, uint64_t epoch)
@@ -214,7 +218,8 @@ static void failover_15_cut_off_from_the_quorum_it_holds(void **state)
 	rig_expect_alone(r);
 }
 
-/* --- the operator ----------------------------------------------------------------------------------- */
+/* --- the operator
+ * ----------------------------------------------------------------------------------- */
 
 static void stop_by_force(struct rig *r, const struct own_record *next)
 {

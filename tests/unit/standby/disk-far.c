@@ -22,8 +22,9 @@ struct disk_far *disk_far_new(void)
 	struct disk_far *d = calloc(1, sizeof *d);
 	assert_non_null(d);
 	world_init(&d->w);
-	snprintf(d->config, sizeof d->config, "[disk disk0]\nimage = %s\n\n[disk disk1]\nimage = %s\n",
-		d->w.disks[0].path, d->w.disks[1].path);
+	snprintf(d->config, sizeof d->config,
+		"[disk disk0]\nimage = %s\n\n[disk disk1]\nimage = %s\n", d->w.disks[0].path,
+		d->w.disks[1].path);
 	copy_model(&d->w, d->committed);
 	return d;
 }

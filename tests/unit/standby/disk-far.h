@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The disks of the rig's VM, and the primary's side of their stream: tests/unit/diskmirror/fake-primary.h,
- * whose names are those of other things here.  Two raw disks, empty at first; of session 7. */
+/* The disks of the rig's VM, and the primary's side of their stream:
+ * tests/unit/diskmirror/fake-primary.h, whose names are those of other things here.  Two raw
+ * disks, empty at first; of session 7. */
 #pragma once
 #include "diskmirror/disklink.h"
 #include "diskmirror/stream.h"

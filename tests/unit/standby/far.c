@@ -16,7 +16,8 @@ void far_post_header(struct rig *r, const struct wire_header *h, const void *pay
 
 void far_post(struct rig *r, uint16_t type, const void *payload, size_t len)
 {
-	bool of_epoch = type == WIRE_SLAB || type == WIRE_DEVICES || type == WIRE_COMMIT || type == WIRE_VERIFY;
+	bool of_epoch = type == WIRE_SLAB || type == WIRE_DEVICES || type == WIRE_COMMIT ||
+			type == WIRE_VERIFY;
 	struct wire_header h = {
 		.type = type,
 		.generation = RIG_GENERATION,
@@ -68,8 +69,9 @@ void far_expect_nothing(struct rig *r)
 
 void far_describe(struct rig *r, struct wire_hello *hello)
 {
-	*hello = (struct wire_hello){
-		.generation = RIG_GENERATION - 1, .delay = 2 * MC_MSEC, .max_buffer = r->max_buffer};
+	*hello = (struct wire_hello){.generation = RIG_GENERATION - 1,
+		.delay = 2 * MC_MSEC,
+		.max_buffer = r->max_buffer};
 	struct mc_error err = MC_ERROR_INIT;
 	struct config_vm *cfg;
 	struct cmdline_plan plan = {0};

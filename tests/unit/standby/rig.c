@@ -19,7 +19,7 @@ static void *body(void *arg)
 			pthread_cond_wait(&r->changed, &r->lock);
 			continue;
 		}
-		void (*job)(struct rig *r) = r->job;
+		void (*job)(struct rig * r) = r->job;
 		pthread_mutex_unlock(&r->lock);
 		job(r);
 		pthread_mutex_lock(&r->lock);
@@ -61,8 +61,8 @@ static void on_propose(void *ctx, const struct own_record *next)
 	if (r->far) {
 		uint8_t buf[64];
 		struct wire_commit c = far_sum(r);
-		struct wire_header h = {.type = WIRE_COMMIT, .generation = RIG_GENERATION,
-			.epoch = r->now.epoch};
+		struct wire_header h = {
+			.type = WIRE_COMMIT, .generation = RIG_GENERATION, .epoch = r->now.epoch};
 		h.length = wire_put_commit(buf, sizeof buf, &c);
 		h.digest = XXH3_64bits(buf, h.length);
 		v->acknowledged = transport_post(r->far, &h, buf, NULL);
@@ -162,8 +162,8 @@ static void standby(struct rig *r)
 	standby_run(r->vm, -1, &peer);
 }
 
-static int recv_and_count(struct transport *t, struct wire_header *ret, uint64_t deadline, int wake_fd,
-	struct mc_error *err)
+static int recv_and_count(struct transport *t, struct wire_header *ret, uint64_t deadline,
+	int wake_fd, struct mc_error *err)
 {
 	struct rig *r = the_rig;
 	pthread_mutex_lock(&r->lock);
@@ -250,7 +250,8 @@ void far_settled(struct rig *r)
 void rig_join(struct rig *r)
 {
 	if (!await(r, over, 0))
-		fail_msg("the standby's life goes on: it is %s", vm_state_name(vm_get_state(r->vm)));
+		fail_msg(
+			"the standby's life goes on: it is %s", vm_state_name(vm_get_state(r->vm)));
 }
 
 void rig_await(struct rig *r, enum vm_state state)

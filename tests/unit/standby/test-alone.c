@@ -27,10 +27,11 @@ static struct {
 	uint64_t began, voted, ended;
 } t;
 
-static int (*current_of_world)(void *ctx, const char *vm, uint64_t deadline, struct own_record *ret,
-	struct mc_error *err);
+static int (*current_of_world)(
+	void *ctx, const char *vm, uint64_t deadline, struct own_record *ret, struct mc_error *err);
 
-static int current(void *ctx, const char *vm, uint64_t deadline, struct own_record *ret, struct mc_error *err)
+static int current(
+	void *ctx, const char *vm, uint64_t deadline, struct own_record *ret, struct mc_error *err)
 {
 	t.looks++;
 	if (t.at_look)
@@ -49,9 +50,13 @@ static void by_hand(struct rig *r)
 	struct mc_error err = MC_ERROR_INIT;
 	struct standby s = {.vm = r->vm, .primary = "hostA", .generation = RIG_GENERATION};
 	s.staged_tail = &s.staged;
-	s.timing = (struct timing){.suspect_after = 10 * MC_MSEC, .head_start = t.head_start,
-		.unnamed_wait = t.unnamed_wait, .vote_retry = MC_MSEC, .ask_heard = MC_MSEC,
-		.heard_fresh = 100 * MC_MSEC, .ack_overdue = MC_SEC};
+	s.timing = (struct timing){.suspect_after = 10 * MC_MSEC,
+		.head_start = t.head_start,
+		.unnamed_wait = t.unnamed_wait,
+		.vote_retry = MC_MSEC,
+		.ask_heard = MC_MSEC,
+		.heard_fresh = 100 * MC_MSEC,
+		.ack_overdue = MC_SEC};
 	if (vm_prepare(r->vm, &err) < 0 || waiting_launch(&s, &err) < 0)
 		abort();
 	s.committed = s.applied = t.committed;
@@ -63,7 +68,7 @@ static void by_hand(struct rig *r)
 		struct own_record rec = world_record(RIG_GENERATION, "hostA", "hostB");
 		vm_set_record(r->vm, &rec);
 	}
-	s.operator = t.operator;
+	s.wanted = t.operator;
 	struct transport *near = NULL;
 	if (t.linked && transport_fake_pair(NULL, &r->far, &near, NULL) == 0)
 		s.link = near;

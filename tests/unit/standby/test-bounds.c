@@ -6,8 +6,8 @@
 
 #include <dirent.h>
 
-#define POOL       2u                  /* slabs that the smallest max-buffer allows */
-#define SLABS_MAX  (2 * (RIG_RAM / SLAB_SIZE) + 4) /* of an epoch: mcd/standby/epoch.c */
+#define POOL      2u                              /* slabs that the smallest max-buffer allows */
+#define SLABS_MAX (2 * (RIG_RAM / SLAB_SIZE) + 4) /* of an epoch: mcd/standby/epoch.c */
 
 static unsigned files_in(const char *dir)
 {

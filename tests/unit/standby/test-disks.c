@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* mcd/README.md 9 and 10 on a standby: the disks move with the memory, and a copy is marked from its first
- * byte until it is whole. */
+/* mcd/README.md 9 and 10 on a standby: the disks move with the memory, and a copy is marked from
+ * its first byte until it is whole. */
 #include "diskmirror/replica-state.h"
 #include "mcd/vm/disks.h"
 #include "tests/unit/standby/disk-far.h"
@@ -153,7 +153,8 @@ static void rule_9_the_ack_waits_for_the_disk_writes(void **state)
 	protect(r);
 	uint64_t n = r->now.epoch;
 	disk_far_write(disks, n, 4096, 17);
-	/* What the END will say is known before it is sent: the same write, once more, elsewhere. */
+	/* What the END will say is known before it is sent: the same write, once more,
+	 * elsewhere. */
 	struct disk_far *twin = disk_far_new();
 	struct disklink *nobody = disk_far_hello(twin);
 	disk_far_write(twin, n, 4096, 17);

@@ -38,7 +38,8 @@ static void rule_3_what_came_of_the_next_epoch_is_dropped(void **state)
 	expect_runs(r, &r->image);
 }
 
-/* The connection ends after each message of an epoch: before its COMMIT it never was, with it it is. */
+/* The connection ends after each message of an epoch: before its COMMIT it never was, with it it
+ * is. */
 static void cut_after(void **state, uint64_t message)
 {
 	struct rig *r = *state;
@@ -248,8 +249,8 @@ static void rule_3_firmware_after_an_epoch_is_refused(void **state)
 	refused(r);
 }
 
-/* A COMMIT and the end of the keep-alives at once: whichever is seen first, the image is one of the two,
- * and the new one if it was acknowledged. */
+/* A COMMIT and the end of the keep-alives at once: whichever is seen first, the image is one of
+ * the two, and the new one if it was acknowledged. */
 static void rule_3_a_takeover_begins_between_two_messages(void **state)
 {
 	struct rig *r = *state;
@@ -297,7 +298,8 @@ static void rule_4_a_commit_of_another_epoch_is_not_taken(void **state)
 static void rule_4_a_message_of_another_generation_is_not_taken(void **state)
 {
 	struct rig *r = *state;
-	struct wire_header h = {.type = WIRE_DISCARD, .generation = RIG_GENERATION - 1,
+	struct wire_header h = {.type = WIRE_DISCARD,
+		.generation = RIG_GENERATION - 1,
 		.digest = XXH3_64bits("", 0)};
 	rig_protect(r);
 	far_post_header(r, &h, NULL);

@@ -19,10 +19,11 @@ static uint64_t kept_generation; /* what the takeover file is of; 0: there is no
 static void (*at_look)(struct rig *r, unsigned n);
 static unsigned looks;
 static struct rig *rig;
-static int (*current_of_world)(void *ctx, const char *vm, uint64_t deadline, struct own_record *ret,
-	struct mc_error *err);
+static int (*current_of_world)(
+	void *ctx, const char *vm, uint64_t deadline, struct own_record *ret, struct mc_error *err);
 
-static int current(void *ctx, const char *vm, uint64_t deadline, struct own_record *ret, struct mc_error *err)
+static int current(
+	void *ctx, const char *vm, uint64_t deadline, struct own_record *ret, struct mc_error *err)
 {
 	if (at_look)
 		at_look(rig, ++looks);
@@ -57,8 +58,11 @@ static void leave_behind(struct rig *r)
 	memset(fake_guest_ram(g, 0, NULL) + 4096, 0x5a, 4096);
 	memset(r->image.ram + 4096, 0x5a, 4096);
 	snprintf(r->image.devices, sizeof r->image.devices, "what was kept");
-	struct takeover_state t = {.generation = kept_generation, .epoch = 5, .primary = "hostA",
-		.devices = (uint8_t *)r->image.devices, .len = strlen(r->image.devices)};
+	struct takeover_state t = {.generation = kept_generation,
+		.epoch = 5,
+		.primary = "hostA",
+		.devices = (uint8_t *)r->image.devices,
+		.len = strlen(r->image.devices)};
 	vm_run_dir(r->vm, dir, sizeof dir);
 	if (kept_generation && takeover_file_save(dir, &t, &err) < 0)
 		abort();
@@ -70,7 +74,8 @@ static void find_it(struct rig *r)
 	ends_restart_standby(r->vm);
 }
 
-static void decided(struct rig *r, uint64_t generation, const char *owner, const char *standby, bool known)
+static void decided(
+	struct rig *r, uint64_t generation, const char *owner, const char *standby, bool known)
 {
 	struct own_record rec = world_record(generation, owner, standby);
 	world_decide(r->w, &rec);

@@ -171,7 +171,8 @@ static void a_qemu_that_dies_of_its_activation_is_replaced_once(void **state)
 	assert_int_equal(fake_guests_launched(), 2);
 }
 
-/* A QEMU that refuses the state and lives has shown something of it, perhaps: nothing is shown twice. */
+/* A QEMU that refuses the state and lives has shown something of it, perhaps: nothing is shown
+ * twice. */
 static void a_qemu_that_lives_and_fails_is_the_end(void **state)
 {
 	struct rig *r = *state;
@@ -242,7 +243,8 @@ static void a_guest_that_was_resumed_runs_here(void **state)
 static void a_protection_whose_keep_alives_are_cut_goes_on_with_its_data(void **state)
 {
 	struct rig *r = *state;
-	world_config(r->w)->keepalive_interval = MC_SEC; /* so that no scheduling hiccup is a silence */
+	/* so that no scheduling hiccup is a silence */
+	world_config(r->w)->keepalive_interval = MC_SEC;
 	rig_protect(r);
 	world_others_hear(r->w, true);
 	far_dies(r);

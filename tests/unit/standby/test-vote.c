@@ -64,11 +64,11 @@ static void failover_12_nothing_is_acknowledged_to_a_primary_that_is_back(void *
 static struct transport *forced_from;
 static int force_acknowledged;
 
-static int on_force(void *ctx, const char *vm, const struct own_record *next, struct own_record *ret_decided,
-	struct mc_error *err)
+static int on_force(void *ctx, const char *vm, const struct own_record *next,
+	struct own_record *ret_decided, struct mc_error *err)
 {
-	struct wire_header h = {.type = WIRE_SYNC_END, .generation = RIG_GENERATION,
-		.digest = XXH3_64bits("", 0)};
+	struct wire_header h = {
+		.type = WIRE_SYNC_END, .generation = RIG_GENERATION, .digest = XXH3_64bits("", 0)};
 	struct world *w = ctx;
 	struct netbuf *nb = netbuf_fake_find("vm1");
 	force_acknowledged = transport_post(forced_from, &h, NULL, NULL);

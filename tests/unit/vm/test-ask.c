@@ -16,7 +16,7 @@ struct script {
 	struct decide_facts rows[ROWS];
 	size_t n, at;
 	char log[400];
-	bool own; /* gather leaves the facts of vm_ask itself as they are */
+	bool own;                 /* gather leaves the facts of vm_ask itself as they are */
 	struct decide_facts seen; /* as vm_ask has filled them in, at the first look */
 };
 
@@ -84,8 +84,13 @@ static void prepare(void **state, struct script *s, enum decide_role role)
 	memset(s, 0, sizeof *s);
 	the_script = s;
 	world_on_propose(f->w, on_propose, f->w);
-	s->q = (struct vm_question){.asker = &asker, .vm = vm, .role = role, .generation = 7,
-		.peer = "hostA", .config = {.automatic = true}, .pause = MC_MSEC};
+	s->q = (struct vm_question){.asker = &asker,
+		.vm = vm,
+		.role = role,
+		.generation = 7,
+		.peer = "hostA",
+		.config = {.automatic = true},
+		.pause = MC_MSEC};
 }
 
 static void row(struct script *s, struct decide_facts f)
@@ -130,9 +135,11 @@ static void failover_15_an_outcome_that_is_not_known_is_asked_for_again(void **s
 	s.own = true;
 	world_votes(f->w, WORLD_STUCK, 2);
 	row(&s, (struct decide_facts){.end = END_LINK});
-	row(&s, (struct decide_facts){.end = END_NONE}); /* the reason is gone, the proposal is not */
+	/* the reason is gone, the proposal is not */
+	row(&s, (struct decide_facts){.end = END_NONE});
 	expect(&s, ACT_RELEASE,
-		"begin before propose:hostB stuck listen before propose:hostB stuck listen before propose:hostB");
+		"begin before propose:hostB stuck listen before propose:hostB stuck listen before "
+		"propose:hostB");
 	struct own_record asked[4];
 	assert_int_equal(world_proposals(f->w, asked, 4), 3);
 	for (size_t i = 0; i < 3; i++)
@@ -180,7 +187,8 @@ static void a_guest_whose_qemu_ended_is_given_to_its_standby(void **state)
 	struct script s;
 	prepare(state, &s, DECIDE_PRIMARY);
 	s.own = true;
-	row(&s, (struct decide_facts){.end = END_GUEST_GONE, .guest_gone = true, .peer_named = true});
+	row(&s, (struct decide_facts){
+			.end = END_GUEST_GONE, .guest_gone = true, .peer_named = true});
 	expect(&s, ACT_DESTROY, "begin before propose:hostA");
 	struct own_record newest = vm_newest_record(s.q.vm);
 	assert_string_equal(newest.owner, "hostA");

@@ -29,7 +29,8 @@ static struct vm *with_disk(void **state, const struct own_record *known)
 	char image[300], replica[300];
 	make_file(f, "image", image, sizeof image);
 	make_file(f, "replica", replica, sizeof replica);
-	snprintf(sections, sizeof sections, "[disk disk0]\nimage = %s\nreplica = %s\n", image, replica);
+	snprintf(sections, sizeof sections, "[disk disk0]\nimage = %s\nreplica = %s\n", image,
+		replica);
 	return vm_make(f, sections, known);
 }
 
@@ -92,7 +93,8 @@ static void rule_10_a_standbys_copy_takes_force_or_the_record(void **state)
 	expect_row(state, &(struct row){REPLICA_WHOLE, "", {{false, true}, {true, true}}});
 }
 
-/* disk-durability = none: what was whole may be torn since the host started anew, whoever owns the VM. */
+/* disk-durability = none: what was whole may be torn since the host started anew, whoever owns
+ * the VM. */
 static void rule_10_a_copy_without_durability_takes_force_after_a_reboot(void **state)
 {
 	expect_row(state, &(struct row){REPLICA_WHOLE, OTHER_BOOT, {{false, true}, {false, true}}});

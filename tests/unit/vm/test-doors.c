@@ -144,9 +144,12 @@ static void a_state_is_told_when_it_changes(void **state)
 	vm_set_state(vm, VM_ROLE_STANDBY, VM_STANDBY_SYNCING, "%s copies", "hostA");
 	vm_set_state(vm, VM_ROLE_STANDBY, VM_STANDBY_SYNCING, "%s still copies", "hostA");
 	assert_int_equal(world_emitted(f->w, "STATE_CHANGED"), 1);
-	assert_string_equal(world_event(f->w, "STATE_CHANGED", "from", text, sizeof text), "stopped");
-	assert_string_equal(world_event(f->w, "STATE_CHANGED", "to", text, sizeof text), "standby-syncing");
-	assert_string_equal(world_event(f->w, "STATE_CHANGED", "reason", text, sizeof text), "hostA copies");
+	assert_string_equal(
+		world_event(f->w, "STATE_CHANGED", "from", text, sizeof text), "stopped");
+	assert_string_equal(
+		world_event(f->w, "STATE_CHANGED", "to", text, sizeof text), "standby-syncing");
+	assert_string_equal(
+		world_event(f->w, "STATE_CHANGED", "reason", text, sizeof text), "hostA copies");
 	assert_string_equal(world_event(f->w, "STATE_CHANGED", "vm", text, sizeof text), "vm1");
 	assert_int_equal(vm_get_state(vm), VM_STANDBY_SYNCING);
 	assert_string_equal(vm_get_peer(vm, peer), "hostA");
@@ -174,7 +177,8 @@ static void no_good_news_ends_the_alarm_of_a_panicked_guest(void **state)
 	vm->panicked = true;
 	vm_set_alarm(vm, "something else");
 	vm_clear_alarm(vm);
-	assert_non_null(strstr(world_event(f->w, "ALARM", "reason", text, sizeof text), "panicked"));
+	assert_non_null(
+		strstr(world_event(f->w, "ALARM", "reason", text, sizeof text), "panicked"));
 	vm_clear_alarm(vm);
 	assert_int_equal(world_emitted(f->w, "ALARM"), 2);
 	vm->panicked = false;
