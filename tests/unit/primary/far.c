@@ -251,6 +251,7 @@ static void *run(void *arg)
 		int got = transport_recv_payload(f->t, payload, mc_now() + PATIENCE, NULL);
 		if (got == 0)
 			take(r, &h, payload);
+		f->taken++;
 		free(payload);
 		if (got < 0)
 			break;

@@ -5,6 +5,7 @@
 #include "mcd/wire/transport.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -30,6 +31,7 @@ struct far {
 	 * up instead. */
 	struct wire_header answer;
 	bool silent, hang_up;
+	atomic_uint_fast64_t taken; /* messages */
 	/* of the session */
 	uint64_t generation, epoch; /* the newest that was committed */
 	unsigned rounds;            /* of the synchronisation */

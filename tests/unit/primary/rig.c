@@ -18,8 +18,7 @@
 
 #define LIMIT 20 /* seconds that a test may take */
 
-/* --- what happens is written down
- * --------------------------------------------------------------- */
+/* --- what happens is written down --------------------------------------------------------------- */
 
 void rig_note(struct rig *r, const char *fmt, ...)
 {
@@ -116,8 +115,7 @@ void rig_order(struct rig *r, ...)
 	va_end(ap);
 }
 
-/* --- what leaves the host is judged
- * -------------------------------------------------------------- */
+/* --- what leaves the host is judged -------------------------------------------------------------- */
 
 /* hostA may show the VM without an acknowledgement: by the record before the protection, until the
  * hold began, or by a newer one. */
@@ -130,8 +128,7 @@ static bool is_alone(struct rig *r)
 static bool is_named(struct rig *r)
 {
 	struct own_record d = world_decided(r->w);
-	return !strcmp(d.owner, "hostA") && !strcmp(d.standby, "hostB") &&
-	       d.generation == r->g0 + 1;
+	return !strcmp(d.owner, "hostA") && !strcmp(d.standby, "hostB") && d.generation == r->g0 + 1;
 }
 
 static void out(void *ctx, uint64_t epoch, const void *frame, size_t len)
@@ -145,11 +142,9 @@ static void out(void *ctx, uint64_t epoch, const void *frame, size_t len)
 		breach_locked(r, "frame %" PRIu64 " came out after %" PRIu64, count, r->out);
 	r->out = count;
 	if (!is_alone(r) && !is_named(r))
-		breach_locked(r, "frame %" PRIu64 " came out under a record that does not allow it",
-			count);
+		breach_locked(r, "frame %" PRIu64 " came out under a record that does not allow it", count);
 	else if (!is_alone(r) && count > r->acked)
-		breach_locked(r,
-			"frame %" PRIu64 " of epoch %" PRIu64 " came out, acknowledged is %" PRIu64,
+		breach_locked(r, "frame %" PRIu64 " of epoch %" PRIu64 " came out, acknowledged is %" PRIu64,
 			count, epoch, r->acked);
 	pthread_mutex_unlock(&r->lock);
 }
@@ -180,8 +175,7 @@ void rig_judge(struct rig *r)
 	}
 }
 
-/* --- the guest
- * ----------------------------------------------------------------------------------- */
+/* --- the guest ----------------------------------------------------------------------------------- */
 
 void rig_say(struct rig *r)
 {
@@ -201,16 +195,14 @@ static void asked(void *ctx, struct guest *g, enum fake_guest_op op)
 	if (op != FAKE_GUEST_PING && op != FAKE_GUEST_PEEK)
 		rig_note(r, "guest %s", fake_guest_op_name(op));
 	/* The last word before it is stopped, and the first after; and some in between. */
-	bool moment = op == FAKE_GUEST_PAUSE || op == FAKE_GUEST_STOOD_STILL ||
-		      op == FAKE_GUEST_INVENTORY;
+	bool moment = op == FAKE_GUEST_PAUSE || op == FAKE_GUEST_STOOD_STILL || op == FAKE_GUEST_INVENTORY;
 	if (moment && !r->quiet && fake_guest_runs(g))
 		rig_say(r);
 	if (r->at_guest)
 		r->at_guest(r, op);
 }
 
-/* --- votes
- * --------------------------------------------------------------------------------------- */
+/* --- votes --------------------------------------------------------------------------------------- */
 
 static void proposed(void *ctx, const struct own_record *next)
 {
@@ -228,6 +220,14 @@ bool rig_wait(struct rig *r, const char *note)
 	for (int i = 0; i < 1000 && rig_index(r, note) < 0; i++)
 		nanosleep(&ms, NULL);
 	return rig_index(r, note) >= 0;
+}
+
+void rig_settle(struct rig *r)
+{
+	struct transport_stats st;
+	transport_get_stats(r->near, &st);
+	for (int i = 0; i < 1000 && r->far.taken < st.sent_messages; i++)
+		nanosleep(&(struct timespec){0, 1000000}, NULL);
 }
 
 void rig_expect_held(struct rig *r)
@@ -254,8 +254,7 @@ void rig_verb(struct rig *r, int verb, bool force)
 	vm_call(r->vm, c);
 }
 
-/* --- making one
- * ---------------------------------------------------------------------------------- */
+/* --- making one ---------------------------------------------------------------------------------- */
 
 static void *nobody(void *vm)
 {
@@ -265,8 +264,8 @@ static void *nobody(void *vm)
 static void start(struct rig *r)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	if (vm_new(world_env(r->w), "vm1", nobody, &r->vm, &err) < 0 ||
-		vm_prepare(r->vm, &err) < 0 || vm_launch(r->vm, false, MC_SEC, &err) < 0)
+	if (vm_new(world_env(r->w), "vm1", nobody, &r->vm, &err) < 0 || vm_prepare(r->vm, &err) < 0 ||
+		vm_launch(r->vm, false, MC_SEC, &err) < 0)
 		fail_msg("%s", err.msg);
 	r->guest = fake_guest_find("vm1");
 	r->nb = netbuf_fake_find("vm1");
@@ -364,18 +363,15 @@ int rig_teardown(void **state)
 	return 0;
 }
 
-/* --- running it
- * ---------------------------------------------------------------------------------- */
+/* --- running it ---------------------------------------------------------------------------------- */
 
 void rig_give_stream(struct rig *r)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	struct transport *near;
 	bool theirs = r->far_posts;
-	if (transport_fake_pair(
-		    &r->plan, theirs ? &r->far.t : &near, theirs ? &near : &r->far.t, &err) < 0)
+	if (transport_fake_pair(&r->plan, theirs ? &r->far.t : &r->near, theirs ? &r->near : &r->far.t, &err) < 0)
 		fail_msg("%s", err.msg);
-	world_give_stream(r->w, near);
+	world_give_stream(r->w, r->near);
 	far_start(r);
 }
 
@@ -410,8 +406,7 @@ void rig_expect_alone(struct rig *r)
 	rig_judge(r);
 	if (vm_get_state(r->vm) != VM_UNPROTECTED || strcmp(d.owner, "hostA") || d.standby[0]) {
 		rig_print(r);
-		fail_msg("it is %s, under {%s, %s}", vm_state_name(vm_get_state(r->vm)), d.owner,
-			d.standby);
+		fail_msg("it is %s, under {%s, %s}", vm_state_name(vm_get_state(r->vm)), d.owner, d.standby);
 	}
 	assert_ptr_equal(r->vm->guest, r->guest);
 	assert_true(fake_guest_runs(r->guest));

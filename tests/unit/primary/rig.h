@@ -42,6 +42,7 @@ struct rig {
 	struct transport_fake_plan plan; /* of the stream; far_posts: it counts hostB's messages */
 	bool far_posts;
 	struct far far;
+	struct transport *near; /* the VM's end */
 
 	/* What the test does at each moment; may be NULL.  `arg` is the test's. */
 	void (*at)(struct rig *r, enum far_moment m, uint64_t epoch); /* far thread */
@@ -102,6 +103,8 @@ void rig_note(struct rig *r, const char *fmt, ...) __attribute__((format(printf,
 void rig_breach(struct rig *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Waits, for a second at most, until that note is there. */
 bool rig_wait(struct rig *r, const char *note);
+/* The VM's thread, with the stream open: waits until hostB has taken all that was sent. */
+void rig_settle(struct rig *r);
 /* Notes a breach if the guest runs or the network is open: for a vote that is not decided yet. */
 void rig_expect_held(struct rig *r);
 /* The next n votes are stuck; the VM is rung at each, so that it asks again at once. */

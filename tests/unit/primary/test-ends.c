@@ -16,7 +16,12 @@ static void held(struct rig *r, const struct own_record *next)
 {
 	if (!next->standby[0] && stuck)
 		rig_expect_held(r);
-	if (rig_index(r, "got DISCARD 4") >= 0)
+	if (next->standby[0] || verb == VM_FAILOVER)
+		return;
+	char note[RIG_NOTE];
+	rig_settle(r);
+	snprintf(note, sizeof note, "got DISCARD %d", (int)r->far.epoch);
+	if (rig_index(r, note) >= 0)
 		rig_breach(r, "the copy is given up before it is decided");
 }
 
@@ -151,6 +156,7 @@ static void power_off(struct rig *r, enum far_moment m, uint64_t epoch)
 static void powers_off(struct rig *r)
 {
 	char note[RIG_NOTE];
+	verb = VM_STOP; /* none */
 	r->at = power_off;
 	r->at_vote = held;
 	rig_protect(r);

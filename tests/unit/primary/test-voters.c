@@ -196,9 +196,9 @@ static void failover_15_it_goes_on_from_its_own_vote_that_got_through(void **sta
 /* Its stream is closed by this host, once it asks. */
 static void cut_off(struct rig *r, enum far_moment m, uint64_t epoch)
 {
-	suspect(r, m, epoch);
 	if (m == FAR_COMMIT && epoch == LAST)
 		world_set_quorate(r->w, false);
+	suspect(r, m, epoch);
 	if (m != FAR_END)
 		return;
 	for (int i = 0; i < 500 && !world_emitted(r->w, "ALARM"); i++)
