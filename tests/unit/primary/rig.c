@@ -128,7 +128,8 @@ static bool is_alone(struct rig *r)
 static bool is_named(struct rig *r)
 {
 	struct own_record d = world_decided(r->w);
-	return !strcmp(d.owner, "hostA") && !strcmp(d.standby, "hostB") && d.generation == r->g0 + 1;
+	return !strcmp(d.owner, "hostA") && !strcmp(d.standby, "hostB") &&
+	       d.generation == r->g0 + 1;
 }
 
 static void out(void *ctx, uint64_t epoch, const void *frame, size_t len)
@@ -142,9 +143,11 @@ static void out(void *ctx, uint64_t epoch, const void *frame, size_t len)
 		breach_locked(r, "frame %" PRIu64 " came out after %" PRIu64, count, r->out);
 	r->out = count;
 	if (!is_alone(r) && !is_named(r))
-		breach_locked(r, "frame %" PRIu64 " came out under a record that does not allow it", count);
+		breach_locked(r, "frame %" PRIu64 " came out under a record that does not allow it",
+			count);
 	else if (!is_alone(r) && count > r->acked)
-		breach_locked(r, "frame %" PRIu64 " of epoch %" PRIu64 " came out, acknowledged is %" PRIu64,
+		breach_locked(r,
+			"frame %" PRIu64 " of epoch %" PRIu64 " came out, acknowledged is %" PRIu64,
 			count, epoch, r->acked);
 	pthread_mutex_unlock(&r->lock);
 }
@@ -195,7 +198,8 @@ static void asked(void *ctx, struct guest *g, enum fake_guest_op op)
 	if (op != FAKE_GUEST_PING && op != FAKE_GUEST_PEEK)
 		rig_note(r, "guest %s", fake_guest_op_name(op));
 	/* The last word before it is stopped, and the first after; and some in between. */
-	bool moment = op == FAKE_GUEST_PAUSE || op == FAKE_GUEST_STOOD_STILL || op == FAKE_GUEST_INVENTORY;
+	bool moment = op == FAKE_GUEST_PAUSE || op == FAKE_GUEST_STOOD_STILL ||
+		      op == FAKE_GUEST_INVENTORY;
 	if (moment && !r->quiet && fake_guest_runs(g))
 		rig_say(r);
 	if (r->at_guest)
@@ -264,8 +268,8 @@ static void *nobody(void *vm)
 static void start(struct rig *r)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	if (vm_new(world_env(r->w), "vm1", nobody, &r->vm, &err) < 0 || vm_prepare(r->vm, &err) < 0 ||
-		vm_launch(r->vm, false, MC_SEC, &err) < 0)
+	if (vm_new(world_env(r->w), "vm1", nobody, &r->vm, &err) < 0 ||
+		vm_prepare(r->vm, &err) < 0 || vm_launch(r->vm, false, MC_SEC, &err) < 0)
 		fail_msg("%s", err.msg);
 	r->guest = fake_guest_find("vm1");
 	r->nb = netbuf_fake_find("vm1");
@@ -369,7 +373,8 @@ void rig_give_stream(struct rig *r)
 {
 	struct mc_error err = MC_ERROR_INIT;
 	bool theirs = r->far_posts;
-	if (transport_fake_pair(&r->plan, theirs ? &r->far.t : &r->near, theirs ? &r->near : &r->far.t, &err) < 0)
+	if (transport_fake_pair(&r->plan, theirs ? &r->far.t : &r->near,
+		    theirs ? &r->near : &r->far.t, &err) < 0)
 		fail_msg("%s", err.msg);
 	world_give_stream(r->w, r->near);
 	far_start(r);
@@ -406,7 +411,8 @@ void rig_expect_alone(struct rig *r)
 	rig_judge(r);
 	if (vm_get_state(r->vm) != VM_UNPROTECTED || strcmp(d.owner, "hostA") || d.standby[0]) {
 		rig_print(r);
-		fail_msg("it is %s, under {%s, %s}", vm_state_name(vm_get_state(r->vm)), d.owner, d.standby);
+		fail_msg("it is %s, under {%s, %s}", vm_state_name(vm_get_state(r->vm)), d.owner,
+			d.standby);
 	}
 	assert_ptr_equal(r->vm->guest, r->guest);
 	assert_true(fake_guest_runs(r->guest));

@@ -320,7 +320,8 @@ static void rule_6_an_mcd_that_ends_leaves_what_it_was_handed(void **state)
 	struct guest *g = fake_guest_find("vm1");
 	size_t len;
 	assert_memory_equal(fake_guest_ram(g, 0, NULL), r->image.ram, RIG_RAM);
-	assert_memory_equal(fake_guest_activated(g, &len), r->image.devices, strlen(r->image.devices));
+	assert_memory_equal(
+		fake_guest_activated(g, &len), r->image.devices, strlen(r->image.devices));
 	assert_true(fake_guest_runs(g));
 }
 
