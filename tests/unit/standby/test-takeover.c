@@ -20,6 +20,7 @@ static void a_protection_that_was_ended_in_order_is_not_gone_on_from(void **stat
 	struct rig *r = *state;
 	rig_protect(r);
 	far_post(r, WIRE_DISCARD, NULL, 0);
+	far_taken(r);
 	far_dies(r);
 	expect_gone(r);
 	assert_int_equal(r->n_votes, 0);
