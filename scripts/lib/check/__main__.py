@@ -27,8 +27,7 @@ class Check:
         self.tally, self.again, self.done = Tally(), [], []
         self.began, self.last_tries = time.monotonic(), False
         most = int(os.environ.get("MCD_CHECK_JOBS") or 2 * CORES)
-        # A part is left for what comes unexpected: whoever waits for a time-out must not wait for a core as well.
-        self.schedule = Schedule(0.9 * CORES, most, self.ended)
+        self.schedule = Schedule(CORES, most, self.ended)
 
     def out(self, name):
         return os.path.join(self.directory, re.sub(r"\W", "-", name))
@@ -63,7 +62,8 @@ class Check:
         out = job.text()
         used = "" if job.used is None else ", %.2f cores" % (job.used / max(job.took, 0.1))
         print("== %s, %.0f s%s" % (job.name, job.took, used), flush=True)
-        self.done.append((job, time.monotonic() - self.began))
+        phase = "second tries" if self.last_tries else plan.phase(job)
+        self.done.append((phase, job.took, job.used or 0, time.monotonic() - self.began))
         if job.name in plan.BUILD_JOBS:
             self.built(job, out)
         elif job.name.startswith(plan.UNIT):
@@ -112,13 +112,13 @@ class Check:
         print()
         total = time.monotonic() - self.began
         phases = {}
-        for job, end in self.done:
-            first, last, used = phases.get(plan.phase(job), (end, 0, 0))
-            phases[plan.phase(job)] = min(first, end - job.took), max(last, end), used + (job.used or 0)
+        for phase, took, used, end in self.done:
+            first, last, before = phases.get(phase, (end, 0, 0))
+            phases[phase] = min(first, end - took), max(last, end), before + used
         for name, (first, last, used) in sorted(phases.items(), key=lambda x: x[1]):
             print("time: %-18s %6s  (%s to %s)%s" % (name, clock(last - first), clock(first), clock(last),
                                                      ", %d CPU s" % used if used else ""))
-        used = sum(job.used or 0 for job, _ in self.done)
+        used = sum(row[2] for row in self.done)
         print("time: %-18s %6s%s" % ("all", clock(total), ", %d cores %.0f %% busy" % (
             CORES, 100 * used / total / CORES) if used else ""))
 

@@ -6,9 +6,9 @@ import re
 import subprocess
 import sys
 
-from mclab.scenario import TOP
+from mclab.scenario import TOP, repetitions
 
-ROUNDS, SECONDS, LEAST, TRIES = 4, 2, 80, 2
+ROUNDS, SECONDS, LEAST, TRIES = repetitions(3, 3, 4), 2, 80, 2
 
 
 def measure(build):

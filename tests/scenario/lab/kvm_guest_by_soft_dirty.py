@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# check: alone
 """Lab hosts with Linux 6.1: dirty tracking by soft-dirty bits, for its unit test and for a guest under KVM whose
 QEMU is not root's and whose output the plug holds.  Its QEMU is killed; on the other host its clocks go on, and its
 agent sets the time.  Then that host is switched off.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# check: plain
+# check: plain, beside others
 """tests/lab/run: a nested KVM guest outlives its QEMU and its host, on hosts with kernels of their own."""
 import os
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# check: alone, both builds
+# check: both builds
 """The checkpoint stream over RDMA between two lab hosts, whatever happens to its ends, and the disk stream's unit tests
 by RDMA (tests/lab/rdma-hosts).  A guest with a disk by RDMA between two hosts: tests/lab/run --disk."""
 import os
