@@ -25,9 +25,6 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#define PAYLOAD_WAIT                                                                               \
-	(30 * MC_SEC) /* keep-alives end a wait sooner; this bounds one on a live host */
-
 /* --- STAGE ------------------------------------------------------------------------------------ */
 
 void epoch_drop_staged(struct standby *s)

@@ -15,8 +15,6 @@
 #include <sys/mman.h>
 
 #define RESERVE (128ull << 20) /* for the waiting QEMU itself, and to leave the host some air */
-#define PAYLOAD_WAIT                                                                               \
-	(30 * MC_SEC) /* keep-alives end a wait sooner; this bounds one on a live host */
 
 int memory_check(const struct standby *s, struct mc_error *err)
 {

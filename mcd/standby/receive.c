@@ -19,8 +19,6 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define PAYLOAD_WAIT                                                                               \
-	(30 * MC_SEC) /* keep-alives end a wait sooner; this bounds one on a live host */
 #define SILENCE_MAX                                                                                \
 	(30 * MC_SEC) /* of a primary that copies memory: it sends something every second */
 
