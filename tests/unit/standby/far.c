@@ -141,19 +141,26 @@ void far_sync(struct rig *r)
 
 /* --- epochs ----------------------------------------------------------------------------------- */
 
-static void count(struct rig *r, uint64_t digest, uint64_t len)
+/* Under the lock: at a vote the VM's thread makes a COMMIT of it. */
+static void count(struct rig *r, uint16_t type, uint64_t digest, uint64_t len)
 {
+	pthread_mutex_lock(&r->lock);
 	if (!r->counted.slabs && !r->counted.device_bytes)
 		wire_epoch_digest_init(&r->digest, RIG_GENERATION, r->now.epoch);
 	wire_epoch_digest_add(&r->digest, digest, len);
+	if (type == WIRE_SLAB) {
+		r->counted.slabs++;
+		r->counted.bytes += len;
+	} else {
+		r->counted.device_bytes = len;
+	}
+	pthread_mutex_unlock(&r->lock);
 }
 
 void far_send_slab(struct rig *r)
 {
 	slab_seal(&r->slab);
-	count(r, r->slab.digest, r->slab.used);
-	r->counted.slabs++;
-	r->counted.bytes += r->slab.used;
+	count(r, WIRE_SLAB, r->slab.digest, r->slab.used);
 	far_post(r, WIRE_SLAB, r->slab.mem, r->slab.used);
 	begin_slab(r);
 }
@@ -174,15 +181,16 @@ void far_devices(struct rig *r)
 {
 	size_t len = (size_t)snprintf(r->now.devices, sizeof r->now.devices,
 		"the devices at epoch %llu", (unsigned long long)r->now.epoch);
-	count(r, XXH3_64bits(r->now.devices, len), len);
-	r->counted.device_bytes = len;
+	count(r, WIRE_DEVICES, XXH3_64bits(r->now.devices, len), len);
 	far_post(r, WIRE_DEVICES, r->now.devices, len);
 }
 
 struct wire_commit far_sum(struct rig *r)
 {
+	pthread_mutex_lock(&r->lock);
 	struct wire_commit c = r->counted;
 	struct wire_epoch_digest d = r->digest;
+	pthread_mutex_unlock(&r->lock);
 	c.disk_writes = r->disk_sum.writes;
 	c.disk_bytes = r->disk_sum.bytes;
 	c.disk_digest = r->disk_sum.digest;
@@ -210,8 +218,10 @@ void far_acked(struct rig *r)
 	assert_int_equal(h.epoch, r->now.epoch);
 	assert_int_equal(h.digest, far_sum(r).digest);
 	rig_copy(&r->image, &r->now);
+	pthread_mutex_lock(&r->lock);
 	r->now.epoch++;
 	r->counted = (struct wire_commit){0};
+	pthread_mutex_unlock(&r->lock);
 }
 
 void far_epoch(struct rig *r)

@@ -61,8 +61,10 @@ static void on_propose(void *ctx, const struct own_record *next)
 	if (r->far) {
 		uint8_t buf[64];
 		struct wire_commit c = far_sum(r);
+		pthread_mutex_lock(&r->lock);
 		struct wire_header h = {
 			.type = WIRE_COMMIT, .generation = RIG_GENERATION, .epoch = r->now.epoch};
+		pthread_mutex_unlock(&r->lock);
 		h.length = wire_put_commit(buf, sizeof buf, &c);
 		h.digest = XXH3_64bits(buf, h.length);
 		v->acknowledged = transport_post(r->far, &h, buf, NULL);

@@ -57,7 +57,7 @@ struct rig {
 	struct vm *vm;
 	const char *more; /* of vms.d/vm1.conf: before rig_begin */
 
-	pthread_mutex_t lock; /* of what is said so, and of these three */
+	pthread_mutex_t lock; /* of what is said so, an epoch's sums, and these three */
 	pthread_cond_t changed;
 	void (*job)(struct rig *r); /* what the VM's thread does; NULL: nothing */
 	bool ends;
