@@ -185,11 +185,13 @@ void rig_say(struct rig *r)
 	struct netbuf *nb = netbuf_fake_find("vm1"); /* another one, after mcd has come back */
 	if (!nb)
 		return;
+	pthread_mutex_lock(&r->talk);
 	pthread_mutex_lock(&r->lock);
 	uint64_t count = ++r->said;
 	pthread_mutex_unlock(&r->lock);
 	fake_guest_write(r->guest, 0, FAR_COUNT_AT, &count, sizeof count);
 	netbuf_fake_send(nb, 0, &count, sizeof count);
+	pthread_mutex_unlock(&r->talk);
 }
 
 static void asked(void *ctx, struct guest *g, enum fake_guest_op op)
@@ -313,6 +315,7 @@ struct rig *rig_new(const struct rig_options *o)
 	o = o ? o : &none;
 	alarm(LIMIT);
 	pthread_mutex_init(&r->lock, NULL);
+	pthread_mutex_init(&r->talk, NULL);
 	r->w = world_new("hostA");
 	world_config(r->w)->delay = 2 * MC_MSEC;
 	if (o->change)
@@ -351,6 +354,7 @@ void rig_free(struct rig *r)
 	netbuf_fake_watch(NULL);
 	world_free(r->w);
 	pthread_mutex_destroy(&r->lock);
+	pthread_mutex_destroy(&r->talk);
 	free(r);
 	alarm(0);
 }
