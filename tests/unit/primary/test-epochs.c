@@ -43,6 +43,15 @@ static void write_40(struct rig *r, enum netbuf_fake_op op, uint64_t epoch)
 		dirty(r, 40 * MIB);
 }
 
+/* How much of it is with hostB when the guest is to run again. */
+static void count_slabs(struct rig *r, enum fake_guest_op op)
+{
+	if (op != FAKE_GUEST_CONT || rig_index(r, "barrier 3") < 0 || r->arg)
+		return;
+	rig_settle(r);
+	r->arg = (int)rig_count(r, "slab 3");
+}
+
 static uint64_t buffer(struct rig *r, const char *what)
 {
 	json_t *j = vm_status_json(r->vm);
@@ -57,14 +66,13 @@ static void rule_5_a_large_epoch_stays_within_max_buffer(void **state)
 	struct rig *r = rig_new(&(struct rig_options){.change = twenty, .memory = "64M"});
 	r->at = hang_up;
 	r->at_network = write_40;
+	r->at_guest = count_slabs;
 	rig_protect(r);
 	assert_true(r->far.epoch > LAST);
 	assert_int_equal(buffer(r, "peak"), 4 * SLAB_SIZE);
 	/* The guest stands until the last of it is copied: what does not fit is sent meanwhile. */
 	assert_true(rig_count(r, "slab 3") > 8);
-	int cont = rig_index_after(r, "guest cont", "barrier 3");
-	int slab = rig_index_after(r, "slab 3", "barrier 3");
-	assert_true(slab > 0 && slab < cont);
+	assert_true(r->arg > 4);
 	rig_expect_alone(r);
 	rig_free(r);
 }
