@@ -53,7 +53,8 @@ struct rig {
 	int arg;
 	bool quiet; /* the guest sends only what the test has it send */
 
-	pthread_mutex_t talk; /* the guest says one thing at a time, whichever thread has it do so */
+	pthread_mutex_t
+		talk; /* the guest says one thing at a time, whichever thread has it do so */
 	pthread_mutex_t lock; /* of what follows; taken last */
 	char notes[RIG_NOTES][RIG_NOTE];
 	size_t n_notes;
