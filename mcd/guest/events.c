@@ -158,6 +158,15 @@ int qemu_cont(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 	return 0;
 }
 
+bool qemu_take_reset(struct guest *g)
+{
+	struct qemu *q = qemu_of(g);
+	qemu_absorb(q, GUEST_EVENT_NONE);
+	bool was = q->was_reset;
+	q->was_reset = false;
+	return was;
+}
+
 int qemu_stood_still(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 {
 	struct qemu *q = qemu_of(g);

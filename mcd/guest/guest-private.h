@@ -93,6 +93,7 @@ int qemu_ping(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 int qemu_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, struct mc_error *err);
 int qemu_cont(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 int qemu_stood_still(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
+bool qemu_take_reset(struct guest *g);
 int qemu_reset(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 int qemu_why_stopped(
 	struct guest *g, uint64_t timeout_ns, enum guest_event *ret, struct mc_error *err);

@@ -81,6 +81,10 @@ int guest_continue(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
  * after it, or until now if there was none.  -EIO: somebody did, so what was read meanwhile is of
  * no one moment. */
 int guest_stood_still(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
+/* Whether it was reset since the last guest_pause, as far as was told yet, which is forgotten by
+ * asking: whoever asks reads anew what was read before.  A reset that the guest had begun just
+ * before it was stopped is done while it stands. */
+bool guest_take_reset(struct guest *g);
 /* The reset button. The guest is not resumed by it. */
 int guest_reset(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 

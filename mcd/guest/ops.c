@@ -76,6 +76,11 @@ int guest_ping(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 	return g->ops->ping(g, timeout_ns, err);
 }
 
+bool guest_take_reset(struct guest *g)
+{
+	return g->ops->take_reset(g);
+}
+
 int guest_stood_still(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 {
 	return g->ops->stood_still(g, timeout_ns, err);

@@ -15,6 +15,7 @@ struct guest_ops {
 	int (*cont)(struct guest *g, uint64_t timeout_ns,
 		struct mc_error *err); /* of any guest that stands */
 	int (*stood_still)(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
+	bool (*take_reset)(struct guest *g);
 	int (*reset)(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 	int (*why_stopped)(
 		struct guest *g, uint64_t timeout_ns, enum guest_event *ret, struct mc_error *err);

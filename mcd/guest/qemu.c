@@ -42,6 +42,7 @@ static const struct guest_ops qemu_ops = {
 	.pause = qemu_pause,
 	.cont = qemu_cont,
 	.stood_still = qemu_stood_still,
+	.take_reset = qemu_take_reset,
 	.reset = qemu_reset,
 	.why_stopped = qemu_why_stopped,
 	.save_devices = qemu_save_devices,

@@ -4,6 +4,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "diskmirror/mirror.h"
 #include "mcd/primary/disks.h"
 #include "mcd/primary/move.h"
 #include "mcd/primary/peer.h"
@@ -251,7 +252,8 @@ void ends_report_breach(const struct session *s, const struct mc_error *why)
 static void look_for_the_dead(struct session *s)
 {
 	struct guest *g = s->vm->guest;
-	bool may_be_dying = s->end == END_FAULT || s->end == END_DISKS;
+	bool mirror_broke = s->disks.mirror && mirror_error(s->disks.mirror, NULL) < 0;
+	bool may_be_dying = s->end == END_FAULT || s->end == END_DISKS || mirror_broke;
 	if (s->end == END_QUIT || s->end == END_GUEST_OFF || s->end == END_GUEST_GONE)
 		return;
 	if (guest_gone_within(g, may_be_dying ? DYING : 0))

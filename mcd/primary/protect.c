@@ -139,26 +139,27 @@ static int run_epochs(struct session *s, struct vm_call **ret_call, struct mc_er
 }
 
 /* It never was protected: the answer is why not. */
-static void tell_refused(struct session *s, struct vm_call *call, struct mc_error *err)
+static void tell_refused(struct vm_call *call, const struct mc_error *err)
 {
-	mc_error_wrap(err, "cannot protect %s", s->vm->name);
 	if (call)
 		vm_call_fail(call, err);
 	else
 		log_error("%s", err->msg);
 }
 
-/* Nothing was held yet: the VM goes on as it was. */
-static void go_on_unprotected(struct session *s, const struct mc_error *err)
+/* Nothing was held yet: the VM goes on as it was.  Whoever called is told when it does. */
+static void go_on_unprotected(struct session *s, struct vm_call *call, const struct mc_error *err)
 {
 	struct vm *vm = s->vm;
+	ends_report_breach(s, err);
 	if (s->end == END_GUEST_OFF || s->end == END_GUEST_GONE) {
 		vm_guest_ended(
 			vm, s->end == END_GUEST_OFF ? GUEST_EVENT_SHUTDOWN : GUEST_EVENT_GONE);
-		return;
+	} else {
+		vm_resume(vm);
+		vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "%s", err->msg);
 	}
-	vm_resume(vm);
-	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED, "%s", err->msg);
+	tell_refused(call, err);
 }
 
 /* What the peer said while we were sending has not been given its name yet (transport.h). */
@@ -183,6 +184,7 @@ uint64_t protect_run(struct vm *vm, struct vm_call *call)
 {
 	struct mc_error err = MC_ERROR_INIT;
 	struct session s;
+	struct vm_call *end = NULL;
 	uint64_t delay = vm->delay, max_buffer = vm->max_buffer, protected_at = 0;
 	begin_session(&s, vm, call);
 	int r = session_greet(&s, &err);
@@ -190,7 +192,6 @@ uint64_t protect_run(struct vm *vm, struct vm_call *call)
 		r = synchronise(&s, &call, &err);
 	if (r == 0)
 		r = begin_protection(&s, &err);
-	struct vm_call *end = NULL;
 	if (r == 0) {
 		protected_at = mc_now();
 		tell_protected(&s, mc_steal_ptr(call));
@@ -199,18 +200,19 @@ uint64_t protect_run(struct vm *vm, struct vm_call *call)
 		verify_end(&s, end ? "the protection is ended" : err.msg);
 	} else {
 		name_peer(&s, &err);
-		tell_refused(&s, mc_steal_ptr(call), &err);
+		mc_error_wrap(&err, "cannot protect %s", vm->name);
 		vm->delay = delay;
 		vm->max_buffer = max_buffer;
+		if (s.holding)
+			tell_refused(
+				mc_steal_ptr(call), &err); /* a vote follows, and may take long */
+		else
+			go_on_unprotected(&s, mc_steal_ptr(call), &err);
 	}
 	if (end)
 		ends_by_call(&s, end);
 	else if (s.holding)
 		ends_session(&s, &err);
-	else {
-		ends_report_breach(&s, &err);
-		go_on_unprotected(&s, &err);
-	}
 	alarm_of_shortage(&s, &err);
 	session_free(&s);
 	return protected_at;

@@ -176,6 +176,7 @@ class Starve(Fault):
     """mcd gets no memory from the kernel any more, as if the host had none, just when it must make
     another replica: as it goes on with what it has, the hosts lose each other for a moment."""
     outage = 2
+    SPARE = 4 << 20  # for what a sanitizer, which cannot do without, keeps for itself
     stalls = True
 
     def __init__(self, part, lasts):
@@ -189,7 +190,7 @@ class Starve(Fault):
         self._pid = host.inner(host.mcd)
         with open("/proc/%d/statm" % self._pid, encoding="ascii") as f:
             used = int(f.read().split()[0]) * resource.getpagesize()
-        self._old = resource.prlimit(self._pid, resource.RLIMIT_AS, (used, resource.RLIM_INFINITY))
+        self._old = resource.prlimit(self._pid, resource.RLIMIT_AS, (used + self.SPARE, resource.RLIM_INFINITY))
         cut = Cut("primary", "standby", 0)
         cut.strike(c)
         time.sleep(0.4)

@@ -130,6 +130,16 @@ static int cont(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 	return fake_end(f, r);
 }
 
+static bool take_reset(struct guest *g)
+{
+	struct fake_guest *f = fake_of(g);
+	pthread_mutex_lock(&f->lock);
+	bool was = f->was_reset;
+	f->was_reset = false;
+	pthread_mutex_unlock(&f->lock);
+	return was;
+}
+
 static int stood_still(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 {
 	struct fake_guest *f = fake_begin(g, FAKE_GUEST_STOOD_STILL);
@@ -477,6 +487,7 @@ const struct guest_ops fake_guest_ops = {
 	.pause = pause,
 	.cont = cont,
 	.stood_still = stood_still,
+	.take_reset = take_reset,
 	.reset = reset,
 	.why_stopped = why_stopped,
 	.save_devices = save_devices,

@@ -36,9 +36,9 @@ ssize_t netbuf_fake_take(
 /* The network sends to the guest: true if it passed. */
 bool netbuf_fake_input(struct netbuf *nb, size_t nic, const void *frame, size_t len);
 
-/* Who wants to see what is asked, of every fake: op before each call, by whoever calls (epoch: 0 where
- * there is none), also if it is to fail; out for each frame that comes out, with the fake's lock held,
- * so it asks nothing of it. NULL: nobody.  Not while a fake is in use. */
+/* Who wants to see what is asked, of every fake: op before each call, by whoever calls (epoch: 0
+ * where there is none), also if it is to fail; out for each frame that comes out, with the fake's
+ * lock held, so it asks nothing of it.  NULL: nobody.  Not while a fake is in use. */
 struct netbuf_fake_watcher {
 	void (*op)(void *ctx, enum netbuf_fake_op op, uint64_t epoch);
 	void (*out)(void *ctx, uint64_t epoch, const void *frame, size_t len);

@@ -125,6 +125,27 @@ static void a_guest_that_another_makes_run_in_our_pause_did_not_stand_still(void
 	box_clear(&b);
 }
 
+static void a_reset_in_our_pause_is_forgotten_by_who_reads_anew(void **state)
+{
+	struct box b;
+	uint8_t *devices = NULL;
+	size_t cap = 0, len = 0;
+	launch(&b, false);
+	ok(&b, guest_pause(b.g, WAIT, &b.err));
+	assert_false(guest_take_reset(b.g));
+	administrator(&b, "system_reset");
+	assert_int_equal(event(&b), GUEST_EVENT_RESET);
+	assert_true(guest_take_reset(b.g));
+	ok(&b, guest_save_devices(b.g, WAIT, &devices, &cap, &len, &b.err));
+	assert_true(len > 0);
+	assert_false(guest_take_reset(b.g));
+	ok(&b, guest_resume(b.g, WAIT, &b.err));
+	ok(&b, guest_stood_still(b.g, WAIT, &b.err));
+	assert_true(runs(&b));
+	free(devices);
+	box_clear(&b);
+}
+
 #define STOPS 50 /* fewer than guest.c resumes before it reads the other session empty */
 
 /* Makes the guest run again as soon as it hears of a stop. */
@@ -264,6 +285,7 @@ int main(void)
 		TEST(a_guest_that_another_makes_run_in_our_pause_did_not_stand_still),
 		TEST(a_cont_that_follows_on_our_stop_is_not_lost),
 		TEST(a_reset_is_told),
+		TEST(a_reset_in_our_pause_is_forgotten_by_who_reads_anew),
 		TEST(a_guest_that_powers_off_is_a_shutdown_and_then_gone),
 		TEST(a_panic_is_told_and_its_guest_is_not_ours_to_resume),
 		TEST(qemu_quitting_is_gone_and_not_a_shutdown_of_the_guest),

@@ -18,7 +18,7 @@
 
 #define LIMIT 20 /* seconds that a test may take */
 
-/* --- what happens is written down --------------------------------------------------------------- */
+/* --- what happens is written down ------------------------------------------------------------- */
 
 void rig_note(struct rig *r, const char *fmt, ...)
 {
@@ -103,19 +103,21 @@ void rig_order(struct rig *r, ...)
 	const char *last = "the beginning";
 	int at = -1;
 	va_start(ap, r);
-	for (const char *note; (note = va_arg(ap, const char *)); last = note) {
+	const char *note;
+	for (; (note = va_arg(ap, const char *)); last = note) {
 		int i = rig_index(r, note);
-		if (i <= at) {
-			rig_print(r);
-			va_end(ap);
-			fail_msg("'%s' is not after '%s'", note, last);
-		}
+		if (i <= at)
+			break;
 		at = i;
 	}
 	va_end(ap);
+	if (!note)
+		return;
+	rig_print(r);
+	fail_msg("'%s' is not after '%s'", note, last);
 }
 
-/* --- what leaves the host is judged -------------------------------------------------------------- */
+/* --- what leaves the host is judged ----------------------------------------------------------- */
 
 /* hostA may show the VM without an acknowledgement: by the record before the protection, until the
  * hold began, or by a newer one. */
@@ -178,7 +180,7 @@ void rig_judge(struct rig *r)
 	}
 }
 
-/* --- the guest ----------------------------------------------------------------------------------- */
+/* --- the guest -------------------------------------------------------------------------------- */
 
 void rig_say(struct rig *r)
 {
@@ -208,7 +210,7 @@ static void asked(void *ctx, struct guest *g, enum fake_guest_op op)
 		r->at_guest(r, op);
 }
 
-/* --- votes --------------------------------------------------------------------------------------- */
+/* --- votes ------------------------------------------------------------------------------------ */
 
 static void proposed(void *ctx, const struct own_record *next)
 {
@@ -260,7 +262,7 @@ void rig_verb(struct rig *r, int verb, bool force)
 	vm_call(r->vm, c);
 }
 
-/* --- making one ---------------------------------------------------------------------------------- */
+/* --- making one ------------------------------------------------------------------------------- */
 
 static void *nobody(void *vm)
 {
@@ -371,7 +373,7 @@ int rig_teardown(void **state)
 	return 0;
 }
 
-/* --- running it ---------------------------------------------------------------------------------- */
+/* --- running it ------------------------------------------------------------------------------- */
 
 void rig_give_stream(struct rig *r)
 {

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <xxhash.h>
 
 #define LAST  3
 #define BLOCK 4096u
@@ -136,8 +137,7 @@ static void rule_9_a_write_belongs_to_the_epoch_it_was_made_in(void **state)
 	done(r);
 }
 
-/* --- a write is lost
- * ----------------------------------------------------------------------------------- */
+/* --- a write is lost -------------------------------------------------------------------------- */
 
 static void (*lose)(struct rig *r);
 
@@ -225,6 +225,44 @@ static void rule_9_without_knowing_of_flushes_nothing_is_committed(void **state)
 	done(r);
 }
 
+/* A dying QEMU closes its mirror some milliseconds before it is dead, and the standby's word on it
+ * may come first. */
+static pthread_t death;
+
+static void *die_soon(void *arg)
+{
+	struct timespec ts = {.tv_nsec = 60 * 1000 * 1000};
+	nanosleep(&ts, NULL);
+	fake_guest_die(arg);
+	return NULL;
+}
+
+static void mirror_then_word_then_death(struct rig *r, enum far_moment m, uint64_t epoch)
+{
+	compare_sums(r, m, epoch);
+	r->far.hang_up = false;
+	if (m != FAR_COMMIT || epoch != LAST)
+		return;
+	nbd_close(qemu);
+	qemu = NULL;
+	pthread_create(&death, NULL, die_soon, r->guest);
+	r->far.answer.type = WIRE_ERROR;
+	r->far.answer.digest = XXH3_64bits("", 0);
+}
+
+static void failover_a_qemu_that_is_dying_is_waited_for(void **state)
+{
+	struct rig *r = with_disk();
+	r->at = mirror_then_word_then_death;
+	r->at_guest = writes;
+	rig_protect(r);
+	pthread_join(death, NULL);
+	rig_expect_end(r, "guest-gone");
+	rig_expect_decided(r, 2, "hostB", "");
+	rig_expect_gone(r);
+	done(r);
+}
+
 /* The standby learns from the END that the guest flushed, and then must be as hard as durability
  * says. */
 static void flush_in_3(struct rig *r, enum fake_guest_op op)
@@ -259,6 +297,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(rule_9_a_mirror_job_that_ended_ends_it_before_the_commit),
 	cmocka_unit_test(rule_9_without_knowing_of_flushes_nothing_is_committed),
 	cmocka_unit_test(rule_9_a_flush_of_the_guest_is_told),
+	cmocka_unit_test(failover_a_qemu_that_is_dying_is_waited_for),
 };
 
 rig_main(tests)

@@ -266,12 +266,49 @@ static void all_memory_is_compared_at_some_epoch(void **state)
 	rig_expect_alone(r);
 }
 
+/* --- a reset in the pause --------------------------------------------------------------------- */
+
+static int saves;
+
+static void reset_in_the_pause(struct rig *r, enum fake_guest_op op)
+{
+	saves += op == FAKE_GUEST_SAVE && rig_index(r, "barrier 3") >= 0 &&
+		 rig_index(r, "barrier 4") < 0;
+	if (op == FAKE_GUEST_COLLECT && rig_index(r, "barrier 3") >= 0 && r->arg++ == 0) {
+		fake_guest_write(r->guest, 0, FAR_COUNT_AT + 4096, "reset", 5);
+		fake_guest_set_devices(r->guest, "a fresh machine", 15);
+		fake_guest_happens(r->guest, GUEST_EVENT_RESET);
+	}
+}
+
+static void hang_up_after_4(struct rig *r, enum far_moment m, uint64_t epoch)
+{
+	if (m == FAR_COMMIT)
+		r->far.hang_up = epoch > 4;
+}
+
+/* Its own, which it had begun when it was stopped: what was read before is read again. */
+static void rule_3_a_reset_in_the_pause_is_captured_whole(void **state)
+{
+	struct rig *r = *state;
+	saves = 0;
+	r->at_guest = reset_in_the_pause;
+	r->at = hang_up_after_4;
+	rig_protect(r);
+	rig_order(r, "barrier 3", "got COMMIT 3", "ack 3", "release 3", "got COMMIT 4", NULL);
+	assert_int_equal(saves, 2);
+	assert_memory_equal(r->far.image[0] + FAR_COUNT_AT + 4096, "reset", 5);
+	rig_expect_end(r, "link");
+	rig_expect_alone(r);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(rule_5_a_large_epoch_stays_within_max_buffer),
 	cmocka_unit_test(rule_5_at_half_of_it_an_epoch_ends_early),
 	cmocka_unit_test(rule_5_output_that_piles_up_ends_the_epoch_early),
 	cmocka_unit_test(rule_5_output_that_piles_up_stops_the_guest_until_the_ack),
 	rig_test(rule_3_all_memory_of_the_first_copy_arrives),
+	rig_test(rule_3_a_reset_in_the_pause_is_captured_whole),
 	rig_test(rule_11_a_plugged_device_ends_it_before_the_commit),
 	rig_test(rule_11_also_one_that_is_plugged_as_the_epoch_ends),
 	rig_test(rule_11_a_changed_machine_is_not_protected),
