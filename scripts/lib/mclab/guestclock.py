@@ -56,7 +56,7 @@ class Reading:
 
     def __init__(self, lab, vm):
         before, wall = time.monotonic(), time.time()
-        said = dict(word.split("=") for word in lab.ask(vm, "TIME").split()[1:])
+        said = dict(word.split("=") for word in lab.ask(vm, "TIME", timeout=90).split()[1:])
         took = time.monotonic() - before
         self.at, self.wall = before + took / 2, wall + took / 2
         self.mono, self.real = int(said["mono"]) / 1e9, int(said["real"]) / 1e9
