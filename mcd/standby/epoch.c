@@ -56,8 +56,9 @@ static int expect_epoch(struct standby *s, const struct wire_header *h, struct m
 		h->epoch, h->generation, s->committed + 1, s->generation);
 }
 
-/* An epoch has each page once, in slabs that are full except for the last. Without a bound one that
- * never ends would fill the disk that votes are written to. */
+/* An epoch has each page once, and again what a reset in its pause has written, in slabs that are
+ * full except for the last of each capture. Without a bound one that never ends would fill the disk
+ * that votes are written to. */
 static uint64_t slabs_max(const struct standby *s)
 {
 	uint64_t ram = 0;
