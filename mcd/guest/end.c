@@ -98,6 +98,7 @@ void qemu_free(struct guest *g)
 		close(q->devices_fd);
 	if (q->incoming_fd >= 0)
 		close(q->incoming_fd);
+	json_decref(q->first_devices);
 	free(q->name);
 	free(q->run_dir);
 	free(q);

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static void push(struct qemu *q, enum guest_event ev)
@@ -55,12 +56,27 @@ static enum guest_event classify(json_t *event)
 	return GUEST_EVENT_NONE;
 }
 
+/* DEVICE_DELETED, for inventory.c.  Parts of a device go with it; what was plugged later is no
+ * loss. */
+static void note_deleted(struct qemu *q, json_t *event)
+{
+	const char *name = json_string_value(json_object_get(event, "event"));
+	json_t *data = json_object_get(event, "data");
+	const char *path = json_string_value(json_object_get(data, "path"));
+	if (strcmp(name, "DEVICE_DELETED") || !path || !json_object_get(q->first_devices, path))
+		return;
+	const char *leaf = strrchr(path, '/');
+	q->replaced++;
+	snprintf(q->replaced_device, sizeof q->replaced_device, "%s", leaf ? leaf + 1 : path);
+}
+
 bool qemu_absorb(struct qemu *q, enum guest_event own)
 {
 	bool found = false;
 	json_t *e;
 	while (qmp_next_event(q->qmp, &e) == 1) {
 		enum guest_event ev = classify(e);
+		note_deleted(q, e);
 		json_decref(e);
 		if (ev == GUEST_EVENT_NONE)
 			continue;

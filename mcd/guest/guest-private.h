@@ -32,6 +32,13 @@ struct qemu {
 	bool runs;         /* what the newest of its events says */
 	/* And by somebody else it ran meanwhile, or was reset since its state was saved. */
 	bool ran, was_reset;
+
+	/* inventory.c: the paths of the devices that it had when that was first asked, and how many
+	 * of them were deleted since. */
+	json_t *first_devices;
+	unsigned replaced;
+	char replaced_device[GUEST_DEVICE_MAX + 1]; /* the last of them */
+	bool no_drives;                             /* whose medium could be changed */
 };
 
 /* Where QEMU makes its sockets, below run_dir: QEMU's user's own, all else there is root's. */
@@ -107,7 +114,8 @@ void qemu_event_back(struct guest *g, enum guest_event ev);
 int qemu_shutdown(struct guest *g, uint64_t deadline, struct mc_error *err);
 void qemu_kill(struct guest *g);
 void qemu_free(struct guest *g);
-int qemu_inventory(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err);
+int qemu_inventory(
+	struct guest *g, uint64_t timeout_ns, struct guest_inventory *ret, struct mc_error *err);
 int qemu_disk_size(struct guest *g, const char *disk, uint64_t timeout_ns, uint64_t *ret,
 	struct mc_error *err);
 int qemu_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err);

@@ -169,9 +169,21 @@ int guest_export_begin(struct guest *g, const char *disk, const char *socket, ui
 void guest_export_end(struct guest *g, const char *disk, uint64_t timeout_ns);
 /* Flushes of the guest that were completed so far, of all disks.  Counted from QEMU's start. */
 int guest_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err);
-/* A digest of the devices and the block nodes they use: changes when something is plugged or
- * unplugged. */
-int guest_inventory(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err);
+/* What a standby's QEMU has from its start, too (inventory.c). */
+#define GUEST_DEVICE_MAX 63
+#define GUEST_MEDIA_MAX  255
+struct guest_inventory {
+	uint64_t devices;  /* digest of their names and types */
+	uint64_t media;    /* and of what is in the drives; 0: there are none */
+	unsigned replaced; /* devices of its start that were taken out since this mcd knows it */
+	char device[GUEST_DEVICE_MAX + 1]; /* the last of these */
+	char words[GUEST_MEDIA_MAX + 1];   /* the media, for people */
+};
+int guest_inventory(
+	struct guest *g, uint64_t timeout_ns, struct guest_inventory *ret, struct mc_error *err);
+/* Whether they differ, and in what: a sentence without its end. */
+bool guest_inventory_changed(const struct guest_inventory *then, const struct guest_inventory *now,
+	char *what, size_t cap);
 
 /* Checks this QEMU has every command the product needs. */
 int guest_require(struct guest *g, struct mc_error *err);

@@ -293,38 +293,3 @@ int qemu_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struc
 	*ret = sum;
 	return 0;
 }
-
-static int add_names(struct qemu *q, const char *path, XXH3_state_t *h, uint64_t timeout_ns,
-	struct mc_error *err)
-{
-	_cleanup_(jansson_decref) json_t *list = NULL;
-	int r = qmp_command(
-		q->qmp, "qom-list", json_pack("{s:s}", "path", path), timeout_ns, &list, err);
-	if (r < 0)
-		return qemu_explain(q, r, err);
-	size_t i;
-	json_t *item;
-	json_array_foreach(list, i, item) {
-		const char *name = json_string_value(json_object_get(item, "name"));
-		const char *type = json_string_value(json_object_get(item, "type"));
-		XXH3_64bits_update(h, name, name ? strlen(name) + 1 : 0);
-		XXH3_64bits_update(h, type, type ? strlen(type) + 1 : 0);
-	}
-	return 0;
-}
-
-int qemu_inventory(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
-{
-	struct qemu *q = qemu_of(g);
-	XXH3_state_t *h = XXH3_createState();
-	if (!h)
-		return mc_error_set(err, -ENOMEM, MC_ECLASS_MEMORY, "no memory left");
-	XXH3_64bits_reset(h);
-	int r = add_names(q, "/machine/peripheral", h, timeout_ns, err);
-	if (r == 0)
-		r = add_names(q, "/machine/peripheral-anon", h, timeout_ns, err);
-	if (r == 0)
-		*ret = XXH3_64bits_digest(h);
-	XXH3_freeState(h);
-	return r;
-}

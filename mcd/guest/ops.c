@@ -173,7 +173,8 @@ int guest_write_roms(struct guest *g, const struct roms *roms, struct mc_error *
 	return g->ops->write_roms(g, roms, err);
 }
 
-int guest_inventory(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
+int guest_inventory(
+	struct guest *g, uint64_t timeout_ns, struct guest_inventory *ret, struct mc_error *err)
 {
 	return g->ops->inventory(g, timeout_ns, ret, err);
 }

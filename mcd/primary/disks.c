@@ -215,15 +215,15 @@ void disks_flush(struct session *s)
 
 static int check_plugged(struct session *s, struct mc_error *err)
 {
-	uint64_t now;
+	struct guest_inventory now;
+	char what[400];
 	int r = guest_inventory(s->vm->guest, s->timing.command, &now, err);
-	if (r < 0 || now == s->vm->inventory)
+	if (r < 0 || !guest_inventory_changed(&s->vm->inventory, &now, what, sizeof what))
 		return r;
 	return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST,
-		"a device of %s was plugged or unplugged: %s has a machine without that change, "
-		"and could not go on from here; undo it, or change the VM's file on both hosts and "
-		"restart the VM",
-		s->vm->name, s->peer);
+		"in %s %s: %s has a machine without that change, and could not go on from here; "
+		"undo it, or change the VM's file on both hosts and restart the VM",
+		s->vm->name, what, s->peer);
 }
 
 int disks_inspect(struct session *s, struct mc_error *err)

@@ -138,14 +138,15 @@ static int say_hello(struct session *s, struct mc_error *err)
 /* A standby's QEMU has the machine that this one was started with. */
 static int check_inventory(struct vm *vm, struct mc_error *err)
 {
-	uint64_t now;
+	struct guest_inventory now;
+	char what[400];
 	int r = guest_inventory(vm->guest, WAIT_PING, &now, err);
-	if (r < 0 || now == vm->inventory)
+	if (r < 0 || !guest_inventory_changed(&vm->inventory, &now, what, sizeof what))
 		return r;
 	return mc_error_set(err, -EINVAL, MC_ECLASS_GUEST,
-		"devices of %s were plugged or unplugged since it was started, which a standby "
-		"would not have: undo it, or change the VM's file on both hosts and restart the VM",
-		vm->name);
+		"since %s was started %s, which a standby would not have: undo it, or change the "
+		"VM's file on both hosts and restart the VM",
+		vm->name, what);
 }
 
 /* What speaks against protecting it, whoever the peer is. */

@@ -21,7 +21,8 @@ void vm_machine_save(const struct vm *vm)
 	char path[400];
 	machine_path(vm, path, sizeof path);
 	_cleanup_fclose_ FILE *f = fopen(path, "we");
-	if (!f || fprintf(f, "%s %016" PRIx64 "\n", vm->plan.digest, vm->inventory) < 0)
+	if (!f || fprintf(f, "%s %016" PRIx64 " %016" PRIx64 "\n", vm->plan.digest,
+			  vm->inventory.devices, vm->inventory.media) < 0)
 		log_warn("%s: cannot write %s: %s; a restarted mcd will believe the configuration",
 			vm->name, path, strerror(errno));
 }
@@ -29,18 +30,20 @@ void vm_machine_save(const struct vm *vm)
 void vm_machine_load(struct vm *vm)
 {
 	char path[400], digest[sizeof vm->plan.digest];
-	uint64_t inventory;
+	uint64_t devices, media;
 	machine_path(vm, path, sizeof path);
 	_cleanup_fclose_ FILE *f = fopen(path, "re");
-	if (!f || fscanf(f, "%16s %16" SCNx64, digest, &inventory) != 2 ||
-		strlen(digest) != sizeof digest - 1) {
-		guest_inventory(vm->guest, WAIT_QMP, &vm->inventory, NULL);
+	/* Also the list of devices: from now on one that is taken out is noticed. */
+	guest_inventory(vm->guest, WAIT_QMP, &vm->inventory, NULL);
+	int n = f ? fscanf(f, "%16s %16" SCNx64 " %16" SCNx64, digest, &devices, &media) : 0;
+	if (n < 2 || strlen(digest) != sizeof digest - 1)
 		return;
-	}
 	if (strcmp(digest, vm->plan.digest))
 		log_notice("%s: its configuration was changed since it was started", vm->name);
 	memcpy(vm->plan.digest, digest, sizeof digest);
-	vm->inventory = inventory;
+	vm->inventory.devices = devices;
+	if (n == 3) /* an earlier mcd did not write it down */
+		vm->inventory.media = media;
 }
 
 /* With whom it is to be protected again: while it is not, no ownership record says so. */

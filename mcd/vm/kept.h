@@ -4,7 +4,7 @@
 
 struct vm;
 
-void vm_machine_save(const struct vm *vm); /* vm->plan.digest and vm->inventory */
+void vm_machine_save(const struct vm *vm); /* vm->plan.digest and vm->inventory, without words */
 void vm_machine_load(struct vm *vm);
 
 /* With whom it is to be protected again: "" = with nobody.  Kept, too. */

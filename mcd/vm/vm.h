@@ -31,7 +31,7 @@ struct vm {
 	int ram_fds[RAMBLOCKS_MAX]; /* plan.n_ram memfds */
 	struct guest *guest;
 	struct netbuf *nb;
-	uint64_t inventory; /* guest_inventory when it was started: what a standby's QEMU has too */
+	struct guest_inventory inventory; /* when it was started: what a standby's QEMU has too */
 	struct vm_clock *clock;
 
 	/* what it is to do */

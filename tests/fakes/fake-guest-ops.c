@@ -376,9 +376,14 @@ static int write_roms(struct guest *g, const struct roms *roms, struct mc_error 
 	return fake_end(f, r < 0 ? r : copy_roms(&f->roms, roms, err));
 }
 
-static int inventory(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
+static int inventory(
+	struct guest *g, uint64_t timeout_ns, struct guest_inventory *ret, struct mc_error *err)
 {
-	return number(g, FAKE_GUEST_INVENTORY, &fake_of(g)->inventory, ret, err);
+	struct fake_guest *f = fake_begin(g, FAKE_GUEST_INVENTORY);
+	int r = fake_verdict(f, FAKE_GUEST_INVENTORY, err);
+	if (r == 0)
+		*ret = f->inventory;
+	return fake_end(f, r);
 }
 
 static int set_time(struct guest *g, const char *socket, int64_t tolerance,

@@ -38,7 +38,8 @@ struct fake_guest {
 
 	uint8_t *devices, *activated;
 	size_t devices_len, activated_len;
-	uint64_t inventory, disk_size, flushes;
+	struct guest_inventory inventory;
+	uint64_t disk_size, flushes;
 	struct guest_mirror mirror;
 	char mirrored[CONFIG_DISKS_MAX][64];
 

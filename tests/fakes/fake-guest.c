@@ -81,7 +81,7 @@ static int launch(const struct guest_launch *l, struct guest **ret, struct mc_er
 	f->incoming = l->incoming;
 	f->running = !l->incoming;
 	f->why = GUEST_EVENT_STOPPED;
-	f->inventory = 1;
+	f->inventory = (struct guest_inventory){.devices = 1};
 	f->disk_size = 1 << 20;
 	f->mirror = (struct guest_mirror){.done = 1 << 20, .total = 1 << 20, .ready = true};
 	f->next = list;
@@ -311,11 +311,11 @@ void fake_guest_set_devices(struct guest *g, const void *state, size_t len)
 	pthread_mutex_unlock(&f->lock);
 }
 
-void fake_guest_set_inventory(struct guest *g, uint64_t inventory)
+void fake_guest_set_inventory(struct guest *g, const struct guest_inventory *inventory)
 {
 	struct fake_guest *f = fake_of(g);
 	pthread_mutex_lock(&f->lock);
-	f->inventory = inventory;
+	f->inventory = *inventory;
 	pthread_mutex_unlock(&f->lock);
 }
 

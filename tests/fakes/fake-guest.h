@@ -81,10 +81,10 @@ const uint8_t *fake_guest_activated(struct guest *g, size_t *ret_len);
 const struct roms *fake_guest_roms(struct guest *g);
 bool fake_guest_mirrors(struct guest *g, const char *disk);
 
-/* What it will answer.  At first: some device state that names its VM, inventory 1, no firmware,
+/* What it will answer.  At first: some device state that names its VM, one device, no firmware,
  * disks of 1 MiB, mirrors that are ready at once, no flush. */
 void fake_guest_set_devices(struct guest *g, const void *state, size_t len);
-void fake_guest_set_inventory(struct guest *g, uint64_t inventory);
+void fake_guest_set_inventory(struct guest *g, const struct guest_inventory *inventory);
 void fake_guest_add_rom(struct guest *g, const char *id, const void *data, size_t len);
 void fake_guest_set_disk(
 	struct guest *g, uint64_t size, uint64_t flushes, const struct guest_mirror *mirror);

@@ -205,27 +205,60 @@ static void rule_3_all_memory_of_the_first_copy_arrives(void **state)
 /* --- 11: the machine changes
  * ------------------------------------------------------------------------- */
 
+static const struct guest_inventory changes[] = {
+	{.devices = 2},
+	{.devices = 1, .media = 3, .words = "cd0: /srv/two.iso"},
+	{.devices = 1, .replaced = 1, .device = "net1"},
+};
+static const char *const changes_said[] = {"a device was plugged or unplugged",
+	"a medium was changed or ejected (now cd0: /srv/two.iso)",
+	"the device net1 was taken out, and another was plugged in its place"};
+
 static void plug(struct rig *r, enum fake_guest_op op)
 {
 	if (op == FAKE_GUEST_PAUSE && rig_index(r, "release 3") >= 0)
-		fake_guest_set_inventory(r->guest, 2);
+		fake_guest_set_inventory(r->guest, &changes[r->arg]);
 }
 
-static void rule_11_a_plugged_device_ends_it_before_the_commit(void **state)
+static void expect_said(struct rig *r)
 {
-	struct rig *r = *state;
+	char buf[800];
+	const char *why = world_event(r->w, "PROTECTION_ENDED", "reason", buf, sizeof buf);
+	assert_non_null(why);
+	assert_non_null(strstr(why, changes_said[r->arg]));
+}
+
+static void changes_then(struct rig *r, int change)
+{
 	r->at_guest = plug;
+	r->arg = change;
 	rig_protect(r);
 	rig_order(r, "release 3", "barrier 4", "vote +2 {hostA, none}", NULL);
 	assert_int_equal(rig_index(r, "got COMMIT 4"), -1);
 	rig_expect_end(r, "fault");
+	expect_said(r);
 	rig_expect_alone(r);
+}
+
+static void rule_11_a_plugged_device_ends_it_before_the_commit(void **state)
+{
+	changes_then(*state, 0);
+}
+
+static void rule_11_a_changed_medium_ends_it_before_the_commit(void **state)
+{
+	changes_then(*state, 1);
+}
+
+static void rule_11_a_swapped_device_ends_it_before_the_commit(void **state)
+{
+	changes_then(*state, 2);
 }
 
 static void plug_late(struct rig *r, enum fake_guest_op op)
 {
 	if (op == FAKE_GUEST_STOOD_STILL && rig_index(r, "barrier 4") >= 0)
-		fake_guest_set_inventory(r->guest, 2);
+		fake_guest_set_inventory(r->guest, &changes[0]);
 }
 
 static void rule_11_also_one_that_is_plugged_as_the_epoch_ends(void **state)
@@ -240,11 +273,14 @@ static void rule_11_also_one_that_is_plugged_as_the_epoch_ends(void **state)
 static void rule_11_a_changed_machine_is_not_protected(void **state)
 {
 	struct rig *r = *state;
-	fake_guest_set_inventory(r->guest, 2);
-	rig_protect(r);
-	assert_int_equal(rig_index(r, "got HELLO"), -1);
-	assert_int_equal(rig_index(r, "hold 1"), -1);
-	rig_expect_alone(r);
+	for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+		fake_guest_set_inventory(r->guest, &changes[i]);
+		rig_protect(r);
+		assert_int_equal(rig_index(r, "got HELLO"), -1);
+		assert_int_equal(rig_index(r, "hold 1"), -1);
+		rig_expect_alone(r);
+		rig_again(r);
+	}
 }
 
 /* --- verify
@@ -310,6 +346,8 @@ static const struct CMUnitTest tests[] = {
 	rig_test(rule_3_all_memory_of_the_first_copy_arrives),
 	rig_test(rule_3_a_reset_in_the_pause_is_captured_whole),
 	rig_test(rule_11_a_plugged_device_ends_it_before_the_commit),
+	rig_test(rule_11_a_changed_medium_ends_it_before_the_commit),
+	rig_test(rule_11_a_swapped_device_ends_it_before_the_commit),
 	rig_test(rule_11_also_one_that_is_plugged_as_the_epoch_ends),
 	rig_test(rule_11_a_changed_machine_is_not_protected),
 	rig_test(all_memory_is_compared_at_some_epoch),
