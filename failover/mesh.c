@@ -109,7 +109,7 @@ static int read_answers(struct peer *p, int fd)
 		if (r < 0)
 			return -r;
 		if (!vote_decode(&m, buf) || m.paxos.type < PAXOS_PROMISE)
-			return EPROTO;
+			return vote_other_version(buf) ? EPROTONOSUPPORT : EPROTO;
 		deliver(p, &m);
 		p->mesh->cfg.answered(p->mesh->cfg.ctx, p->node, &m);
 	}

@@ -12,8 +12,12 @@
  *    proposer that is behind is told the newer one.
  */
 #include "failover/paxos.h"
+#include "common/be.h"
 
 #include <assert.h>
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Rounds grow by one per lost round; more than this is not an honest count but a broken sender,
@@ -26,7 +30,23 @@ int ballot_compare(const struct ballot *a, const struct ballot *b)
 {
 	if (a->round != b->round)
 		return a->round < b->round ? -1 : 1;
-	return (a->node > b->node) - (a->node < b->node);
+	return (a->host > b->host) - (a->host < b->host);
+}
+
+bool ballot_same(const struct ballot *a, const struct ballot *b)
+{
+	return ballot_compare(a, b) == 0 && !ballot_unknown(a);
+}
+
+uint64_t paxos_host_id(const char *name)
+{
+	uint8_t text[LINK_NAME_MAX + 1] = {0}, digest[32];
+	memcpy(text, name, strnlen(name, LINK_NAME_MAX));
+	/* A host whose ballots are another's would break what they are for. */
+	if (gnutls_hash_fast(GNUTLS_DIG_SHA256, text, sizeof text, digest) < 0)
+		abort();
+	uint64_t id = get_be64(digest);
+	return id == 0 || id >= BALLOT_UNKNOWN ? 1 : id;
 }
 
 bool own_record_equal(const struct own_record *a, const struct own_record *b)
@@ -69,6 +89,20 @@ void paxos_group_init(struct paxos_group *g, const struct voter_peer *voters, si
 			memcpy(g->names[at], g->names[at - 1], sizeof g->names[at]);
 		memcpy(g->names[at], voters[i].name, sizeof g->names[at]);
 	}
+	for (size_t i = 0; i < g->n; i++)
+		g->ids[i] = paxos_host_id(g->names[i]);
+}
+
+bool paxos_group_collides(const struct paxos_group *g, size_t *ret_a, size_t *ret_b)
+{
+	for (size_t i = 0; i < g->n; i++)
+		for (size_t j = 0; j < i; j++)
+			if (g->ids[i] == g->ids[j]) {
+				*ret_a = j;
+				*ret_b = i;
+				return true;
+			}
+	return false;
 }
 
 unsigned paxos_group_node(const struct paxos_group *g, const char *name)
@@ -141,7 +175,8 @@ static enum paxos_type answer_prepare(struct paxos_acceptor *a, const struct pax
 		a->promised = req->ballot;
 		*changed = true;
 	}
-	/* Equal: the request came twice; so does the answer. */
+	/* Equal: the request came twice; so does the answer.  A promise to an unknown host is above
+	 * all hosts' ballots of its round, so it is never equal. */
 	return PAXOS_PROMISE;
 }
 
@@ -155,11 +190,12 @@ static enum paxos_type answer_accept(struct paxos_acceptor *a, const struct paxo
 		return refuse(answer, PAXOS_NOT_ELIGIBLE);
 	if (ballot_compare(&req->ballot, &a->promised) < 0)
 		return PAXOS_REJECTED;
-	if (a->accepted.node && ballot_compare(&req->ballot, &a->accepted) == 0)
+	if (a->accepted.host && ballot_same(&req->ballot, &a->accepted))
 		return own_record_equal(&a->value, &req->value) ? PAXOS_ACCEPTED
 								: refuse(answer, PAXOS_CONFLICT);
 	a->promised = a->accepted = req->ballot;
 	a->value = req->value;
+	a->list = g->number;
 	*changed = true;
 	return PAXOS_ACCEPTED;
 }
@@ -168,7 +204,7 @@ static enum paxos_type answer_proposal(struct paxos_acceptor *a, const struct pa
 	const char *from, const struct paxos_msg *req, struct paxos_msg *answer, bool *changed)
 {
 	unsigned node = paxos_group_node(g, from);
-	if (!node || req->ballot.node != node || req->ballot.round > ROUND_MAX)
+	if (!node || req->ballot.host != g->ids[node - 1] || req->ballot.round > ROUND_MAX)
 		return refuse(answer, PAXOS_MALFORMED);
 	*changed = paxos_learn(a, &req->decided);
 	if (req->decided.generation < a->decided.generation)
@@ -221,12 +257,13 @@ void paxos_new_round(struct paxos_proposer *p, uint64_t own_round)
 	const struct ballot former = p->ballot;
 	if (own_round > p->highest)
 		p->highest = own_round;
-	p->ballot = (struct ballot){.round = ++p->highest, .node = (uint8_t)p->self};
+	p->ballot = (struct ballot){++p->highest, p->group->ids[p->self - 1]};
 	/* Above every ballot that we have used, or two values could share one. */
 	assert(ballot_compare(&p->ballot, &former) > 0 && p->ballot.round > own_round);
 	p->best = (struct ballot){0};
 	p->value = p->want;
 	p->preparing = true;
+	p->torn = false;
 	p->yes = 0;
 }
 
@@ -241,7 +278,7 @@ void paxos_start(struct paxos_proposer *p, const struct paxos_group *g, unsigned
 	if (before->owner[0] && !strcmp(name, before->standby)) {
 		/* Tried first each time: if it was promised away meanwhile it costs one round trip.
 		 */
-		p->ballot = (struct ballot){.round = 0, .node = (uint8_t)self};
+		p->ballot = (struct ballot){.round = 0, .host = g->ids[self - 1]};
 		p->preparing = false;
 	}
 }
@@ -260,13 +297,18 @@ void paxos_request(const struct paxos_proposer *p, struct paxos_msg *ret)
 static enum paxos_step on_promise(struct paxos_proposer *p, const struct paxos_msg *m)
 {
 	assert(p->preparing);
-	if (m->accepted.node && ballot_compare(&m->accepted, &p->best) > 0) {
+	int order = m->accepted.host ? ballot_compare(&m->accepted, &p->best) : -1;
+	/* Two values in what was one ballot or two: nobody can know any more which is decided. */
+	if (order == 0 && !own_record_equal(&m->value, &p->value))
+		p->torn = true;
+	if (order > 0) {
 		p->best = m->accepted;
 		p->value = m->value;
+		p->torn = false;
 	}
 	/* Our own promise must be among them: see 3 above. */
 	if (!(p->yes & 1u << p->self) ||
-		(size_t)__builtin_popcount(p->yes) < paxos_majority(p->group))
+		(size_t)__builtin_popcount(p->yes) < paxos_majority(p->group) || p->torn)
 		return PAXOS_WAIT;
 	p->preparing = false;
 	p->yes = 0;
@@ -317,11 +359,11 @@ void paxos_read(const struct paxos_group *g, const struct paxos_msg *answers, si
 	for (size_t i = 0; i < n; i++) {
 		const struct paxos_msg *m = &answers[i];
 		size_t same = 0;
-		if (!m->accepted.node || m->value.generation != newest.generation + 1)
+		if (!m->accepted.host || m->value.generation != newest.generation + 1)
 			continue;
 		for (size_t j = 0; j < n; j++)
 			same += answers[j].value.generation == m->value.generation &&
-				ballot_compare(&answers[j].accepted, &m->accepted) == 0;
+				ballot_same(&answers[j].accepted, &m->accepted);
 		if (same >= paxos_majority(g)) {
 			*ret = m->value;
 			return;

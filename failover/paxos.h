@@ -14,26 +14,42 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The configured voters, sorted by name: every host numbers them alike, node = index + 1. */
+/* The voters, sorted by name.  Their numbers (node = index + 1) are this list's own, and never
+ * leave it: another list numbers the same hosts otherwise. */
 struct paxos_group {
 	size_t n;
 	char names[VOTERS_MAX][LINK_NAME_MAX + 1];
+	uint64_t ids[VOTERS_MAX]; /* paxos_host_id of the names */
+	uint64_t number;          /* of the list: grows by one with each change; 0: mcd.conf's */
+	uint64_t since;           /* what was accepted under a list before this one is void */
 };
 
-/* Ordered by round, then node; no two hosts share one.  Round 0 is the fast ballot: it belongs to
- * the standby named in the record before, which has one value only to propose in it ({itself,
- * none}), and so needs no promises: a takeover is one round trip and one disk write. */
+/* Ordered by round, then host; no two hosts share one, whatever lists they vote in.  Round 0 is the
+ * fast ballot: it belongs to the standby named in the record before, which has one value only to
+ * propose in it ({itself, none}), and so needs no promises: a takeover is one round trip and one
+ * disk write. */
 struct ballot {
 	uint64_t round;
-	uint8_t node; /* 1..VOTERS_MAX; 0 = no ballot */
+	uint64_t host; /* paxos_host_id of whose it is; 0 = no ballot */
 };
+
+/* A ballot that an mcd wrote which numbered the hosts by their place in a list: whose it was is not
+ * known any more, its place (1..VOTERS_MAX) is.  Above every host's ballot of its round, among
+ * themselves in the order that they had, and equal to none: not even to its like. */
+#define BALLOT_UNKNOWN      (UINT64_MAX - 255)
+#define BALLOT_BY_PLACE(at) (BALLOT_UNKNOWN + (at))
+static inline bool ballot_unknown(const struct ballot *b)
+{
+	return b->host >= BALLOT_UNKNOWN;
+}
 
 /* A voter's memory of one VM.  All of it must be on disk before an answer that follows from it. */
 struct paxos_acceptor {
 	struct own_record decided; /* newest decided record known */
 	struct ballot promised;    /* for generation decided + 1: nothing below is accepted */
-	struct ballot accepted;    /* node 0 = nothing accepted */
+	struct ballot accepted;    /* host 0 = nothing accepted */
 	struct own_record value;   /* what was accepted in that ballot */
+	uint64_t list;             /* number of the list of voters under which it was accepted */
 };
 
 enum paxos_type {
@@ -55,7 +71,7 @@ enum paxos_refusal {
 	PAXOS_NOT_ELIGIBLE = 1, /* the proposer may not propose this after that record */
 	PAXOS_CONFLICT = 2, /* contradicts what this voter knows as decided: must never happen */
 	PAXOS_MALFORMED = 3,
-	PAXOS_OTHER_VOTERS = 4, /* (vote.c) the two hosts are configured with different voters */
+	PAXOS_OTHER_VOTERS = 4, /* (vote.c) the two hosts have different lists of voters */
 	PAXOS_DISK = 5,         /* (vote.c) this voter cannot keep its word: its disk failed */
 	/* (vote.c) outside the cluster's quorate part: as good as silence */
 	PAXOS_NOT_QUORATE = 6,
@@ -72,13 +88,21 @@ struct paxos_msg {
 	struct own_record value; /* ACCEPT, DECIDED: the new record; answers: the accepted one */
 };
 
+/* The order.  0 also for two ballots of unknown hosts at the same place: ask ballot_same. */
 int ballot_compare(const struct ballot *a, const struct ballot *b);
+/* One ballot, of one host. */
+bool ballot_same(const struct ballot *a, const struct ballot *b);
+/* A number for that host which is the same on all hosts and in all lists: the first 8 bytes of the
+ * SHA-256 of its name, padded to 64 bytes, but never 0 and never BALLOT_UNKNOWN or above. */
+uint64_t paxos_host_id(const char *name);
 bool own_record_equal(const struct own_record *a, const struct own_record *b);
 /* Well-formed by itself: terminated names, no owner means no standby, they differ, generation 0 is
  * empty. */
 bool own_record_valid(const struct own_record *r);
 
 void paxos_group_init(struct paxos_group *g, const struct voter_peer *voters, size_t n);
+/* Two names that have the same id, by their indexes: they cannot vote in one list. */
+bool paxos_group_collides(const struct paxos_group *g, size_t *ret_a, size_t *ret_b);
 unsigned paxos_group_node(const struct paxos_group *g, const char *name); /* 0 = not a voter */
 static inline size_t paxos_majority(const struct paxos_group *g)
 {
@@ -105,6 +129,7 @@ struct paxos_proposer {
 	struct own_record value;    /* what we must propose in this round */
 	struct ballot ballot, best; /* best: highest accepted ballot seen in promises */
 	bool preparing;             /* phase 1; false: phase 2 */
+	bool torn;                  /* best is of unknown hosts, and has two values */
 	uint32_t yes;               /* bit per node: promised / accepted in this phase */
 	uint64_t highest;           /* round seen anywhere */
 	struct own_record newer;    /* after PAXOS_OVERTAKEN */

@@ -257,7 +257,7 @@ static int check_force(
 			vm->name, v->self_name, (unsigned long long)known.generation, known.owner,
 			known.standby);
 	pthread_mutex_lock(&vm->lock);
-	bool against = vm->state.accepted.node &&
+	bool against = vm->state.accepted.host &&
 		       vm->state.decided.generation == known.generation &&
 		       !own_record_equal(&vm->state.value, next);
 	struct own_record value = vm->state.value;
@@ -351,7 +351,8 @@ int voter_current(struct voter *v, const char *name, uint64_t deadline, struct o
 
 uint64_t voter_ask_heard(struct voter *v, const char *host, uint64_t deadline)
 {
-	struct vote_msg m = {.group = v->group_id, .paxos.type = VOTE_HEARD_REQUEST};
+	struct vote_msg m = {
+		.group = v->group_id, .list = v->group.number, .paxos.type = VOTE_HEARD_REQUEST};
 	uint64_t best = UINT64_MAX;
 	if (!vote_name_valid(host))
 		return best;

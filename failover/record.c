@@ -6,7 +6,7 @@
  *
  *   offset size
  *        0    8  magic "mcd-vote"
- *        8    2  format version: 1
+ *        8    2  format version: 2
  *       10    6  zero
  *       16    8  sequence: grows by one with every write
  *       24   64  name of the host whose memory this is
@@ -15,7 +15,8 @@
  *      288   16  promised ballot
  *      304   16  accepted ballot
  *      320  136  accepted value (zero if the accepted ballot is none)
- *      456   24  zero
+ *      456    8  number of the list of voters under which it was accepted (zero if it is none)
+ *      464   16  zero
  *      480   32  SHA-256 of bytes 0..479
  *
  * 1. A write goes to the slot that does not hold the newest record, then fdatasync.  A torn write
@@ -27,6 +28,10 @@
  * 4. After a failed write or fdatasync, or after a crash of mcd in the middle of one, the page
  *    cache may claim what the disk does not have.  So opening writes the state anew before it is
  *    used: an answer that changes nothing is sent without a write.
+ * 5. Version 1 had in its ballots the place of their host in the sorted list of voters, and nothing
+ *    at 456.  It is read, and its ballots become those of unknown hosts (paxos.h), because the list
+ *    of then is not known; what is written is version 2.  An mcd that knows only version 1 refuses
+ *    version 2, and does not vote.
  */
 /* clang-format on */
 #include "failover/record.h"
@@ -44,7 +49,8 @@
 #define SLOT_SIZE 4096
 #define USED      512
 #define DIGEST_AT 480
-#define FORMAT    1
+#define FORMAT    2
+#define FORMAT_1  1
 
 _Static_assert(24 + 2 * (LINK_NAME_MAX + 1) == 152 && 152 + VOTE_RECORD_SIZE == 288 &&
 		       288 + 2 * VOTE_BALLOT_SIZE == 320 && 320 + VOTE_RECORD_SIZE == 456,
@@ -77,6 +83,7 @@ static int encode(uint8_t p[USED], const struct record_file *f, uint64_t sequenc
 	vote_put_ballot(p + 288, &s->promised);
 	vote_put_ballot(p + 304, &s->accepted);
 	vote_put_record(p + 320, &s->value);
+	put_be64(p + 456, s->accepted.host ? s->list : 0);
 	return digest(p, p + DIGEST_AT);
 }
 
@@ -86,16 +93,21 @@ static int decode(struct slot *ret, const uint8_t p[USED])
 	uint8_t sum[32];
 	if (memcmp(p, magic, sizeof magic) || digest(p, sum) < 0 || memcmp(sum, p + DIGEST_AT, 32))
 		return 0;
-	if (get_be16(p + 8) != FORMAT)
+	uint16_t format = get_be16(p + 8);
+	if (format != FORMAT && format != FORMAT_1)
 		return -EPROTONOSUPPORT;
-	struct slot s = {.sequence = get_be64(p + 16)};
+	struct slot s = {.sequence = get_be64(p + 16), .state.list = get_be64(p + 456)};
+	bool (*get_ballot)(struct ballot *, const uint8_t *) =
+		format == FORMAT ? vote_get_ballot : vote_get_ballot_v1;
 	if (!vote_get_name(s.host, p + 24) || !vote_get_name(s.vm, p + 88) ||
 		!vote_get_record(&s.state.decided, p + 152) ||
-		!vote_get_ballot(&s.state.promised, p + 288) ||
-		!vote_get_ballot(&s.state.accepted, p + 304) ||
+		!get_ballot(&s.state.promised, p + 288) ||
+		!get_ballot(&s.state.accepted, p + 304) ||
 		!vote_get_record(&s.state.value, p + 320))
 		return 0;
-	if (s.state.accepted.node &&
+	if (s.state.list && (format == FORMAT_1 || !s.state.accepted.host))
+		return 0;
+	if (s.state.accepted.host &&
 		(s.state.value.generation != s.state.decided.generation + 1 ||
 			ballot_compare(&s.state.promised, &s.state.accepted) < 0))
 		return 0;
@@ -197,7 +209,7 @@ int record_write(
 	uint8_t p[USED];
 	unsigned slot = !f->current;
 	assert(f->current <= 1);
-	assert(!state->accepted.node ||
+	assert(!state->accepted.host ||
 		(ballot_compare(&state->promised, &state->accepted) >= 0 &&
 			state->value.generation == state->decided.generation + 1));
 	int r = encode(p, f, f->sequence + 1, state);

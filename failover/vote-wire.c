@@ -5,11 +5,12 @@
  *
  *   offset size
  *        0    4  magic "mcdv"
- *        4    2  version of this layout: 1
+ *        4    2  version of this layout: 2
  *        6    1  type: enum paxos_type, VOTE_HEARD_REQUEST, VOTE_HEARD_ANSWER
  *        7    1  refusal: enum paxos_refusal if type is PAXOS_REFUSED, else 0
  *        8    8  id: chosen by the requester, repeated in the answer
- *       16    8  group: first 8 bytes of SHA-256 over the voters' names, sorted, each as 64 bytes
+ *       16    8  group: first 8 bytes of SHA-256 over the number of the list of voters (8 bytes)
+ *                and their names, sorted, each as 64 bytes
  *       24    8  number: age in ns in VOTE_HEARD_ANSWER, else 0
  *       32   64  subject: VM, or host for VOTE_HEARD_*
  *       96   16  ballot of the proposer
@@ -17,13 +18,21 @@
  *      128   16  accepted
  *      144  136  decided record
  *      280  136  value
- *      416   96  zero
+ *      416    8  list: number of the sender's list of voters
+ *      424   88  zero
  *
- * ballot: 8 round, 1 node (0 = none; then round is 0 too), 7 zero.
+ * ballot: 8 round, 8 host (paxos_host_id; 0 = none, then round is 0 too).  2^64 - 256 + n is the
+ *         n-th host, 1 to 16, of a list that nobody knows any more: only in `promised` and
+ *         `accepted`.
  * record: 8 generation, 64 owner, 64 standby.
  * name:   printable ASCII without '/' and space, NUL-padded to 64, at least one NUL.
  *
  * A message with any other content is not answered: the connection is closed.
+ *
+ * Version 1 had in a ballot the place of its host in the sorted list (1 byte, 7 zero) in place of
+ * the host, and no list.  An mcd that speaks it and one that speaks this one do not count for each
+ * other: each closes the other's connection, and says why.  So while hosts are upgraded one by one
+ * there is a majority of the one or of the other, or none.
  */
 /* clang-format on */
 #include "failover/vote-wire.h"
@@ -35,15 +44,15 @@
 #include <string.h>
 
 #define NAME_SIZE (LINK_NAME_MAX + 1)
-#define VERSION   1
-#define PADDING   416
+#define VERSION   2
+#define PADDING   424
 
 _Static_assert(32 + NAME_SIZE == 96 && 96 + 3 * VOTE_BALLOT_SIZE == 144 &&
-		       144 + 2 * VOTE_RECORD_SIZE == PADDING,
+		       144 + 2 * VOTE_RECORD_SIZE + 8 == PADDING,
 	"the fields follow each other as in the table above");
-_Static_assert(8 + 2 * NAME_SIZE == VOTE_RECORD_SIZE && PADDING + 96 == VOTE_MSG_SIZE,
+_Static_assert(8 + 2 * NAME_SIZE == VOTE_RECORD_SIZE && PADDING + 88 == VOTE_MSG_SIZE,
 	"a record is a generation and two names, a message has 512 bytes");
-_Static_assert(VOTERS_MAX <= UINT8_MAX, "a node is one byte of a ballot");
+_Static_assert(VOTERS_MAX < 255, "a place in a list is one of those that are set apart");
 
 static const uint8_t magic[4] = {'m', 'c', 'd', 'v'};
 
@@ -101,16 +110,25 @@ bool vote_get_record(struct own_record *ret, const uint8_t p[VOTE_RECORD_SIZE])
 
 void vote_put_ballot(uint8_t p[VOTE_BALLOT_SIZE], const struct ballot *b)
 {
-	assert(b->node <= VOTERS_MAX && (b->node || !b->round));
-	memset(p, 0, VOTE_BALLOT_SIZE);
+	assert(b->host || !b->round);
 	put_be64(p, b->round);
-	p[8] = b->node;
+	put_be64(p + 8, b->host);
 }
 
 bool vote_get_ballot(struct ballot *ret, const uint8_t p[VOTE_BALLOT_SIZE])
 {
-	struct ballot b = {.round = get_be64(p), .node = p[8]};
-	if (b.node > VOTERS_MAX || (!b.node && b.round) || !all_zero(p + 9, 7))
+	struct ballot b = {.round = get_be64(p), .host = get_be64(p + 8)};
+	if ((!b.host && b.round) || b.host == BALLOT_UNKNOWN ||
+		b.host > BALLOT_BY_PLACE(VOTERS_MAX))
+		return false;
+	*ret = b;
+	return true;
+}
+
+bool vote_get_ballot_v1(struct ballot *ret, const uint8_t p[VOTE_BALLOT_SIZE])
+{
+	struct ballot b = {.round = get_be64(p), .host = p[8] ? BALLOT_BY_PLACE(p[8]) : 0};
+	if (p[8] > VOTERS_MAX || (!p[8] && b.round) || !all_zero(p + 9, 7))
 		return false;
 	*ret = b;
 	return true;
@@ -118,10 +136,11 @@ bool vote_get_ballot(struct ballot *ret, const uint8_t p[VOTE_BALLOT_SIZE])
 
 uint64_t vote_group_id(const struct paxos_group *g)
 {
-	uint8_t text[VOTERS_MAX * NAME_SIZE], digest[32] = {0};
+	uint8_t text[8 + VOTERS_MAX * NAME_SIZE], digest[32] = {0};
+	put_be64(text, g->number);
 	for (size_t i = 0; i < g->n; i++)
-		vote_put_name(text + i * NAME_SIZE, g->names[i]);
-	gnutls_hash_fast(GNUTLS_DIG_SHA256, text, g->n * NAME_SIZE, digest);
+		vote_put_name(text + 8 + i * NAME_SIZE, g->names[i]);
+	gnutls_hash_fast(GNUTLS_DIG_SHA256, text, 8 + g->n * NAME_SIZE, digest);
 	return get_be64(digest);
 }
 
@@ -141,6 +160,7 @@ void vote_encode(uint8_t p[VOTE_MSG_SIZE], const struct vote_msg *m)
 	vote_put_ballot(p + 128, &m->paxos.accepted);
 	vote_put_record(p + 144, &m->paxos.decided);
 	vote_put_record(p + 280, &m->paxos.value);
+	put_be64(p + 416, m->list);
 }
 
 static bool valid_type(uint8_t type)
@@ -151,8 +171,10 @@ static bool valid_type(uint8_t type)
 
 bool vote_decode(struct vote_msg *ret, const uint8_t p[VOTE_MSG_SIZE])
 {
-	struct vote_msg m = {
-		.id = get_be64(p + 8), .group = get_be64(p + 16), .number = get_be64(p + 24)};
+	struct vote_msg m = {.id = get_be64(p + 8),
+		.group = get_be64(p + 16),
+		.number = get_be64(p + 24),
+		.list = get_be64(p + 416)};
 	if (memcmp(p, magic, sizeof magic) || get_be16(p + 4) != VERSION || !valid_type(p[6]))
 		return false;
 	if (p[6] == PAXOS_REFUSED ? p[7] < PAXOS_NOT_ELIGIBLE || p[7] > PAXOS_NOT_QUORATE
@@ -174,10 +196,17 @@ bool vote_decode(struct vote_msg *ret, const uint8_t p[VOTE_MSG_SIZE])
 		return false;
 	/* An accepted ballot without its value, or for a generation that is not the open one, would
 	 * make a proposer adopt nonsense. */
-	if (m.paxos.accepted.node && m.paxos.value.generation != m.paxos.decided.generation + 1)
+	if (m.paxos.accepted.host && m.paxos.value.generation != m.paxos.decided.generation + 1)
+		return false;
+	if (ballot_unknown(&m.paxos.ballot))
 		return false;
 	*ret = m;
 	return true;
+}
+
+bool vote_other_version(const uint8_t p[VOTE_MSG_SIZE])
+{
+	return !memcmp(p, magic, sizeof magic) && get_be16(p + 4) != VERSION;
 }
 
 const char *vote_refusal_text(enum paxos_refusal r)
@@ -192,8 +221,8 @@ const char *vote_refusal_text(enum paxos_refusal r)
 		return "it did not understand the request; install the same version of mcd "
 		       "everywhere";
 	case PAXOS_OTHER_VOTERS:
-		return "its mcd.conf names other hosts; make the [host] sections the same "
-		       "everywhere";
+		return "it has another list of voters; make the [host] sections of mcd.conf the "
+		       "same everywhere";
 	case PAXOS_NOT_QUORATE:
 		return "corosync has told it that it is outside the quorate part of the cluster";
 	case PAXOS_DISK:

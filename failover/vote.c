@@ -134,7 +134,7 @@ static void on_answered(void *ctx, unsigned node, const struct vote_msg *m)
 static bool answer_request(
 	struct voter *v, const char *from, const struct vote_msg *req, struct vote_msg *ret)
 {
-	*ret = (struct vote_msg){.id = req->id, .group = v->group_id};
+	*ret = (struct vote_msg){.id = req->id, .group = v->group_id, .list = v->group.number};
 	memcpy(ret->subject, req->subject, sizeof ret->subject);
 	if (req->paxos.type >= PAXOS_PROMISE)
 		return false;
@@ -174,9 +174,15 @@ static void serve(struct voter *v, int fd, const char *from)
 		if (r < 0)
 			return;
 		if (!vote_decode(&req, buf) || !answer_request(v, from, &req, &answer)) {
-			log_warn(
-				"host '%s' sent a malformed vote message; its connection is closed",
-				from);
+			if (vote_other_version(buf))
+				log_warn("host '%s' speaks another version of the vote protocol, "
+					 "so its votes and this host's do not count together: "
+					 "install the same mcd on all hosts",
+					from);
+			else
+				log_warn("host '%s' sent a malformed vote message; its connection "
+					 "is closed",
+					from);
 			return;
 		}
 		vote_encode(buf, &answer);
@@ -277,6 +283,14 @@ static int check_config(const struct voter_config *cfg, struct mc_error *err)
 					"host '%s' is configured twice; every voter counts once",
 					cfg->voters[i].name);
 	}
+	struct paxos_group g;
+	size_t a, b;
+	paxos_group_init(&g, cfg->voters, cfg->n_voters);
+	if (paxos_group_collides(&g, &a, &b))
+		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
+			"the names of the hosts '%s' and '%s' have the same digest, so their votes "
+			"could not be told apart: give one of them another name",
+			g.names[a], g.names[b]);
 	if (!found)
 		return mc_error_set(err, -EINVAL, MC_ECLASS_CONFIG,
 			"this host '%s' is not among the voters; add a [host %s] section to every "

@@ -95,6 +95,6 @@ bool voter_may_grant(struct voter *v)
 void voter_vm_request(struct voter *v, const struct voter_vm *vm, const struct paxos_msg *req,
 	struct vote_msg *ret)
 {
-	*ret = (struct vote_msg){.group = v->group_id, .paxos = *req};
+	*ret = (struct vote_msg){.group = v->group_id, .list = v->group.number, .paxos = *req};
 	memcpy(ret->subject, vm->name, sizeof ret->subject);
 }

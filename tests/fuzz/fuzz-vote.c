@@ -95,7 +95,7 @@ static void fuzz_record(const uint8_t *data, size_t size)
 		return;
 	}
 	FUZZ_CHECK(r == 1 && own_record_valid(&state.decided));
-	FUZZ_CHECK(!state.accepted.node || state.value.generation == state.decided.generation + 1);
+	FUZZ_CHECK(!state.accepted.host || state.value.generation == state.decided.generation + 1);
 	record_close(&f);
 	FUZZ_CHECK(record_open(dir_fd, "hostA", "vm1", &f, &again, &err) == 1);
 	FUZZ_CHECK(again.decided.generation == state.decided.generation &&
@@ -133,8 +133,10 @@ static size_t seed_record(uint8_t *buf, const struct paxos_acceptor *state)
 size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 {
 	const struct own_record decided = {7, "hostA", "hostB"}, value = {8, "hostB", ""};
-	const struct paxos_acceptor state = {decided, {3, 2}, {2, 1}, value};
-	struct vote_msg m = {1, 2, 0, "vm1",
+	const struct paxos_acceptor state = {decided, {3, 22}, {2, 11}, value, 1};
+	const struct paxos_acceptor old = {
+		decided, {3, BALLOT_BY_PLACE(2)}, {2, BALLOT_BY_PLACE(1)}, value, 0};
+	struct vote_msg m = {1, 2, 3, 0, "vm1",
 		{.type = PAXOS_PROMISE,
 			.ballot = {3, 2},
 			.promised = {3, 2},
@@ -153,7 +155,7 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 		vote_encode(buf + 1, &m);
 		return 1 + VOTE_MSG_SIZE;
 	case 1:
-		m = (struct vote_msg){1, 2, 99, "hostB", {.type = VOTE_HEARD_ANSWER}};
+		m = (struct vote_msg){1, 2, 3, 99, "hostB", {.type = VOTE_HEARD_ANSWER}};
 		buf[0] = MESSAGE;
 		vote_encode(buf + 1, &m);
 		return 1 + VOTE_MSG_SIZE;
@@ -169,6 +171,17 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 	case 4:
 		buf[0] = RECORD;
 		return 1 + seed_record(buf + 1, &state);
+	case 5: /* as an earlier version wrote it */
+		buf[0] = RECORD;
+		size_t n = 1 + seed_record(buf + 1, &old);
+		for (uint8_t *slot = buf + 1; slot < buf + n; slot += USED) {
+			slot[9] = 1;
+			memset(slot + 296, 0, 8);
+			memset(slot + 312, 0, 8);
+			slot[296] = 2;
+			slot[312] = 1;
+		}
+		return n;
 	default:
 		return 0;
 	}

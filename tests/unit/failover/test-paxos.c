@@ -153,7 +153,7 @@ static bool answer_without_promise(
 	const struct paxos_acceptor was = *a;
 	*a = (struct paxos_acceptor){.decided = was.decided};
 	bool changed = paxos_answer(a, &w->group, name_of(w, k->from), &k->msg, ret);
-	if (!a->accepted.node && a->decided.generation == was.decided.generation) {
+	if (!a->accepted.host && a->decided.generation == was.decided.generation) {
 		a->accepted = was.accepted;
 		a->value = was.value;
 	}
@@ -178,7 +178,7 @@ static void on_request(struct world *w, const struct packet *k)
 		node->disk.decided = a.decided;
 	else if (changed && !(w->mutant == ANSWER_FIRST && rnd(w, 10) == 0))
 		node->disk = a;
-	if (a.accepted.node)
+	if (a.accepted.host)
 		saw_accept(w, k->to, &a);
 	node->memory = a;
 	if (a.decided.generation > node->known.generation)
@@ -541,13 +541,153 @@ static void test_acceptors_refuse_what_nobody_may_ask(void **state)
 		{"A", {99}, PAXOS_REFUSED, PAXOS_MALFORMED},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		bool changed = paxos_answer(&a, &g, rows[i].from, &rows[i].msg, &answer);
+		struct paxos_msg m = rows[i].msg; /* its ballot's host by its place */
+		if (m.ballot.host)
+			m.ballot.host = g.ids[m.ballot.host - 1];
+		bool changed = paxos_answer(&a, &g, rows[i].from, &m, &answer);
 		if (changed || answer.type != rows[i].type || answer.refusal != rows[i].refusal)
 			fail_msg("row %zu: type %d refusal %d changed %d", i, answer.type,
 				answer.refusal, changed);
 	}
 	assert_true(own_record_equal(&answer.decided, &a.decided));
-	assert_int_equal(a.promised.node, 0);
+	assert_int_equal(a.promised.host, 0);
+}
+
+/* Hosts of two lists that differ by one host: what is one host's place in the one is another's in
+ * the other. */
+static void list_of(struct paxos_group *g, const char *names)
+{
+	struct voter_peer voters[VOTERS_MAX] = {0};
+	size_t n = strlen(names);
+	for (size_t i = 0; i < n; i++)
+		voters[i].name[0] = names[i];
+	paxos_group_init(g, voters, n);
+}
+
+struct copy {
+	const char *name;
+	struct paxos_acceptor state;
+};
+
+static enum paxos_step ask(
+	struct paxos_proposer *p, const struct paxos_group *g, const char *from, struct copy *voter)
+{
+	struct paxos_msg m, answer;
+	paxos_request(p, &m);
+	paxos_answer(&voter->state, g, from, &m, &answer);
+	return paxos_on_answer(p, paxos_group_node(g, voter->name), &answer);
+}
+
+/* Asks these two until one of their answers ends the round, round after round. */
+static void decide_by(struct paxos_proposer *p, const struct paxos_group *g, const char *from,
+	struct copy *own, struct copy *other)
+{
+	enum paxos_step s = PAXOS_WAIT;
+	for (int i = 0; i < 20 && s != PAXOS_CHOSEN; i++) {
+		if (s == PAXOS_LOST)
+			paxos_new_round(p, own->state.promised.round);
+		s = ask(p, g, from, own);
+		if (s == PAXOS_WAIT)
+			s = ask(p, g, from, other);
+	}
+	assert_int_equal(s, PAXOS_CHOSEN);
+}
+
+/* In the list A B C D host B has the second place, in B C D host C has it.  B's proposal of the old
+ * list reaches B itself only, and is promised by D. */
+static void failover_4_a_ballot_is_its_hosts_in_every_list(void **state)
+{
+	struct paxos_group before, after;
+	list_of(&before, "ABCD");
+	list_of(&after, "BCD");
+	const struct own_record first = rec(1, "C", "B");
+	struct copy a = {"A", {.decided = first}}, b = {"B", {.decided = first}},
+		    c = {"C", {.decided = first}}, d = {"D", {.decided = first}};
+	struct own_record want = rec(2, "B", "");
+	struct paxos_proposer p;
+	paxos_start(&p, &before, paxos_group_node(&before, "B"), &first, &want, 0);
+	paxos_new_round(&p, 0);
+	assert_int_equal(ask(&p, &before, "B", &a), PAXOS_WAIT);
+	assert_int_equal(ask(&p, &before, "B", &d), PAXOS_WAIT);
+	assert_int_equal(ask(&p, &before, "B", &b), PAXOS_SEND);
+	assert_int_equal(
+		ask(&p, &before, "B", &b), PAXOS_WAIT); /* accepts; the others do not hear */
+	/* A is taken out of the list.  C proposes itself, and C and D decide it. */
+	want = rec(2, "C", "");
+	paxos_start(&p, &after, paxos_group_node(&after, "C"), &first, &want, 0);
+	p.highest = b.state.promised.round - 1; /* C has not heard of B's round */
+	paxos_new_round(&p, 0);
+	decide_by(&p, &after, "C", &c, &d);
+	struct own_record chosen = p.value;
+	/* B, which has heard nothing of it, asks again. */
+	want = rec(2, "B", "");
+	paxos_start(&p, &after, paxos_group_node(&after, "B"), &first, &want, 0);
+	paxos_new_round(&p, b.state.promised.round);
+	decide_by(&p, &after, "B", &b, &c);
+	assert_true(own_record_equal(&p.value, &chosen));
+}
+
+/* What an mcd has written that numbered the hosts by their places. */
+static void failover_4_a_ballot_of_an_unknown_host_is_nobodys(void **state)
+{
+	struct paxos_group g;
+	list_of(&g, "ABC");
+	struct ballot second = {1, BALLOT_BY_PLACE(2)}, third = {1, BALLOT_BY_PLACE(3)};
+	assert_false(ballot_same(&second, &second));
+	assert_true(ballot_compare(&second, &third) < 0);
+	for (size_t i = 0; i < g.n; i++) {
+		struct ballot own = {1, g.ids[i]}, next = {2, g.ids[i]};
+		assert_true(ballot_compare(&second, &own) > 0);
+		assert_true(ballot_compare(&second, &next) < 0);
+		assert_true(ballot_same(&own, &own));
+	}
+	/* Nothing is promised or accepted in its round any more, by whomever it was. */
+	const struct own_record first = rec(5, "A", "B");
+	struct paxos_acceptor s = {.decided = first, .promised = second};
+	struct paxos_msg m = {PAXOS_PREPARE, .decided = first, .ballot = {1, g.ids[1]}}, answer;
+	assert_false(paxos_answer(&s, &g, "B", &m, &answer));
+	assert_int_equal(answer.type, PAXOS_REJECTED);
+	m.type = PAXOS_ACCEPT;
+	m.value = rec(6, "B", "");
+	assert_false(paxos_answer(&s, &g, "B", &m, &answer));
+	assert_int_equal(answer.type, PAXOS_REJECTED);
+	m = (struct paxos_msg){PAXOS_PREPARE, .decided = first, .ballot = {2, g.ids[1]}};
+	assert_true(paxos_answer(&s, &g, "B", &m, &answer));
+	assert_int_equal(answer.type, PAXOS_PROMISE);
+	/* No majority is counted of them. */
+	struct own_record r;
+	struct paxos_msg read[2] = {
+		{PAXOS_CURRENT, .decided = first, .accepted = second, .value = rec(6, "B", "")}};
+	read[1] = read[0];
+	paxos_read(&g, read, 2, &r);
+	assert_int_equal(r.generation, 5);
+	/* A proposer takes the highest over, and proposes nothing where two may be one. */
+	struct paxos_proposer p;
+	struct own_record want = rec(6, "B", "");
+	for (int torn = 0; torn < 2; torn++) {
+		paxos_start(&p, &g, 2, &first, &want, 0);
+		paxos_new_round(&p, 1);
+		answer = (struct paxos_msg){PAXOS_PROMISE, .decided = first, .ballot = p.ballot,
+			.promised = p.ballot, .accepted = second, .value = rec(6, "A", "")};
+		assert_int_equal(paxos_on_answer(&p, 2, &answer), PAXOS_WAIT);
+		answer.value = torn ? rec(6, "B", "") : rec(6, "A", "");
+		assert_int_equal(paxos_on_answer(&p, 3, &answer), torn ? PAXOS_WAIT : PAXOS_SEND);
+		assert_string_equal(p.value.owner, "A");
+	}
+}
+
+static void test_two_names_of_one_digest_are_no_list(void **state)
+{
+	struct paxos_group g;
+	size_t a = 9, b = 9;
+	list_of(&g, "ABC");
+	assert_false(paxos_group_collides(&g, &a, &b));
+	assert_int_equal(a, 9);
+	g.ids[2] = g.ids[0];
+	assert_true(paxos_group_collides(&g, &a, &b));
+	assert_true(a == 0 && b == 2);
+	/* Part of both formats: it never changes. */
+	assert_true(paxos_host_id("hostA") == UINT64_C(0x21e936c98ffd0940));
 }
 
 static void test_a_read_finds_a_decision_nobody_was_told_of(void **state)
@@ -580,6 +720,9 @@ int main(void)
 		cmocka_unit_test(test_who_may_propose_what),
 		cmocka_unit_test(test_acceptors_refuse_what_nobody_may_ask),
 		cmocka_unit_test(test_a_read_finds_a_decision_nobody_was_told_of),
+		cmocka_unit_test(failover_4_a_ballot_is_its_hosts_in_every_list),
+		cmocka_unit_test(failover_4_a_ballot_of_an_unknown_host_is_nobodys),
+		cmocka_unit_test(test_two_names_of_one_digest_are_no_list),
 		cmocka_unit_test(test_every_generation_is_decided_once),
 		cmocka_unit_test(test_a_healed_network_decides),
 		cmocka_unit_test(test_the_checker_catches_broken_variants),

@@ -9,6 +9,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +33,7 @@ static const struct paxos_acceptor second = {
 	.promised = {9, 2},
 	.accepted = {9, 2},
 	.value = {5, "hostB", ""},
+	.list = 3,
 };
 
 static bool same(const struct paxos_acceptor *a, const struct paxos_acceptor *b)
@@ -38,7 +41,7 @@ static bool same(const struct paxos_acceptor *a, const struct paxos_acceptor *b)
 	return own_record_equal(&a->decided, &b->decided) &&
 	       own_record_equal(&a->value, &b->value) &&
 	       !ballot_compare(&a->promised, &b->promised) &&
-	       !ballot_compare(&a->accepted, &b->accepted);
+	       !ballot_compare(&a->accepted, &b->accepted) && a->list == b->list;
 }
 
 static int load(const char *host, struct paxos_acceptor *ret, struct mc_error *err)
@@ -173,6 +176,54 @@ static void test_another_hosts_memory_is_refused(void **state)
 	assert_true(same(&a, &second));
 }
 
+/* What version 1 had: places in a list in place of hosts. */
+static void test_a_file_of_version_1_is_read_as_of_unknown_hosts(void **state)
+{
+	uint8_t before[FILE_SIZE], after[FILE_SIZE];
+	struct paxos_acceptor a;
+	struct mc_error err = MC_ERROR_INIT;
+	for (unsigned place = 1; place <= VOTERS_MAX + 1; place++) {
+		size_t at = images(before, after);
+		uint8_t *p = after + at;
+		p[9] = 1;
+		memset(p + 288, 0, 32);
+		memset(p + 456, 0, 8);
+		p[288 + 7] = p[304 + 7] = 9; /* round */
+		p[288 + 8] = p[304 + 8] = (uint8_t)place;
+		assert_int_equal(gnutls_hash_fast(GNUTLS_DIG_SHA256, p, 480, p + 480), 0);
+		put_file(after, FILE_SIZE);
+		assert_int_equal(load("hostA", &a, &err), 1);
+		if (place > VOTERS_MAX) {
+			assert_true(same(&a, &first)); /* no such place: not a whole record */
+			continue;
+		}
+		struct ballot unknown = {9, BALLOT_BY_PLACE(place)};
+		assert_true(ballot_unknown(&a.promised) && ballot_unknown(&a.accepted));
+		assert_int_equal(ballot_compare(&a.promised, &unknown), 0);
+		assert_int_equal(ballot_compare(&a.accepted, &unknown), 0);
+		assert_int_equal(a.list, 0);
+		assert_true(own_record_equal(&a.value, &second.value));
+		/* It has been written anew, in the version of today. */
+		get_file(before);
+		assert_int_equal(before[(at ? 0 : 4096) + 9], 2);
+		assert_int_equal(load("hostA", &a, &err), 1);
+		assert_int_equal(ballot_compare(&a.accepted, &unknown), 0);
+	}
+}
+
+static void test_a_version_of_tomorrow_is_refused(void **state)
+{
+	uint8_t before[FILE_SIZE], after[FILE_SIZE];
+	struct paxos_acceptor a;
+	struct mc_error err = MC_ERROR_INIT;
+	uint8_t *p = after + images(before, after);
+	p[9] = 3;
+	assert_int_equal(gnutls_hash_fast(GNUTLS_DIG_SHA256, p, 480, p + 480), 0);
+	put_file(after, FILE_SIZE);
+	assert_int_equal(load("hostA", &a, &err), -EPROTONOSUPPORT);
+	assert_non_null(strstr(err.msg, "another version"));
+}
+
 static void test_a_crash_before_the_first_rename_leaves_nothing(void **state)
 {
 	struct paxos_acceptor a;
@@ -245,6 +296,8 @@ int main(void)
 		cmocka_unit_test(test_damage_never_makes_a_third_state),
 		cmocka_unit_test(test_a_file_without_any_whole_record_is_not_a_fresh_start),
 		cmocka_unit_test(test_another_hosts_memory_is_refused),
+		cmocka_unit_test(test_a_file_of_version_1_is_read_as_of_unknown_hosts),
+		cmocka_unit_test(test_a_version_of_tomorrow_is_refused),
 		cmocka_unit_test(test_a_crash_before_the_first_rename_leaves_nothing),
 		cmocka_unit_test(test_a_disk_that_refuses_is_an_error),
 		cmocka_unit_test(test_what_no_voter_may_remember_is_not_written),

@@ -357,15 +357,22 @@ static void test_a_message_is_only_what_was_encoded(void **state)
 		.subject = VM,
 		.paxos = {.type = PAXOS_PROMISE,
 			.decided = {4, "hostA", "hostB"},
-			.ballot = {3, 1},
-			.promised = {3, 1},
-			.accepted = {2, 2},
+			.ballot = {3, paxos_host_id("hostA")},
+			.promised = {3, paxos_host_id("hostA")},
+			.accepted = {2, BALLOT_BY_PLACE(2)},
 			.value = {5, "hostB", ""}}};
 	uint8_t p[VOTE_MSG_SIZE], q[VOTE_MSG_SIZE];
 	struct vote_msg got;
 	vote_encode(p, &m);
 	assert_true(vote_decode(&got, p));
 	assert_memory_equal(&got, &m, sizeof m);
+	/* Nobody proposes in the ballot of a host that is not known. */
+	m.paxos.ballot.host = BALLOT_BY_PLACE(1);
+	vote_encode(q, &m);
+	assert_false(vote_decode(&got, q));
+	assert_false(vote_other_version(q));
+	q[5]--;
+	assert_true(vote_other_version(q));
 	/* Any other bytes are refused, or are another message's own encoding. */
 	srand(3);
 	unsigned refused = 0;
