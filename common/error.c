@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "error.h"
 
+#include "common/text.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -14,6 +16,7 @@ int mc_error_set(struct mc_error *err, int code, const char *cls, const char *fm
 	va_start(ap, fmt);
 	vsnprintf(err->msg, sizeof err->msg, fmt, ap);
 	va_end(ap);
+	mc_text_clean(err->msg);
 	return code;
 }
 
@@ -33,6 +36,7 @@ int mc_error_wrap(struct mc_error *err, const char *fmt, ...)
 	/* A message too long is cut at its end: the context in front says where to look. */
 	snprintf(err->msg, sizeof err->msg, "%.*s: %.*s", (int)n, ctx,
 		(int)(sizeof err->msg - n - 3), old);
+	mc_text_clean(err->msg);
 	return err->code;
 }
 

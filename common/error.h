@@ -6,7 +6,8 @@
  * errno on failure, takes a `struct mc_error *err` as its last argument and fills it on failure
  * only.  `ret_` out-parameters are untouched on failure.  A function either reports through its
  * error object or logs, never both.  The message is a whole sentence for the administrator: what
- * was wrong, and what to do about it.
+ * was wrong, and what to do about it.  Whatever was put into it, it is UTF-8 without control
+ * characters, and cut between two characters if it was too long (common/text.h).
  */
 #pragma once
 #include <stdarg.h>

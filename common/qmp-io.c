@@ -11,11 +11,14 @@
 #include "common/clock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define BUF_START (64u << 10)
 
@@ -40,16 +43,29 @@ static bool wait_or_gone(int gone_fd, int ms)
 	return poll(&p, 1, ms) > 0;
 }
 
+/* Connects to what is there now; -errno.  The directory may be of QEMU's user, who could make a
+ * link of the name: to any socket of root's, which we, being root, would reach. */
+static int connect_once(int fd, const char *path)
+{
+	struct stat st;
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	_cleanup_close_ int at = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (at < 0 || fstat(at, &st) < 0)
+		return -errno;
+	if (!S_ISSOCK(st.st_mode))
+		return -ENOTSOCK;
+	snprintf(sa.sun_path, sizeof sa.sun_path, "/proc/self/fd/%d", at);
+	return connect(fd, (struct sockaddr *)&sa, sizeof sa) < 0 ? -errno : 0;
+}
+
 int qmp_io_connect(const char *path, int gone_fd, uint64_t deadline, struct mc_error *err)
 {
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	if (strlen(path) >= sizeof sa.sun_path)
+	enum { PATH_MAX_ = sizeof((struct sockaddr_un *)0)->sun_path };
+	if (strlen(path) >= PATH_MAX_)
 		return mc_error_set(err, -ENAMETOOLONG, MC_ECLASS_CONFIG,
 			"the QMP socket path %s is %zu characters long, but a unix socket's may "
-			"have %zu at most: choose a shorter run-dir in mcd.conf",
-			path, strlen(path), sizeof sa.sun_path - 1);
-	strcpy(sa.sun_path, path);
-
+			"have %d at most: choose a shorter run-dir in mcd.conf",
+			path, strlen(path), PATH_MAX_ - 1);
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return mc_error_set(
@@ -57,9 +73,9 @@ int qmp_io_connect(const char *path, int gone_fd, uint64_t deadline, struct mc_e
 
 	/* A QEMU that is just starting has not bound the path yet, or not listened on it. */
 	for (int ms = 1;; ms = ms < 8 ? ms * 2 : 8) {
-		if (connect(fd, (struct sockaddr *)&sa, sizeof sa) == 0)
+		int e = -connect_once(fd, path);
+		if (e == 0)
 			return mc_steal_fd(&fd);
-		int e = errno;
 		if (e != ENOENT && e != ECONNREFUSED && e != EAGAIN && e != EINTR)
 			return mc_error_set(err, -e, MC_ECLASS_QMP,
 				"cannot connect to QEMU's socket %s: %s", path, strerror(e));
@@ -109,7 +125,7 @@ static int make_room(struct qmp *q, struct mc_error *err)
 {
 	if (q->start == q->end) {
 		q->start = q->scanned = q->end = 0;
-		if (q->cap > BUF_START * 16) { /* one giant answer must not stay for good */
+		if (q->cap > BUF_START) { /* one giant answer must not stay for good */
 			free(q->buf);
 			q->buf = NULL;
 			q->cap = 0;
@@ -138,7 +154,7 @@ static int make_room(struct qmp *q, struct mc_error *err)
 	return 0;
 }
 
-/* 1 = read something, 0 = nothing there now. */
+/* Bytes read, 0 = nothing there now. */
 static int receive(struct qmp *q, struct mc_error *err)
 {
 	int r = make_room(q, err);
@@ -150,7 +166,7 @@ static int receive(struct qmp *q, struct mc_error *err)
 	while (n < 0 && errno == EINTR);
 	if (n > 0) {
 		q->end += (size_t)n;
-		return 1;
+		return (int)n; /* cap is 1 MiB at most */
 	}
 	if (n < 0 && errno == EAGAIN)
 		return 0;
@@ -162,8 +178,23 @@ static int receive(struct qmp *q, struct mc_error *err)
 		strerror(errno));
 }
 
-int qmp_io_line(struct qmp *q, uint64_t deadline, const char **ret_line, size_t *ret_len,
-	struct mc_error *err)
+/* Whether the socket may be looked at (again). */
+static bool may_look(struct qmp *q, uint64_t deadline, size_t gulp)
+{
+	if (!deadline)
+		return gulp > 0;
+	if (mc_now() < deadline)
+		return true;
+	/* We may be late, not QEMU: what is there already counts.  But once, or one that talks
+	 * without end would be listened to without end. */
+	if (q->expired == deadline)
+		return false;
+	q->expired = deadline;
+	return true;
+}
+
+int qmp_io_line(struct qmp *q, uint64_t deadline, size_t *gulp, const char **ret_line,
+	size_t *ret_len, struct mc_error *err)
 {
 	for (;;) {
 		char *from = q->buf + q->scanned;
@@ -175,6 +206,8 @@ int qmp_io_line(struct qmp *q, uint64_t deadline, const char **ret_line, size_t 
 			return 1;
 		}
 		q->scanned = q->end;
+		if (!may_look(q, deadline, *gulp))
+			return 0;
 
 		/* When we may wait there is almost never anything yet: poll first, not recv. */
 		if (deadline) {
@@ -190,5 +223,6 @@ int qmp_io_line(struct qmp *q, uint64_t deadline, const char **ret_line, size_t 
 			return r;
 		if (r == 0 && !deadline)
 			return 0;
+		*gulp -= (size_t)r < *gulp ? (size_t)r : *gulp;
 	}
 }

@@ -21,28 +21,6 @@ static void json_freep(json_t **j)
 }
 #define _cleanup_json_ _cleanup_(json_freep)
 
-static void queue_event(struct qmp *q, json_t *event)
-{
-	if (q->n == QMP_EVENTS_MAX) {
-		json_decref(q->events[q->head]);
-		q->head = (q->head + 1) % QMP_EVENTS_MAX;
-		q->n--;
-	}
-	q->events[(q->head + q->n++) % QMP_EVENTS_MAX] = event;
-}
-
-/* Takes the i-th oldest event out of the queue; the others keep their order. */
-static json_t *unqueue_event(struct qmp *q, size_t i)
-{
-	json_t *event = q->events[(q->head + i) % QMP_EVENTS_MAX];
-	for (; i > 0; i--)
-		q->events[(q->head + i) % QMP_EVENTS_MAX] =
-			q->events[(q->head + i - 1) % QMP_EVENTS_MAX];
-	q->head = (q->head + 1) % QMP_EVENTS_MAX;
-	q->n--;
-	return event;
-}
-
 /* The start of what came instead of a message, fit for a log line. */
 static const char *excerpt(const char *line, size_t len, char out[61])
 {
@@ -54,35 +32,35 @@ static const char *excerpt(const char *line, size_t len, char out[61])
 }
 
 /* The next message as a JSON object; results as qmp_io_line. */
-static int read_object(struct qmp *q, uint64_t deadline, json_t **ret, struct mc_error *err)
+static int read_object(struct qmp *q, uint64_t deadline, size_t *gulp, json_t **ret,
+	size_t *ret_size, struct mc_error *err)
 {
-	const char *line;
+	const char *line, *why;
 	size_t len;
-	int r = qmp_io_line(q, deadline, &line, &len, err);
+	int r = qmp_io_line(q, deadline, gulp, &line, &len, err);
 	if (r <= 0)
 		return r;
-	json_error_t je;
-	json_t *j = json_loadb(line, len, 0, &je);
-	if (!j && json_error_code(&je) == json_error_numeric_overflow)
-		j = json_loadb(line, len, JSON_DECODE_INT_AS_REAL, &je); /* QEMU has uint64 too */
-	if (!json_is_object(j)) {
+	json_t *j = qmp_json(line, len, &why);
+	if (!j) {
 		char text[61];
-		json_decref(j);
 		return qmp_break(q, -EBADMSG, MC_ECLASS_QMP, err,
-			"what answers on %s does not speak QMP: it sent \"%s\"", q->path,
-			excerpt(line, len, text));
+			"what answers on %s does not speak QMP: it sent \"%s\" (%zu bytes), and %s",
+			q->path, excerpt(line, len, text), len, why);
 	}
 	*ret = j;
+	*ret_size = len;
 	return 1;
 }
 
 /* Reads one message.  1 = the answer to command `id` (0: none is awaited), 2 = an event, now
- * queued, 3 = something dropped, 0 = nothing before the deadline, negative = broken. */
-static int read_message(
-	struct qmp *q, uint64_t id, uint64_t deadline, json_t **ret_reply, struct mc_error *err)
+ * queued if it is wanted, 3 = something dropped, 0 = nothing before the deadline, negative =
+ * broken. */
+static int read_message(struct qmp *q, uint64_t id, uint64_t deadline, size_t *gulp,
+	json_t **ret_reply, struct mc_error *err)
 {
 	_cleanup_json_ json_t *j = NULL;
-	int r = read_object(q, deadline, &j, err);
+	size_t size = 0;
+	int r = read_object(q, deadline, gulp, &j, &size, err);
 	if (r <= 0)
 		return r;
 	json_t *event = json_object_get(j, "event");
@@ -91,7 +69,7 @@ static int read_message(
 		if (!json_is_string(event) || (data && !json_is_object(data)))
 			return qmp_break(q, -EBADMSG, MC_ECLASS_QMP, err,
 				"QEMU sent an event of the wrong form on %s", q->path);
-		queue_event(q, mc_steal_ptr(j));
+		qmp_keep(q, mc_steal_ptr(j), size);
 		return 2;
 	}
 	json_t *error = json_object_get(j, "error");
@@ -113,7 +91,8 @@ static int read_message(
 static int read_greeting(struct qmp *q, uint64_t deadline, struct mc_error *err)
 {
 	_cleanup_json_ json_t *j = NULL;
-	int r = read_object(q, deadline, &j, err);
+	size_t size, gulp = 0;
+	int r = read_object(q, deadline, &gulp, &j, &size, err);
 	if (r < 0)
 		return r;
 	if (r == 0)
@@ -188,11 +167,12 @@ int qmp_reopen(struct qmp *q, uint64_t deadline, struct mc_error *err)
 	int r = qmp_open(q->path, q->oob, deadline, &fresh, err);
 	if (r < 0)
 		return r;
-	while (q->n)
-		json_decref(unqueue_event(q, 0));
+	qmp_forget(q);
 	free(q->buf);
+	fresh->wanted = q->wanted;
 	*q = *fresh;
 	free(fresh);
+	qmp_want_events(q, q->wanted);
 	return 0;
 }
 
@@ -200,8 +180,7 @@ void qmp_close(struct qmp *q)
 {
 	if (!q)
 		return;
-	while (q->n)
-		json_decref(unqueue_event(q, 0));
+	qmp_forget(q);
 	if (q->fd >= 0)
 		close(q->fd);
 	free(q->buf);
@@ -242,12 +221,13 @@ static int run(struct qmp *q, const char *verb, const char *name, json_t *args, 
 			"QEMU cannot be asked to %s, because the session broke before: %s", name,
 			q->why);
 
+	size_t gulp = 0;
 	uint64_t deadline = mc_now() + timeout_ns;
 	int r = send_command(q, verb, name, owned, deadline, err);
 	if (r < 0)
 		return r;
 	do
-		r = read_message(q, q->last_id, deadline, &reply, err);
+		r = read_message(q, q->last_id, deadline, &gulp, &reply, err);
 	while (r > 1);
 	if (r < 0)
 		return r;
@@ -299,12 +279,14 @@ int qmp_hmp(
 int qmp_wait_event(
 	struct qmp *q, const char *name, uint64_t deadline, json_t **ret_data, struct mc_error *err)
 {
-	for (size_t seen = 0;;) {
-		for (; seen < q->n; seen++) {
-			json_t *e = q->events[(q->head + seen) % QMP_EVENTS_MAX];
+	size_t gulp = 0;
+	for (;;) {
+		/* All of them each time: the queue drops its oldest when it is full. */
+		for (size_t i = 0; i < q->n; i++) {
+			json_t *e = q->events[(q->head + i) % QMP_EVENTS_MAX].event;
 			if (strcmp(json_string_value(json_object_get(e, "event")), name))
 				continue;
-			e = unqueue_event(q, seen);
+			e = qmp_take(q, i);
 			if (ret_data)
 				*ret_data = json_incref(json_object_get(e, "data"));
 			json_decref(e);
@@ -313,32 +295,31 @@ int qmp_wait_event(
 		if (q->broken)
 			return mc_error_set(err, -EPIPE, MC_ECLASS_QMP,
 				"no %s event can come from QEMU any more: %s", name, q->why);
-		/* A full queue drops its oldest: what we have not looked at is then the newest
-		 * only. */
-		bool full = q->n == QMP_EVENTS_MAX;
 		json_t *none;
-		int r = read_message(q, 0, deadline, &none, err);
+		int r;
+		do
+			r = read_message(q, 0, deadline, &gulp, &none, err);
+		while (r == 3);
 		if (r < 0)
 			return r;
 		if (r == 0) /* no answer is outstanding: the session stays good */
 			return mc_error_set(err, -ETIMEDOUT, MC_ECLASS_TIMEOUT,
 				"QEMU sent no %s event in time", name);
-		if (r == 2 && full)
-			seen--;
 	}
 }
 
 int qmp_next_event(struct qmp *q, json_t **ret_event)
 {
+	size_t gulp = QMP_GULP_MAX;
 	while (!q->n) {
 		if (q->broken)
 			return q->broken;
 		json_t *none;
-		int r = read_message(q, 0, 0, &none, NULL);
+		int r = read_message(q, 0, 0, &gulp, &none, NULL);
 		if (r <= 0)
 			return r;
 	}
-	*ret_event = unqueue_event(q, 0);
+	*ret_event = qmp_take(q, 0);
 	return 1;
 }
 

@@ -4,7 +4,11 @@
  * A session belongs to one thread at a time.  Every wait is bounded: a QEMU that does not answer
  * gives -ETIMEDOUT (class Timeout) and the session is broken from then on (later calls -EPIPE),
  * because a late answer could be taken for another command's.  Events that arrive meanwhile are
- * queued (at most 256, oldest dropped) and delivered by qmp_next_event.
+ * queued if they are wanted, and delivered by qmp_next_event.
+ *
+ * QEMU may be broken or hostile.  Whatever it sends, and however fast, every wait ends at its
+ * deadline, and a session never takes more than 16 MiB: a message has 1 MiB and 32768 values at
+ * most, or the session breaks; the events kept are 256 and 64 KiB at most, the oldest dropped.
  */
 #pragma once
 #include "common/error.h"
@@ -26,6 +30,11 @@ void qmp_close(struct qmp *q); /* NULL is fine */
  * failure the session is (still) broken. */
 int qmp_reopen(struct qmp *q, uint64_t deadline, struct mc_error *err);
 
+/* Which events to keep: NULL-terminated names, which have to outlive the session.  All others are
+ * dropped as they come.  Without it (or NULL) all are kept, within the bounds.  Whoever waits for
+ * an event that is not among them waits in vain. */
+void qmp_want_events(struct qmp *q, const char *const *names);
+
 /* Runs a command; args is stolen (also on failure) and may be NULL; ret_result (may be NULL)
  * receives a new reference to the "return" member.  A QMP error gives -EREMOTEIO, class QemuError,
  * with QEMU's own sentence and the command's name in the message. */
@@ -43,8 +52,9 @@ int qmp_hmp(struct qmp *q, const char *line, uint64_t timeout_ns, char **ret_tex
  * none.  -ETIMEDOUT leaves the session usable. */
 int qmp_wait_event(struct qmp *q, const char *name, uint64_t deadline, json_t **ret_data,
 	struct mc_error *err);
-/* Takes the oldest event, reading what the socket holds without blocking.  1 = got one (the whole
- * event object, new reference), 0 = none, negative = session broken (-EPIPE: QEMU closed it). */
+/* Takes the oldest event, reading what the socket holds without blocking, 256 KiB at most: more of
+ * it the next time.  1 = got one (the whole event object, new reference), 0 = none,
+ * negative = session broken (-EPIPE: QEMU closed it). */
 int qmp_next_event(struct qmp *q, json_t **ret_event);
 /* For poll(2). */
 int qmp_fd(const struct qmp *q);

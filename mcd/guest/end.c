@@ -46,10 +46,14 @@ void qemu_kill(struct guest *g)
 /* With -no-shutdown QEMU stays when its guest has gone: then it is told to go, too. */
 static void quit_after_guest(struct qemu *q)
 {
-	enum guest_event ev;
-	while ((ev = qemu_next_event(&q->guest)) != GUEST_EVENT_NONE && ev != GUEST_EVENT_GONE)
+	/* No more than the ring has: one that tells without end is still ended at the deadline. */
+	for (int i = 0; i < GUEST_EVENTS_MAX; i++) {
+		enum guest_event ev = qemu_next_event(&q->guest);
 		if (ev == GUEST_EVENT_SHUTDOWN)
 			qmp_command(q->qmp, "quit", NULL, 2 * MC_SEC, NULL, NULL);
+		if (ev == GUEST_EVENT_SHUTDOWN || ev == GUEST_EVENT_NONE || ev == GUEST_EVENT_GONE)
+			return;
+	}
 }
 
 int qemu_shutdown(struct guest *g, uint64_t deadline, struct mc_error *err)

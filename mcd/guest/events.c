@@ -13,15 +13,35 @@
 #include <stdio.h>
 #include <string.h>
 
+/* In one go: one that tells of events without end is heard again the next time. */
+#define ABSORB_MAX 1024
+
+/* All that is kept of what QEMU tells: a name that is missing here never comes, neither to classify
+ * nor to a qmp_wait_event. */
+const char *const qemu_events[] = {
+	"STOP",
+	"RESUME",
+	"RESET",
+	"GUEST_PANICKED",
+	"SHUTDOWN",
+	"MIGRATION",      /* qemu_activate */
+	"DEVICE_DELETED", /* note_deleted */
+	NULL,
+};
+
 static void push(struct qemu *q, enum guest_event ev)
 {
 	assert(ev != GUEST_EVENT_NONE && ev != GUEST_EVENT_GONE);
 	assert(q->events_n <= GUEST_EVENTS_MAX && q->events_head < GUEST_EVENTS_MAX);
-	if (q->events_n == GUEST_EVENTS_MAX) { /* nobody asks: the newest tell more */
+	size_t newest = (q->events_head + q->events_n + GUEST_EVENTS_MAX - 1) % GUEST_EVENTS_MAX;
+	/* The same again says nothing new, and would push out what does. */
+	bool again = q->events_n && q->events[newest] == ev;
+	if (!again && q->events_n == GUEST_EVENTS_MAX) { /* nobody asks: the newest tell more */
 		q->events_head = (q->events_head + 1) % GUEST_EVENTS_MAX;
 		q->events_n--;
 	}
-	q->events[(q->events_head + q->events_n++) % GUEST_EVENTS_MAX] = ev;
+	if (!again)
+		q->events[(q->events_head + q->events_n++) % GUEST_EVENTS_MAX] = ev;
 	if (ev == GUEST_EVENT_RESUMED || ev == GUEST_EVENT_STOPPED)
 		q->runs = ev == GUEST_EVENT_RESUMED;
 	q->ran |= q->standing && q->runs;
@@ -74,7 +94,7 @@ bool qemu_absorb(struct qemu *q, enum guest_event own)
 {
 	bool found = false;
 	json_t *e;
-	while (qmp_next_event(q->qmp, &e) == 1) {
+	for (int i = 0; i < ABSORB_MAX && qmp_next_event(q->qmp, &e) == 1; i++) {
 		enum guest_event ev = classify(e);
 		note_deleted(q, e);
 		json_decref(e);
@@ -94,7 +114,7 @@ bool qemu_absorb(struct qemu *q, enum guest_event own)
 static void drain_oob(struct qemu *q)
 {
 	json_t *e;
-	while (qmp_next_event(q->oob, &e) == 1)
+	for (int i = 0; i < ABSORB_MAX && qmp_next_event(q->oob, &e) == 1; i++)
 		json_decref(e);
 	q->resumes = 0;
 }

@@ -69,6 +69,9 @@ int qemu_open_sessions(struct qemu *q, const char *qmp_path, const char *oob_pat
  * another VM's in their place. */
 int qemu_check_peer(const struct qemu *q, const struct qmp *qmp, struct mc_error *err);
 
+/* The events that the sessions keep (events.c). */
+extern const char *const qemu_events[];
+
 /* Takes what the QMP session has into the ring.  The first event of kind `own` (GUEST_EVENT_NONE:
  * no kind) is the echo of our own command and is left out; returns whether it was there. */
 bool qemu_absorb(struct qemu *q, enum guest_event own);

@@ -100,6 +100,11 @@ int ramblocks_parse(
 			if (head)
 				continue;
 		}
+		if (n == RAMBLOCK_LINES_MAX)
+			return mc_error_set(err, -EPROTO, MC_ECLASS_GUEST,
+				"this QEMU lists more than %d blocks of memory, which cannot be "
+				"right",
+				RAMBLOCK_LINES_MAX);
 		if (n == cap) {
 			cap = cap ? 2 * cap : 32;
 			struct ramblock_line *bigger = realloc(v, cap * sizeof *v);

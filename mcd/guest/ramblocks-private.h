@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
+#define RAMBLOCK_LINES_MAX 512 /* of "info ramblock": a VM of 60 cards has 200 */
+
 /* One line of HMP "info ramblock". */
 struct ramblock_line {
 	char id[RAMBLOCK_ID_MAX + 1];
@@ -12,7 +14,7 @@ struct ramblock_line {
 	uint64_t hva;   /* 0: this QEMU does not tell */
 	bool read_only; /* false: writable, or this QEMU does not tell */
 };
-/* ret is malloc'd. -EPROTO for a text that is none of the known layouts. */
+/* ret is malloc'd. -EPROTO for a text that is none of the known layouts, or too long. */
 int ramblocks_parse(
 	const char *text, struct ramblock_line **ret, size_t *ret_n, struct mc_error *err);
 

@@ -2,22 +2,27 @@
 #include "mcd/guest/ramblocks.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/memory.h"
 #include "mcd/guest/ramblocks-private.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/sysmacros.h>
 
-#define QMP_TIMEOUT (5 * MC_SEC)
+#define TIMEOUT  (10 * MC_SEC) /* for all questions together */
+#define MAPS_MAX (16u << 20)   /* bytes of /proc/PID/maps, whose names QEMU chooses */
 
 /* What the parts of ramblocks_open share; all of it is released there. */
 struct finder {
 	struct qmp *q;
 	pid_t pid;
+	uint64_t deadline;
 	struct ramblock_line *line;
 	size_t n_line;
 	json_t *memdev;
@@ -32,6 +37,12 @@ static void finder_clear(struct finder *f)
 	json_decref(f->memdev);
 }
 
+static uint64_t time_left(const struct finder *f)
+{
+	uint64_t now = mc_now();
+	return now < f->deadline ? f->deadline - now : 0;
+}
+
 static int read_maps(pid_t pid, char **ret, struct mc_error *err)
 {
 	char path[64];
@@ -40,6 +51,9 @@ static int read_maps(pid_t pid, char **ret, struct mc_error *err)
 	_cleanup_free_ char *text = NULL;
 	size_t n = 0, cap = 0;
 	for (;;) {
+		if (n > MAPS_MAX)
+			return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
+				"QEMU (process %d) has more mappings than mcd reads", (int)pid);
 		if (cap - n < 65536) {
 			cap += 262144;
 			char *bigger = realloc(text, cap);
@@ -67,11 +81,11 @@ static int read_maps(pid_t pid, char **ret, struct mc_error *err)
 static int finder_fill(struct finder *f, struct mc_error *err)
 {
 	_cleanup_free_ char *text = NULL, *maps = NULL;
-	int r = qmp_hmp(f->q, "info ramblock", QMP_TIMEOUT, &text, err);
+	int r = qmp_hmp(f->q, "info ramblock", time_left(f), &text, err);
 	if (!r)
 		r = ramblocks_parse(text, &f->line, &f->n_line, err);
 	if (!r)
-		r = qmp_command(f->q, "query-memdev", NULL, QMP_TIMEOUT, &f->memdev, err);
+		r = qmp_command(f->q, "query-memdev", NULL, time_left(f), &f->memdev, err);
 	if (!r)
 		r = read_maps(f->pid, &maps, err);
 	if (!r)
@@ -97,81 +111,78 @@ static json_t *find_memdev(const struct finder *f, const char *id)
 	return NULL;
 }
 
-/* The path under which we reach a file of QEMU's, from its own point of view. */
-static bool file_path(const struct finder *f, const char *id, char *ret, size_t size)
+/* The descriptor of QEMU's that the backend has its memory from: /proc/self/fd/N is what mcd gives
+ * it, and what QEMU says of it is but a hint, to be compared with what it maps. */
+static bool file_known(const struct finder *f, const char *id, char path[64], struct memory_id *ret)
 {
-	char object[RAMBLOCK_ID_MAX + 32];
+	char object[RAMBLOCK_ID_MAX + 32], *end = NULL;
 	snprintf(object, sizeof object, "/objects/%s", id);
 	json_t *result = NULL;
 	/* A memory-backend-memfd has no such property: any answer but a path means "unknown". */
 	if (qmp_command(f->q, "qom-get",
-		    json_pack("{s:s, s:s}", "path", object, "property", "mem-path"), QMP_TIMEOUT,
+		    json_pack("{s:s, s:s}", "path", object, "property", "mem-path"), time_left(f),
 		    &result, NULL))
 		return false;
-	const char *path = json_string_value(result);
-	int n = -1;
-	if (path && !strncmp(path, "/proc/self/", 11))
-		n = snprintf(ret, size, "/proc/%d/%s", (int)f->pid, path + 11);
-	else if (path && !strncmp(path, "/dev/fd/", 8))
-		n = snprintf(ret, size, "/proc/%d/fd/%s", (int)f->pid, path + 8);
-	else if (path && *path == '/')
-		n = snprintf(ret, size, "/proc/%d/root%s", (int)f->pid, path);
+	const char *name = json_string_value(result);
+	const char *digits = !name                                  ? NULL
+			     : !strncmp(name, "/proc/self/fd/", 14) ? name + 14
+			     : !strncmp(name, "/dev/fd/", 8)        ? name + 8
+								    : NULL;
+	unsigned long number =
+		digits && isdigit((unsigned char)*digits) ? strtoul(digits, &end, 10) : 0;
+	bool good = end && !*end && number <= INT_MAX;
 	json_decref(result);
-	return n > 0 && (size_t)n < size;
+	if (!good)
+		return false;
+	snprintf(path, 64, "/proc/%d/fd/%lu", (int)f->pid, number);
+	return memory_identify(path, ret) == 0;
 }
 
 /* How many backends of that size have no file that we could know them by. */
 static size_t count_same_size(const struct finder *f, uint64_t size)
 {
 	size_t n = 0;
-	char path[4352];
+	char path[64];
+	struct memory_id id;
 	for (size_t i = 0; i < f->n_line; i++)
 		if (f->line[i].used == size && find_memdev(f, backend_id(&f->line[i])) &&
-			!file_path(f, backend_id(&f->line[i]), path, sizeof path))
+			!file_known(f, backend_id(&f->line[i]), path, &id))
 			n++;
 	return n;
 }
 
-static int open_memory(const struct finder *f, const char *id, const char *path,
-	const struct ram_mapping *m, struct mc_error *err)
+static int open_memory(const char *path, const char *id, const struct ram_mapping *m, int *ret,
+	struct mc_error *err)
 {
-	char by_map[96];
-	int fd = *path ? open(path, O_RDWR | O_CLOEXEC) : -1;
-	if (fd < 0) {
-		snprintf(by_map, sizeof by_map, "/proc/%d/map_files/%" PRIx64 "-%" PRIx64,
-			(int)f->pid, m->addr, m->first_end);
-		fd = open(by_map, O_RDWR | O_CLOEXEC);
-	}
-	if (fd < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
-			"the memory of backend \"%s\" cannot be opened (%s: %s); run mcd as root "
-			"or with CAP_SYS_ADMIN and CAP_SYS_PTRACE",
-			id, *path ? path : by_map, strerror(errno));
-	/* Between looking and opening, or with a path that lies: it must be what QEMU maps. */
 	struct stat st;
-	if (fstat(fd, &st) || st.st_ino != m->ino || (uint64_t)st.st_size < m->len) {
-		close(fd);
+	struct memory_id want = {makedev(m->dev_major, m->dev_minor), m->ino};
+	_cleanup_close_ int fd = -1;
+	int r = memory_open(path, O_RDWR, &want, &fd, err);
+	if (r < 0)
+		return mc_error_wrap(err, "the memory of backend \"%s\"", id);
+	if (fstat(fd, &st) || (uint64_t)st.st_size < m->len)
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
-			"backend \"%s\": the file opened is not the memory that QEMU maps; let mcd "
+			"backend \"%s\": the file is smaller than what QEMU maps of it; let mcd "
 			"supply the memory",
 			id);
-	}
-	return fd;
+	/* An earlier mcd's has none, and takes none: then memory_try is what there is. */
+	fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	*ret = mc_steal_fd(&fd);
+	return 0;
 }
 
 static int add_block(
 	struct finder *f, const struct ramblock_line *l, struct ramblocks *b, struct mc_error *err)
 {
 	const char *id = backend_id(l);
-	char path[4352] = "";
-	struct stat st;
+	char path[96];
+	struct memory_id file;
 	struct ram_wanted w = {.id = id, .size = l->used, .hva = l->hva};
-	if (file_path(f, id, path, sizeof path) && !stat(path, &st)) {
+	if (file_known(f, id, path, &file)) {
 		w.by_file = true;
-		w.dev = st.st_dev;
-		w.ino = st.st_ino;
+		w.dev = file.dev;
+		w.ino = file.ino;
 	} else {
-		path[0] = '\0';
 		w.same_size = count_same_size(f, l->used);
 	}
 	const struct ram_mapping *m = NULL;
@@ -188,9 +199,13 @@ static int add_block(
 		return mc_error_set(err, -ENOTSUP, MC_ECLASS_GUEST,
 			"the VM has more than %d memory backends; use fewer, larger ones",
 			RAMBLOCKS_MAX);
-	_cleanup_close_ int fd = open_memory(f, id, path, m, err);
-	if (fd < 0)
-		return fd;
+	_cleanup_close_ int fd = -1;
+	if (!w.by_file)
+		snprintf(path, sizeof path, "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)f->pid,
+			m->addr, m->first_end);
+	r = open_memory(path, id, m, &fd, err);
+	if (r < 0)
+		return r;
 	uint8_t *map = mmap(NULL, l->used, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
 		return mc_error_set(err, -errno, MC_ECLASS_MEMORY,
@@ -225,7 +240,7 @@ static int add_all(struct finder *f, struct ramblocks *b, struct mc_error *err)
 
 int ramblocks_open(struct qmp *q, pid_t pid, struct ramblocks *ret, struct mc_error *err)
 {
-	struct finder f = {.q = q, .pid = pid};
+	struct finder f = {.q = q, .pid = pid, .deadline = mc_now() + TIMEOUT};
 	struct ramblocks b = {0};
 	int r = add_all(&f, &b, err);
 	finder_clear(&f);

@@ -53,7 +53,8 @@ static int list_firmware(
 		r = ramblocks_parse(text, &v, &n, err);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < n; i++)
+	/* One more than may be: then it is refused, without a question for each. */
+	for (size_t i = 0; i < n && kept <= ROMS_MAX; i++)
 		if (is_firmware(&v[i])) {
 			v[kept] = v[i];
 			if (!v[kept].hva)

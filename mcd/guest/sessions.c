@@ -28,6 +28,10 @@ int qemu_open_sessions(struct qemu *q, const char *qmp_path, const char *oob_pat
 		r = qmp_open_watch(oob_path, true, q->guest.pidfd, deadline, &q->oob, err);
 	if (r == 0 && (r = qemu_check_peer(q, q->qmp, err)) == 0)
 		r = qemu_check_peer(q, q->oob, err);
+	if (r == 0) {
+		qmp_want_events(q->qmp, qemu_events);
+		qmp_want_events(q->oob, qemu_events);
+	}
 	if (r == 0 && incoming)
 		r = qmp_command(q->qmp, "migrate-set-capabilities",
 			json_pack("{s:[{s:s, s:b}]}", "capabilities", "capability", "events",

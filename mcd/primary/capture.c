@@ -3,7 +3,9 @@
 #include "mcd/primary/capture.h"
 
 #include "common/clock.h"
+#include "common/memory.h"
 #include "mcd/primary/peer.h"
+#include "mcd/vm/vm.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -66,22 +68,45 @@ static int another_slab(struct session *s, struct slab **ret, struct mc_error *e
 	return 0;
 }
 
+struct append {
+	struct slab *to;
+	uint32_t block;
+	uint64_t off, len;
+	const uint8_t *mem;
+	size_t took;
+};
+
+static void append(void *arg)
+{
+	struct append *a = arg;
+	a->took = slab_append(a->to, a->block, a->off, a->mem, a->len);
+}
+
+int capture_append(struct session *s, struct slab *x, uint32_t block, uint64_t off, uint64_t len,
+	size_t *ret_took, struct mc_error *err)
+{
+	struct append a = {x, block, off, len, s->ram.v[block].map + off, 0};
+	if (memory_try(append, &a) < 0)
+		return memory_lost(s->vm->name, err);
+	*ret_took = a.took;
+	return 0;
+}
+
 int capture_copy(struct session *s, struct mc_error *err)
 {
 	struct slab *x = NULL;
 	for (size_t i = 0; i < s->list.n; i++) {
 		const struct dirty_range *d = &s->list.v[i];
 		assert(d->region < s->ram.n && d->off + d->len <= s->ram.v[d->region].size);
-		const uint8_t *mem = s->ram.v[d->region].map + d->off;
 		for (uint64_t done = 0; done < d->len;) {
-			size_t n = x ? slab_append(x, d->region, d->off + done, mem + done,
-					       d->len - done)
-				     : 0;
-			if (!n) {
-				int r = another_slab(s, &x, err);
-				if (r < 0)
-					return r;
-			}
+			size_t n = 0;
+			int r = x ? capture_append(
+					    s, x, d->region, d->off + done, d->len - done, &n, err)
+				  : 0;
+			if (r == 0 && !n)
+				r = another_slab(s, &x, err);
+			if (r < 0)
+				return r;
 			done += n;
 		}
 	}

@@ -8,7 +8,9 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/memory.h"
 #include "mcd/guest/roms.h"
+#include "mcd/primary/capture.h"
 #include "mcd/primary/listen.h"
 #include "mcd/primary/peer.h"
 #include "mcd/vm/calls.h"
@@ -112,31 +114,48 @@ static int add_zeroes(
 	return r;
 }
 
+struct look {
+	const uint8_t *mem;
+	uint64_t len, n;
+	bool zero;
+};
+
+/* How far it goes on as it begins: with zeroes, or without. */
+static void look(void *arg)
+{
+	struct look *l = arg;
+	l->zero = is_zero(l->mem, PAGE);
+	l->n = PAGE;
+	while (l->n < l->len && l->n < ZERO_RUN && is_zero(l->mem + l->n, PAGE) == l->zero)
+		l->n += PAGE;
+}
+
 /* Memory that exists: pages of zeroes are told, the others sent. */
 static int add_data(
 	struct sync *y, uint32_t block, uint64_t off, uint64_t len, struct mc_error *err)
 {
 	const uint8_t *mem = y->s->ram.v[block].map + off;
 	for (uint64_t i = 0; i < len;) {
-		bool zero = is_zero(mem + i, PAGE);
-		uint64_t n = PAGE;
-		while (i + n < len && n < ZERO_RUN && is_zero(mem + i + n, PAGE) == zero)
-			n += PAGE;
-		if (zero) {
-			int r = add_zeroes(y, block, off + i, n, err);
+		struct look l = {.mem = mem + i, .len = len - i};
+		if (memory_try(look, &l) < 0)
+			return memory_lost(y->s->vm->name, err);
+		if (l.zero) {
+			int r = add_zeroes(y, block, off + i, l.n, err);
 			if (r < 0)
 				return r;
 		}
-		for (uint64_t done = 0; !zero && done < n;) {
-			size_t took = slab_append(
-				y->slab, block, off + i + done, mem + i + done, n - done);
-			int r = took ? 0 : send_slab(y, err);
+		for (uint64_t done = 0; !l.zero && done < l.n;) {
+			size_t took = 0;
+			int r = capture_append(
+				y->s, y->slab, block, off + i + done, l.n - done, &took, err);
+			if (r == 0 && !took)
+				r = send_slab(y, err);
 			if (r < 0)
 				return r;
 			done += took;
 			y->done += took;
 		}
-		i += n;
+		i += l.n;
 	}
 	return 0;
 }

@@ -81,8 +81,7 @@ static int digest(struct session *s, struct wire_verify_range *r, struct mc_erro
 	if (r->kind == WIRE_VERIFY_DISK)
 		return verify_disk_digest(
 			s->verify->disks[r->index], r->off, r->len, &r->digest, err);
-	r->digest = range_digest_memory(b->fd, b->map, r->off, r->len);
-	return 0;
+	return range_digest_memory(b->fd, b->map, r->off, r->len, &r->digest, err);
 }
 
 /* --- begin and end ---------------------------------------------------------------------------- */

@@ -53,7 +53,8 @@ static bool differs(struct standby *s, const struct wire_verify_range *r, int *d
 	uint64_t digest;
 	if (r->kind == WIRE_VERIFY_MEMORY)
 		return range_digest_memory(s->vm->ram_fds[r->index], s->replica[r->index], r->off,
-			       r->len) != r->digest;
+			       r->len, &digest, &err) < 0 ||
+		       digest != r->digest;
 	int *fd = &disk_fds[r->index];
 	if (*fd < 0)
 		*fd = open(s->vm->cfg->disks[r->index].replica, O_RDONLY | O_CLOEXEC);

@@ -14,6 +14,8 @@
 #include "mcd/vm/vm.h"
 #include "mcd/vm/waits.h"
 
+#define EVENTS_AT_ONCE 16
+
 /* Panicked: QEMU has stopped it.  True: it is to be treated as powered off. */
 static bool panicked(struct vm *vm)
 {
@@ -40,8 +42,11 @@ static bool panicked(struct vm *vm)
 
 enum guest_event vm_guest_events(struct vm *vm)
 {
-	enum guest_event ev;
-	while ((ev = guest_next_event(vm->guest)) != GUEST_EVENT_NONE) {
+	/* A QEMU that tells without end is heard again the next time. */
+	for (int i = 0; i < EVENTS_AT_ONCE; i++) {
+		enum guest_event ev = guest_next_event(vm->guest);
+		if (ev == GUEST_EVENT_NONE)
+			break;
 		if (ev == GUEST_EVENT_PANICKED && panicked(vm))
 			ev = GUEST_EVENT_SHUTDOWN;
 		if (vm->panicked && (ev == GUEST_EVENT_RESET || ev == GUEST_EVENT_RESUMED)) {

@@ -4,6 +4,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/memory.h"
 #include "mcd/vm/disks.h"
 #include "mcd/vm/guest-clock.h"
 #include "mcd/vm/kept.h"
@@ -15,10 +16,8 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 
 void vm_run_dir(const struct vm *vm, char *buf, size_t cap)
 {
@@ -44,15 +43,9 @@ static int make_ram(struct vm *vm, struct mc_error *err)
 {
 	for (size_t i = 0; i < vm->plan.n_ram; i++) {
 		const struct cmdline_ram *r = &vm->plan.ram[i];
-		int fd = memfd_create(r->id, MFD_CLOEXEC);
-		if (fd < 0)
-			return mc_error_set(err, -errno, MC_ECLASS_MEMORY,
-				"cannot make memory for %s: %s", r->id, strerror(errno));
-		vm->ram_fds[i] = fd;
-		if (ftruncate(fd, (off_t)r->size) < 0)
-			return mc_error_set(err, -errno, MC_ECLASS_MEMORY,
-				"cannot make %" PRIu64 " bytes of memory for %s: %s", r->size,
-				r->id, strerror(errno));
+		int ret = memory_make(r->id, r->size, &vm->ram_fds[i], err);
+		if (ret < 0)
+			return ret;
 	}
 	return 0;
 }

@@ -3,6 +3,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/text.h"
 #include "mcd/vm/private.h"
 
 #include <assert.h>
@@ -90,6 +91,7 @@ void vm_set_state(struct vm *vm, enum vm_role role, enum vm_state state, const c
 	va_start(ap, fmt);
 	vsnprintf(reason, sizeof reason, fmt, ap);
 	va_end(ap);
+	mc_text_clean(reason); /* or it would be missing in JSON, and all that it is a part of */
 	vm_lock(vm);
 	enum vm_state from = shown->state;
 	shown->role = role;
@@ -123,7 +125,7 @@ void vm_set_transport(struct vm *vm, const struct vm_stream *s)
 	vm_lock(vm);
 	memcpy(was, shown->transport_why, sizeof was);
 	snprintf(shown->transport, sizeof shown->transport, "%s", s->device[0] ? "rdma" : "tcp");
-	snprintf(shown->transport_why, sizeof shown->transport_why, "%s", s->why);
+	mc_text_copy(shown->transport_why, sizeof shown->transport_why, s->why);
 	vm_unlock(vm);
 	if (s->device[0])
 		log_info("%s: the stream goes over RDMA (%s)", vm->name, s->device);
@@ -138,6 +140,7 @@ void vm_set_alarm(struct vm *vm, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
+	mc_text_clean(text);
 	vm_lock(vm);
 	bool fresh = strcmp(vm->shared->shown.alarm, text) != 0;
 	memcpy(vm->shared->shown.alarm, text, sizeof text);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "mcd/vm/range-digest.h"
 
+#include "common/memory.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +35,20 @@ static void add_zeroes(XXH3_state_t *h, uint64_t len)
 		XXH3_64bits_update(h, zero, len < PIECE ? len : PIECE);
 }
 
-uint64_t range_digest_memory(int fd, const uint8_t *map, uint64_t off, uint64_t len)
+struct update {
+	XXH3_state_t *h;
+	const uint8_t *mem;
+	uint64_t len;
+};
+
+static void update(void *arg)
+{
+	struct update *u = arg;
+	XXH3_64bits_update(u->h, u->mem, u->len);
+}
+
+int range_digest_memory(
+	int fd, const uint8_t *map, uint64_t off, uint64_t len, uint64_t *ret, struct mc_error *err)
 {
 	uint64_t at = off, end = off + len;
 	XXH3_state_t *h = begin_digest();
@@ -47,10 +62,15 @@ uint64_t range_digest_memory(int fd, const uint8_t *map, uint64_t off, uint64_t 
 			break;
 		off_t hole = lseek(fd, (off_t)begin, SEEK_HOLE);
 		uint64_t stop = hole < 0 || (uint64_t)hole > end ? end : (uint64_t)hole;
-		XXH3_64bits_update(h, map + begin, stop - begin);
+		struct update u = {h, map + begin, stop - begin};
+		if (memory_try(update, &u) < 0) {
+			end_digest(h);
+			return memory_lost("the VM", err);
+		}
 		at = stop;
 	}
-	return end_digest(h);
+	*ret = end_digest(h);
+	return 0;
 }
 
 int range_digest_file(int fd, uint64_t off, uint64_t len, uint64_t *ret, struct mc_error *err)

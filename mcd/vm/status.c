@@ -83,6 +83,9 @@ json_t *vm_status_json(struct vm *vm)
 		vm->shared->learned.owner, "standby", vm->shared->learned.standby, "epoch",
 		(json_int_t)p->epoch, "delay_ms", (double)p->delay / 1e6, "alarm", p->alarm,
 		"reason", p->reason, "qemu_pid", (int)p->qemu);
+	if (!j) /* a VM is never missing in the list, whatever somebody called something */
+		j = json_pack("{s:s, s:s, s:s}", "name", vm->name, "role", roles[p->role], "state",
+			vm_state_name(p->state));
 	json_object_set_new(j, "transport", json_string(p->peer[0] ? p->transport : ""));
 	json_object_set_new(j, "transport_reason", json_string(p->peer[0] ? p->transport_why : ""));
 	bool live = p->state == VM_PROTECTED || p->state == VM_STANDBY || p->state == VM_HOLDING;

@@ -20,6 +20,7 @@
 #include "common/clock.h"
 #include "mcd/guest/dirty/private.h"
 #include "mcd/guest/dirty/trace.h"
+#include "common/memory.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -112,9 +113,10 @@ static int lock_mapping(
 		return mc_error_set(
 			err, -ENOMEM, MC_ECLASS_MEMORY, "no memory to track dirty pages");
 	d->lock = v;
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return lock_failed(d, path, err);
+	_cleanup_close_ int fd = -1;
+	int r = memory_open(path, O_RDONLY, NULL, &fd, err);
+	if (r < 0)
+		return r;
 	size_t len = (size_t)(end - start);
 	void *p = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, (off_t)off);
 	if (p == MAP_FAILED)

@@ -101,10 +101,9 @@ static void rule_7_the_primarys_word_alone_does_not_name_the_standby(void **stat
 
 static struct wire_verify_range range_of(struct rig *r, uint64_t off)
 {
-	return (struct wire_verify_range){.kind = WIRE_VERIFY_MEMORY,
-		.off = off,
-		.len = PAGE,
-		.digest = range_digest_memory(-1, r->now.ram, off, PAGE)};
+	struct wire_verify_range v = {.kind = WIRE_VERIFY_MEMORY, .off = off, .len = PAGE};
+	assert_int_equal(range_digest_memory(-1, r->now.ram, off, PAGE, &v.digest, NULL), 0);
+	return v;
 }
 
 static void send_verify(struct rig *r, const struct wire_verify_range *v, size_t n)
