@@ -33,6 +33,7 @@ static const char *why_alone(enum session_end end)
 		[END_LINK] = "the replication connection is lost",
 		[END_RECORD] = "a newer record may exist: the voters say whose the VM is",
 		[END_GUEST_GONE] = "QEMU has exited and no standby is named to go on",
+		[END_GUEST_HUNG] = "QEMU does not answer and no standby is named to go on",
 		[END_OUTPUT_LOST] = "held output was lost: the VM is not protected as promised",
 		[END_QUIT] = "mcd was to end, and goes on",
 		[END_CALL] = "the administrator ends the protection",
@@ -80,6 +81,10 @@ static struct decision decide_primary(const struct decide_facts *f)
 	if (f->guest_gone && f->peer_named)
 		return propose_if_quorate(f, ACT_HAND_OVER,
 			"QEMU has exited: the standby goes on from its last epoch");
+	/* It may answer again later: by then it is decided, and its output was never let out. */
+	if (f->end == END_GUEST_HUNG && f->peer_named)
+		return propose_if_quorate(f, ACT_HAND_OVER,
+			"QEMU does not answer: the standby goes on from its last epoch");
 	/* Even if the standby is back, once we proposed: the record that drops it may be
 	 * decided. */
 	return propose_if_quorate(f, ACT_PROPOSE_SELF,
@@ -216,6 +221,7 @@ const char *session_end_name(enum session_end e)
 		[END_RECORD] = "record",
 		[END_GUEST_OFF] = "guest-off",
 		[END_GUEST_GONE] = "guest-gone",
+		[END_GUEST_HUNG] = "guest-hung",
 		[END_OUTPUT_LOST] = "output-lost",
 		[END_QUIT] = "quit",
 		[END_CALL] = "call",

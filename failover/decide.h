@@ -23,6 +23,7 @@ enum session_end {
 	END_RECORD,      /* a newer ownership record exists */
 	END_GUEST_OFF,   /* the guest powered off, and its last words are acknowledged */
 	END_GUEST_GONE,  /* QEMU ended by itself */
+	END_GUEST_HUNG,  /* QEMU is there, and answers nothing */
 	END_OUTPUT_LOST, /* held output was lost: not what an administrator calls protected */
 	END_QUIT,        /* mcd ends, the guest goes on */
 	END_CALL,        /* a verb of the administrator */

@@ -118,7 +118,8 @@ static void stuck(struct vm_question *q, const struct decision *d, const char *w
 			"it: %s",
 			vm->name, what);
 	else if (d->action == ACT_HAND_OVER)
-		vm_set_alarm(vm, "QEMU ended and %s cannot be made owner: %s", q->peer, what);
+		vm_set_alarm(vm, "QEMU %s and %s cannot be made owner: %s",
+			guest_alive(vm->guest) ? "does not answer" : "ended", q->peer, what);
 	else if (d->action == ACT_LOOK)
 		vm_set_alarm(
 			vm, "it was found running, and no majority says whose it is: %s", what);
@@ -179,6 +180,9 @@ static void destroy(struct ending *e)
 	else if (!guest_alive(vm->guest) && !strcmp(newest.owner, e->q.peer))
 		vm_gone(vm, "QEMU ended by itself; %s goes on from epoch %" PRIu64, owner,
 			e->s->acked);
+	else if (e->end == END_GUEST_HUNG && !strcmp(newest.owner, e->q.peer))
+		vm_gone(vm, "QEMU did not answer and was ended; %s goes on from epoch %" PRIu64,
+			owner, e->s->acked);
 	else
 		vm_gone(vm, "%s owns it now (generation %" PRIu64 ")", owner, newest.generation);
 }
@@ -262,6 +266,19 @@ static void look_for_the_dead(struct session *s)
 		guest_event_back(g, GUEST_EVENT_SHUTDOWN); /* for whoever has the VM next */
 }
 
+/* A step was not answered in time.  The standby is not to blame for it, and has an image that runs.
+ * QEMU is asked once more: one that answers now waited for the mirror, or was only slow, and its
+ * guest is good. */
+static void look_for_the_hung(struct session *s, const struct mc_error *why)
+{
+	bool may_hang = s->end == END_FAULT || s->end == END_DISKS;
+	struct mc_error err = MC_ERROR_INIT;
+	if (!may_hang || why->code != -ETIMEDOUT || s->powered_off)
+		return;
+	if (guest_ping(s->vm->guest, WAIT_PING, &err) < 0 && guest_alive(s->vm->guest))
+		s->end = END_GUEST_HUNG;
+}
+
 static void tell_ended(struct session *s, const char *why)
 {
 	const char *end = session_end_name(s->end);
@@ -279,6 +296,7 @@ void ends_session(struct session *s, struct mc_error *why)
 	assert(s->holding && s->end != END_NONE);
 	ends_report_breach(s, why);
 	look_for_the_dead(s);
+	look_for_the_hung(s, why);
 	tell_ended(s, why->msg);
 	decide_end(s->vm, s, s->end, why->msg);
 }

@@ -129,6 +129,16 @@ static const struct row rows[] = {
 		{P, Q, END(GUEST_GONE), .guest_gone = true, OWN(ALONE)}, ACT_BURY},
 	{"QEMU crashed, and it is handed over", &automatic,
 		{P, Q, END(GUEST_GONE), .guest_gone = true, OWN(LOST)}, ACT_DESTROY},
+	{"QEMU hangs", &automatic, {P, Q, NAMED, END(GUEST_HUNG)}, ACT_HAND_OVER},
+	{"QEMU hangs, and it is asked again", &automatic,
+		{P, Q, NAMED, END(GUEST_HUNG), .proposed = true}, ACT_HAND_OVER},
+	{"QEMU hangs, not quorate", &automatic, {P, NAMED, END(GUEST_HUNG)}, ACT_HOLD},
+	{"QEMU hangs before the standby is named", &automatic, {P, Q, END(GUEST_HUNG)},
+		ACT_PROPOSE_SELF},
+	{"QEMU hangs, nobody to go on", &automatic, {P, Q, END(GUEST_HUNG), OWN(ALONE)},
+		ACT_RELEASE},
+	{"QEMU hung, and it is handed over", &automatic, {P, Q, END(GUEST_HUNG), OWN(LOST)},
+		ACT_DESTROY},
 	{"QEMU standby crashes", &automatic, {S, Q, LINK, IMG, .guest_gone = true}, ACT_CONTINUE},
 	{"QEMU standby gone and primary lost", &automatic,
 		{S, Q, IMG, .guest_gone = true, SUSPECTED}, ACT_PROPOSE_SELF},
@@ -232,7 +242,8 @@ static void check_primary(const struct decide_facts *f, enum decide_action a, un
 	if (a == ACT_BURY)
 		must(f->ownership == OWN_ALONE && f->guest_gone);
 	if (a == ACT_HAND_OVER)
-		must(f->guest_gone && f->peer_named && f->end != END_GUEST_OFF);
+		must((f->guest_gone || f->end == END_GUEST_HUNG) && f->peer_named &&
+			f->end != END_GUEST_OFF);
 	if (a == ACT_PROPOSE_NONE)
 		must(f->end == END_GUEST_OFF);
 	/* a session that ended never goes on as if nothing were */

@@ -2,9 +2,11 @@
 /* How a protection ends in order: by a verb, by the guest's own end, by a planned move. */
 #include "common/log.h"
 #include "mcd/vm/calls.h"
+#include "mcd/vm/machine.h"
 #include "mcd/vm/mailbox.h"
 #include "tests/unit/primary/rig.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define LAST 3
@@ -126,6 +128,93 @@ static void failover_11_a_dead_qemu_is_handed_over(void **state)
 	rig_expect_decided(r, 2, "hostB", "");
 	rig_expect_end(r, "guest-gone");
 	rig_expect_gone(r);
+}
+
+/* --- QEMU hangs: it is there, and answers nothing --------------------------------------------- */
+
+static void hang(struct rig *r, enum fake_guest_op op)
+{
+	if ((int)op != r->arg || rig_index(r, "release 2") < 0)
+		return;
+	r->at_guest = NULL;
+	fake_guest_fail(r->guest, op, 0, ETIMEDOUT);
+	fake_guest_fail(r->guest, FAKE_GUEST_PING, 0, ETIMEDOUT);
+}
+
+/* The standby is good, and QEMU is not: it is no standby that acknowledges nothing. */
+static void hangs_at(struct rig *r, enum fake_guest_op op)
+{
+	r->at_guest = hang;
+	r->at_vote = shut_before;
+	r->arg = (int)op;
+	rig_protect(r);
+	rig_order(r, "release 2", "shut", "vote +2 {hostB, none}", NULL);
+	assert_int_equal(rig_count(r, "vote +2 {hostA, none}"), 0);
+	assert_int_equal(rig_count(r, "pass"), 0);
+	rig_expect_decided(r, 2, "hostB", "");
+	rig_expect_end(r, "guest-hung");
+	rig_expect_gone(r);
+}
+
+static void failover_11_a_qemu_that_does_not_stop_is_handed_over(void **state)
+{
+	hangs_at(*state, FAKE_GUEST_PAUSE);
+}
+
+static void failover_11_a_qemu_that_does_not_save_is_handed_over(void **state)
+{
+	hangs_at(*state, FAKE_GUEST_SAVE);
+}
+
+static void failover_11_a_qemu_that_does_not_run_on_is_handed_over(void **state)
+{
+	hangs_at(*state, FAKE_GUEST_CONT);
+}
+
+static void failover_11_a_qemu_that_is_not_inspected_is_handed_over(void **state)
+{
+	hangs_at(*state, FAKE_GUEST_INVENTORY);
+}
+
+/* It was only slow: its guest is good, and goes on. */
+static void slow(struct rig *r, enum fake_guest_op op)
+{
+	if (op != FAKE_GUEST_SAVE || rig_index(r, "release 2") < 0)
+		return;
+	r->at_guest = NULL;
+	fake_guest_fail(r->guest, op, 0, ETIMEDOUT);
+}
+
+static void failover_11_a_qemu_that_answers_again_is_not_given_away(void **state)
+{
+	struct rig *r = *state;
+	r->at_guest = slow;
+	rig_protect(r);
+	assert_int_equal(rig_count(r, "vote +2 {hostB, none}"), 0);
+	rig_expect_end(r, "fault");
+	rig_expect_alone(r);
+}
+
+/* The only image there is: it is kept, and runs on when it answers. */
+static void hang_in_the_first(struct rig *r, enum fake_guest_op op)
+{
+	if (op != FAKE_GUEST_SAVE)
+		return;
+	r->at_guest = NULL;
+	fake_guest_fail(r->guest, op, 0, ETIMEDOUT);
+	fake_guest_fail(r->guest, FAKE_GUEST_PING, 0, ETIMEDOUT);
+}
+
+static void failover_8_a_hung_qemu_without_a_named_standby_is_kept(void **state)
+{
+	struct rig *r = *state;
+	r->at_guest = hang_in_the_first;
+	rig_protect(r);
+	rig_expect_end(r, "guest-hung");
+	rig_expect_decided(r, 1, "hostA", "");
+	assert_true(r->vm->guest && guest_alive(r->vm->guest));
+	vm_resume(r->vm);
+	rig_expect_alone(r);
 }
 
 /* hostB is not named yet, and may have nothing: nobody goes on. */
@@ -259,6 +348,12 @@ static const struct CMUnitTest tests[] = {
 	rig_test(failover_13_an_unprotect_that_lost_destroys_the_copy),
 	rig_test(stop_is_left_to_the_unprotected_vm),
 	rig_test(failover_11_a_dead_qemu_is_handed_over),
+	rig_test(failover_11_a_qemu_that_does_not_stop_is_handed_over),
+	rig_test(failover_11_a_qemu_that_does_not_save_is_handed_over),
+	rig_test(failover_11_a_qemu_that_does_not_run_on_is_handed_over),
+	rig_test(failover_11_a_qemu_that_is_not_inspected_is_handed_over),
+	rig_test(failover_11_a_qemu_that_answers_again_is_not_given_away),
+	rig_test(failover_8_a_hung_qemu_without_a_named_standby_is_kept),
 	rig_test(failover_8_who_is_not_named_is_not_made_owner),
 	rig_test(rule_1_a_guest_that_powers_off_has_its_last_words_acknowledged),
 	rig_test(failover_15_a_power_off_is_decided_before_the_copy_is_given_up),
