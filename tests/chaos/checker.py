@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The verdict on a round, from outside: what the client logged, and what was seen at the switch.
-Knows nothing of mcd but the bound that `mcctl check` prints."""
+Of mcd it knows the bound that `mcctl check` prints, and from its events when a host was the standby anew."""
+import json
 import re
 
 RETRANSMIT = 1.5  # seconds, see silence_allowed()
@@ -68,22 +69,53 @@ def read_frames(path, mac):
     return frames
 
 
-def frame_violations(frames, settled):
-    """No frame from a host that the VM has left.  It may come back to a host only after a moment of
-    `settled`, when that host was seen to be its standby anew."""
-    bad, left, where, moves = [], {}, None, []
-    settled = sorted(settled)
+def read_events(paths):
+    """What the mcds told, in the order of their clock, which is the same on all hosts."""
+    found = []
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8") as f:
+                found += [json.loads(line) for line in f if line.endswith("}\n")]
+        except OSError:
+            continue  # that mcd has not been up yet
+    return sorted(found, key=lambda e: e["time"])
+
+
+def named_and_running(events):
+    """([(ns, host)], [(ns, host)]): when a host was the VM's standby anew with a whole image, by its own
+    word or by that of a primary that won this vote; and when a host ran the VM as its sole owner."""
+    named, running, proposed = [], [], {}
+    for e in events:
+        host, data = e["host"], e["data"]
+        if e["event"] == "VOTE_STARTED":
+            proposed[host, data["generation"]] = data
+        elif e["event"] == "VOTE_WON":
+            p = proposed.get((host, data["generation"]), {})
+            if p.get("standby") and p["owner"] == data["owner"] == host:
+                named.append((e["time"], p["standby"]))
+        elif e["event"] == "STATE_CHANGED" and (data["from"], data["to"]) == ("standby-syncing", "standby"):
+            named.append((e["time"], host))
+        elif e["event"] == "RUNNING":
+            running.append((e["time"], host))
+    return named, running
+
+
+def frame_violations(frames, primary, named, running):
+    """No frame from a host that the VM has left, unless the VM came back to it: it may once that host was
+    named the standby anew since, and nobody has gone on without it after that.  primary: the host that runs
+    the VM when the frames begin.  A host that took the VM over may be silent for a while: it has left the
+    other one when it ran, not with its first frame."""
+    bad, left, where, moves = [], {}, primary, []
     for ns, port in frames:
-        while settled and settled[0] <= ns:
-            settled.pop(0)
-            left = {}
         if port == where:
             continue
-        if where is not None:
-            moves.append((ns, where, port))
-            left[where] = ns
-        if port in left:
-            bad.append(("diverged", "%s sends %.1f ms after the VM was seen at %s" % (
+        before = moves[-1][0] if moves else 0
+        ran = [t for t, host in running if host == port and before < t <= ns]
+        dropped = max([t for t, host in running if host != port and t <= ns], default=0)
+        if port in left and not any(max(left[port], dropped) < t <= ns for t, host in named if host == port):
+            bad.append(("diverged", "%s sends %.1f ms after the VM had left it for %s" % (
                 port, (ns - left[port]) / 1e6, where)))
+        left[where] = max(ran, default=ns)
+        moves.append((ns, where, port))
         where = port
     return bad[:3], moves
