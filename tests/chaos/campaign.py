@@ -8,6 +8,7 @@ import time
 
 import checker
 import faults
+import jobs
 import plan as plans
 from mclab import Lab, LabError
 from mclab.control import CommandError
@@ -336,13 +337,20 @@ def main():
     p.add_argument("--only", metavar="FAULT", help="only this fault; --list shows them")
     p.add_argument("--list", action="store_true", help="print the rounds without running them")
     p.add_argument("--keep", action="store_true", help="keep the logs of good rounds too")
+    p.add_argument("--jobs", type=int, default=1, metavar="N", help="in N clusters at once, each with a share of the rounds")
     args = p.parse_args()
+    if args.jobs < 1:
+        p.error("--jobs takes a number from 1 on")
     if args.only and args.only not in plans.names():
         p.error("--only takes one of: " + " ".join(plans.names()))
     if args.list:
         for n in range(args.first, args.first + args.rounds):
             print("round %d: %s" % (n, plans.Plan(args.seed, n, args.only)))
         return 0
+    if args.jobs > 1:
+        same = ["--build", args.build, "--seed", str(args.seed)] + (["--only", args.only] if args.only else []) + \
+            ["--" + word for word in ("disk", "keep") if getattr(args, word)]
+        return jobs.run(os.path.abspath(__file__), same, args.first, args.rounds, args.jobs)
     try:
         return Campaign(args).run()
     except LabError as e:

@@ -7,6 +7,7 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../chaos"))
 
 import checker  # noqa: E402
+import jobs  # noqa: E402
 
 A, B = "hostA", "hostB"
 MS = 1_000_000
@@ -82,6 +83,16 @@ class Frames(unittest.TestCase):
         """hostA takes over, names hostB, and speaks only then; hostB takes over from it."""
         events = runs(1000, A) + vote(1400, A, 8, A, B) + runs(2000, B)
         self.assertEqual(verdict(events, [(500, B), (1600, A), (2010, B)]), [])
+
+
+class Jobs(unittest.TestCase):
+    def test_each_round_is_run_once(self):
+        for rounds, n in ((500, 3), (2, 4), (1, 1)):
+            run = [k for first, mine in jobs.shares(7, rounds, n) for k in range(first, first + mine)]
+            self.assertEqual(run, list(range(7, 7 + rounds)))
+
+    def test_violations_are_summed(self):
+        self.assertEqual(jobs.total([{"rounds": 2, "lost": 0}, {"rounds": 3, "lost": 1}]), {"rounds": 5, "lost": 1})
 
 
 if __name__ == "__main__":
