@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The real-time thread: every interval a beat to every peer, and an eye on who fell silent.
+ * The real-time thread: every interval a beat to every peer, and an eye on who fell silent.  It
+ * waits for nobody, here and in whatever it calls: no lock, no malloc, no log, no callback
+ * (keepalive-tell.c has those).
  *
  * It never waits for a peer: sends do not block (a full socket buffer means that the peer does not
  * read; the beat is skipped), connecting is the dialers' work.  It wakes at absolute times, so that
@@ -8,8 +10,6 @@
  * becomes suspicious, so that it is noticed then and not at the next beat.
  */
 #include "mcd/wire/keepalive-private.h"
-
-#include "common/log.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -147,10 +147,10 @@ void *keepalive_beat_thread(void *arg)
 	struct keepalive *k = arg;
 	struct realtime rt;
 	int r = realtime_enter(&rt);
-	if (r < 0)
-		log_warn("keep-alives run without real-time priority (%s): a busy host may look "
-			 "dead to its peers; give mcd CAP_SYS_NICE and CAP_IPC_LOCK",
-			strerror(-r));
+	if (r < 0) {
+		k->not_realtime = -r;
+		eventfd_write(k->news, 1);
+	}
 
 	uint64_t next_beat = mc_now(), mercy = 0;
 	for (uint64_t due = next_beat; wait_until(k, due); due = next_due(k, next_beat, mercy)) {

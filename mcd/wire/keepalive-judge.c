@@ -2,8 +2,6 @@
 /* Who is heard, by which of two paths, and who fell silent: the rules are in keepalive.h. */
 #include "mcd/wire/keepalive-private.h"
 
-#include "common/log.h"
-
 #include <assert.h>
 #include <sys/eventfd.h>
 
@@ -45,29 +43,6 @@ void keepalive_hear(struct ka_peer *p, enum ka_path path, uint64_t now, uint64_t
 
 /* --- slots ------------------------------------------------------------------------------------ */
 
-void keepalive_slot_show(
-	struct ka_peer *p, const volatile uint8_t *mem, uint64_t instance, int leave)
-{
-	pthread_mutex_lock(&p->slot_lock);
-	if (p->slot.mem)
-		eventfd_write(p->slot.leave, 1);
-	p->slot = (struct ka_slot){.mem = mem, .instance = instance, .leave = leave};
-	p->slot_shown = true;
-	p->instance = instance;
-	pthread_mutex_unlock(&p->slot_lock);
-	eventfd_write(p->k->poke, 1); /* looks begin now, not at the next beat */
-}
-
-void keepalive_slot_hide(struct ka_peer *p, const volatile uint8_t *mem)
-{
-	pthread_mutex_lock(&p->slot_lock);
-	if (p->slot.mem == mem) {
-		p->slot.mem = NULL;
-		p->slot_shown = false;
-	}
-	pthread_mutex_unlock(&p->slot_lock);
-}
-
 _Static_assert(SLOT_SIZE % 8 == 0, "whole words");
 
 /* Word by word, because somebody else writes to it meanwhile. */
@@ -93,6 +68,8 @@ void keepalive_look(struct ka_peer *p, uint64_t now)
 		r = slot_decode(buf, s->instance, &s->prev, &b, &err);
 	}
 	if (r < 0) {
+		s->given_up = s->mem;
+		s->over = err;
 		s->mem = NULL;
 		p->slot_shown = false;
 		eventfd_write(s->leave, 1);
@@ -107,8 +84,6 @@ void keepalive_look(struct ka_peer *p, uint64_t now)
 		s->last = now;
 	}
 	pthread_mutex_unlock(&p->slot_lock);
-	if (r < 0)
-		log_warn("the keep-alive queue pair of %s is closed: %s", p->cfg.name, err.msg);
 }
 
 /* --- judging ---------------------------------------------------------------------------------- */
@@ -131,18 +106,25 @@ static void suspect(struct ka_peer *p, uint64_t now)
 		p->trust_after = now + keepalive_limit(p);
 		p->path = KA_TCP;
 	}
-	if (cfg->suspect)
-		cfg->suspect(cfg->ctx, p->cfg.name, heard);
-	if (fall_back)
-		log_notice(
-			"%s is not heard by RDMA any more: its keep-alives by TCP count from now "
-			"on",
-			p->cfg.name);
+	p->lost_heard = heard;
+	atomic_fetch_or(&p->news, KA_LOST | KA_LOST_LAST | (fall_back ? KA_FELL_BACK : 0));
+	eventfd_write(p->k->news, 1);
+}
+
+static void heard_again(struct ka_peer *p)
+{
+	p->suspected = false;
+	p->announced = true;
+	unsigned was = p->news;
+	/* The only other writer takes all of it. */
+	while (!atomic_compare_exchange_weak(
+		&p->news, &was, (was | KA_BACK) & ~(unsigned)KA_LOST_LAST))
+		;
+	eventfd_write(p->k->news, 1);
 }
 
 void keepalive_judge(struct ka_peer *p, uint64_t now, uint64_t mercy)
 {
-	struct keepalive_config *cfg = &p->k->cfg;
 	/* What the dead process wrote last says nothing of the one that has connected since. */
 	if (p->path == KA_RDMA && p->rdma_instance != p->instance)
 		p->path = KA_TCP;
@@ -151,9 +133,6 @@ void keepalive_judge(struct ka_peer *p, uint64_t now, uint64_t mercy)
 	if (silent && !p->suspected && mercy <= now) {
 		suspect(p, now);
 	} else if (!silent && heard && heard >= p->trust_after && !p->announced) {
-		p->suspected = false;
-		p->announced = true;
-		if (cfg->alive)
-			cfg->alive(cfg->ctx, p->cfg.name);
+		heard_again(p);
 	}
 }

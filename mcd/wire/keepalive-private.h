@@ -4,7 +4,10 @@
  * none ever waits for another.
  *
  *   beat   (keepalive-beat.c)   one; real-time: sends to all peers, looks into the slots, notices
- *                               silence, tells the owner
+ *                               silence.  It waits for no lock, asks for no memory and logs
+ *                               nothing: whoever holds it up makes this host look dead to all
+ *   tell   (keepalive-tell.c)   one; ordinary: tells the owner what the beat thread has noticed,
+ *                               and may be held up
  *   serve  (keepalive-serve.c)  one a connection from a peer; real-time: reads beats, notes when
  *   dial   (keepalive-dial.c)   one a peer; ordinary: connects.  A dead peer delays nobody else.
  *
@@ -51,7 +54,13 @@ struct ka_slot {
 	struct beat prev;
 	uint64_t last; /* when it was seen */
 	int leave;     /* eventfd: mem is not looked at any more, close the queue pair */
+	const volatile uint8_t *given_up; /* the mem that the beat thread found wrong, and why */
+	struct mc_error over;
 };
+
+/* What the beat thread has noticed of a peer, and the tell thread has not told yet.  LOST and BACK
+ * take turns; where both wait, KA_LOST_LAST says which came last. */
+enum { KA_LOST = 1, KA_BACK = 2, KA_LOST_LAST = 4, KA_FELL_BACK = 8 };
 
 enum ka_sending { KA_IDLE, KA_BEATING };
 
@@ -91,6 +100,9 @@ struct ka_peer {
 	_Atomic int path;       /* the ear that counts */
 	uint64_t rdma_instance; /* whose beats ear[KA_RDMA] has heard */
 	uint64_t trust_after;   /* an earlier beat does not end the suspicion */
+
+	_Atomic unsigned news;       /* KA_* */
+	_Atomic uint64_t lost_heard; /* of KA_LOST */
 };
 
 struct keepalive {
@@ -101,9 +113,11 @@ struct keepalive {
 	int stop;  /* eventfd, readable from the moment everybody has to leave */
 	int poke;  /* eventfd: the beat thread should look at once */
 	int timer; /* timerfd of the beat thread */
-	pthread_t beater;
-	bool beating;
-	pthread_mutex_t lock; /* of the next two only */
+	int news;  /* eventfd: some peer has news, or everybody leaves */
+	pthread_t beater, teller;
+	bool beating, telling;
+	_Atomic int not_realtime; /* why the beat thread is not: an errno, told once */
+	pthread_mutex_t lock;     /* of the next two only */
 	pthread_cond_t idle;
 	unsigned serving;
 	size_t n_peers;
@@ -137,6 +151,9 @@ uint64_t keepalive_suspicious_at(const struct ka_peer *p);
 /* Whoever was heard or fell silent is announced; no suspicion before `mercy`. */
 void keepalive_judge(struct ka_peer *p, uint64_t now, uint64_t mercy);
 
+/* The tell thread's: calls the owner. */
+void keepalive_tell(struct ka_peer *p);
+
 /* From now on mem is looked at; whose memory it replaces is told to leave. */
 void keepalive_slot_show(
 	struct ka_peer *p, const volatile uint8_t *mem, uint64_t instance, int leave);
@@ -146,6 +163,7 @@ void keepalive_serve_rdma(struct ka_peer *p, int fd, const struct link_peer *pee
 void keepalive_rdma_end(struct ka_peer *p); /* once the beat thread and the dialer have left */
 
 void *keepalive_beat_thread(void *keepalive);
+void *keepalive_tell_thread(void *keepalive);
 void *keepalive_dial_thread(void *ka_peer);
 void *keepalive_rdma_dial_thread(void *ka_peer);
 

@@ -109,6 +109,38 @@ void keepalive_rdma_end(struct ka_peer *p)
 	p->rtx = NULL;
 }
 
+/* --- slots ------------------------------------------------------------------------------------ */
+
+void keepalive_slot_show(
+	struct ka_peer *p, const volatile uint8_t *mem, uint64_t instance, int leave)
+{
+	pthread_mutex_lock(&p->slot_lock);
+	if (p->slot.mem)
+		eventfd_write(p->slot.leave, 1);
+	p->slot = (struct ka_slot){.mem = mem, .instance = instance, .leave = leave};
+	p->slot_shown = true;
+	p->instance = instance;
+	pthread_mutex_unlock(&p->slot_lock);
+	eventfd_write(p->k->poke, 1); /* looks begin now, not at the next beat */
+}
+
+void keepalive_slot_hide(struct ka_peer *p, const volatile uint8_t *mem)
+{
+	struct mc_error over = MC_ERROR_INIT;
+	pthread_mutex_lock(&p->slot_lock);
+	if (p->slot.mem == mem) {
+		p->slot.mem = NULL;
+		p->slot_shown = false;
+	}
+	if (p->slot.given_up == mem) {
+		over = p->slot.over;
+		p->slot.given_up = NULL;
+	}
+	pthread_mutex_unlock(&p->slot_lock);
+	if (over.code)
+		log_warn("the keep-alive queue pair of %s is closed: %s", p->cfg.name, over.msg);
+}
+
 /* --- from a peer ------------------------------------------------------------------------------ */
 
 /* Until the queue pair is over, or another has taken its place. */

@@ -107,9 +107,12 @@ static void init_peer(struct keepalive *k, struct ka_peer *p, const struct keepa
 
 static int start(struct keepalive *k)
 {
-	if (k->stop < 0 || k->poke < 0 || k->timer < 0)
+	if (k->stop < 0 || k->poke < 0 || k->timer < 0 || k->news < 0)
 		return -EMFILE;
-	int r = mc_thread_start(&k->beater, "keep-alive", keepalive_beat_thread, k);
+	int r = mc_thread_start(&k->teller, "ka-tell", keepalive_tell_thread, k);
+	k->telling = r == 0;
+	if (r == 0)
+		r = mc_thread_start(&k->beater, "keep-alive", keepalive_beat_thread, k);
 	k->beating = r == 0;
 	for (size_t i = 0; i < k->n_peers && r == 0; i++) {
 		struct ka_peer *p = &k->peers[i];
@@ -151,6 +154,7 @@ int keepalive_new(const struct keepalive_config *cfg, struct keepalive **ret, st
 	k->started = mc_now();
 	k->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	k->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	k->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	k->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	pthread_mutex_init(&k->lock, NULL);
 	pthread_cond_init(&k->idle, NULL);
@@ -181,6 +185,8 @@ void keepalive_free(struct keepalive *k)
 		eventfd_write(k->stop, 1);
 	if (k->beating)
 		pthread_join(k->beater, NULL);
+	if (k->telling)
+		pthread_join(k->teller, NULL);
 	for (size_t i = 0; i < k->n_peers; i++) {
 		struct ka_peer *p = &k->peers[i];
 		if (p->dialing)
@@ -203,6 +209,7 @@ void keepalive_free(struct keepalive *k)
 	pthread_mutex_destroy(&k->lock);
 	close_fd(k->timer);
 	close_fd(k->poke);
+	close_fd(k->news);
 	close_fd(k->stop);
 	size_t size = sizeof(struct keepalive) + k->n_peers * sizeof(struct ka_peer);
 	munlock(k, size);

@@ -54,9 +54,9 @@ struct keepalive_config {
 	enum rd_mode mode;                  /* of the transport; RD_TCP: no RDMA is looked for */
 	const struct keepalive_peer *peers; /* without self */
 	size_t n_peers;
-	/* From the keep-alive thread; must not block.  suspect: fell silent (last_heard), or was
-	 * not heard within 2 s + the suspicion time of keepalive_new (0).  alive: heard for the
-	 * first time, or again after suspect. */
+	/* From a thread of their own: they may block, which delays other such calls and no beat.
+	 * suspect: fell silent (last_heard), or was not heard within 2 s + the suspicion time of
+	 * keepalive_new (0).  alive: heard for the first time, or again after suspect. */
 	void (*suspect)(void *ctx, const char *peer, uint64_t last_heard);
 	void (*alive)(void *ctx, const char *peer);
 	void *ctx;

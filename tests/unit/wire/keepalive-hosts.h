@@ -38,7 +38,6 @@ struct host {
 	int conns[32];
 	pthread_t servers[32];
 	size_t n_conns;
-	_Atomic int policy_seen; /* of the thread that calls back */
 };
 
 /* Host i of n, 127.0.0.(i+1); the others are its peers. */

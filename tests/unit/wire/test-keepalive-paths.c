@@ -91,6 +91,7 @@ static void look(struct world *w)
 {
 	keepalive_look(w->p, w->now);
 	keepalive_judge(w->p, w->now, 0);
+	keepalive_tell(w->p);
 }
 
 /* n intervals, of which each begins with the beats asked for. */

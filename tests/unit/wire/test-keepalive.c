@@ -9,7 +9,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,19 +110,25 @@ static void peer_never_heard_is_suspected_after_first_contact_time(void **state)
 	host_down(&h);
 }
 
-static void callbacks_come_from_a_real_time_thread(void **state)
+/* What the owner does then takes locks that are held for long: no peer may pay for it. */
+static void callback_that_blocks_holds_up_no_beat(void **state)
 {
-	struct sched_param sp = {0}, rr = {.sched_priority = 10};
-	if (sched_setscheduler(0, SCHED_RR, &rr) < 0) {
-		print_message("skipped: real-time scheduling is not permitted here\n");
-		skip();
-	}
-	sched_setscheduler(0, SCHED_OTHER, &sp);
-	struct host h[2];
-	for (int i = 0; i < 2; i++)
-		host_up(&h[i], i, 2);
-	wait_event(&h[0], "host1", true, 1, soon());
-	assert_int_equal(h[0].policy_seen & ~SCHED_RESET_ON_FORK, SCHED_RR);
+	struct host h[3];
+	for (int i = 0; i < 3; i++)
+		host_up(&h[i], i, 3);
+	for (int i = 0; i < 3; i++)
+		for (int j = 0; j < 3; j++)
+			if (i != j)
+				wait_event(&h[i], h[j].name, true, 1, soon());
+	/* As by a `check` that runs on host 0 while host 2 dies. */
+	pthread_mutex_lock(&h[0].lock);
+	host_down(&h[2]);
+	wait_event(&h[1], "host2", false, 1, soon());
+	poll(NULL, 0, 2 * LIMIT / MC_MSEC);
+	assert_true(keepalive_suspected(h[0].k, "host2"));
+	pthread_mutex_unlock(&h[0].lock);
+	assert_int_equal(count_events(&h[1], "host0", false), 0);
+	wait_event(&h[0], "host2", false, 1, soon()); /* late, and not lost */
 	for (int i = 0; i < 2; i++)
 		host_down(&h[i]);
 }
@@ -297,7 +302,7 @@ int main(void)
 		cmocka_unit_test(dead_host_is_suspected_in_time_and_nobody_else),
 		cmocka_unit_test(peer_that_accepts_and_never_answers_delays_nobody),
 		cmocka_unit_test(peer_never_heard_is_suspected_after_first_contact_time),
-		cmocka_unit_test(callbacks_come_from_a_real_time_thread),
+		cmocka_unit_test(callback_that_blocks_holds_up_no_beat),
 		cmocka_unit_test(open_connection_without_beats_is_silence),
 		cmocka_unit_test(slower_peer_is_given_its_own_time),
 		cmocka_unit_test(restart_of_a_peer_shows_in_its_instance),
