@@ -18,7 +18,9 @@ struct table {
 	/* Two locks: making a VM asks the voter, which may at that moment tell us of a record,
 	 * for which it needs to look at the list.  `making` is taken before `lock`. */
 	pthread_mutex_t making;
-	pthread_mutex_t lock; /* of the list */
+	pthread_mutex_t lock; /* of what follows; held for moments only */
+	pthread_cond_t walked;
+	unsigned walkers; /* in table_each; their VMs stay */
 	size_t n;
 	struct vm *vms[CONFIG_VMS_MAX];
 };
@@ -31,6 +33,7 @@ int table_new(const struct vm_env *env, struct table **ret, struct mc_error *err
 	t->env = env;
 	pthread_mutex_init(&t->making, NULL);
 	pthread_mutex_init(&t->lock, NULL);
+	pthread_cond_init(&t->walked, NULL);
 	*ret = t;
 	return 0;
 }
@@ -43,7 +46,9 @@ void table_stop(struct table *t)
 	pthread_mutex_lock(&t->lock);
 	size_t n = t->n;
 	memcpy(vms, t->vms, sizeof vms);
-	t->n = 0;
+	t->n = 0; /* nobody begins a walk over these any more */
+	while (t->walkers)
+		pthread_cond_wait(&t->walked, &t->lock);
 	pthread_mutex_unlock(&t->lock);
 	for (size_t i = 0; i < n; i++)
 		vm_free(vms[i]);
@@ -55,6 +60,7 @@ void table_free(struct table *t)
 		return;
 	assert(!t->n);
 	pthread_mutex_destroy(&t->making);
+	pthread_cond_destroy(&t->walked);
 	pthread_mutex_destroy(&t->lock);
 	free(t);
 }
@@ -134,10 +140,20 @@ size_t table_count(struct table *t)
 	return n;
 }
 
+/* Over a copy: what is done with the VMs may take long, and whoever finds or rings one meanwhile
+ * must not wait for it. */
 void table_each(struct table *t, void (*fn)(void *ctx, struct vm *vm), void *ctx)
 {
+	struct vm *vms[CONFIG_VMS_MAX];
 	pthread_mutex_lock(&t->lock);
-	for (size_t i = 0; i < t->n; i++)
-		fn(ctx, t->vms[i]);
+	size_t n = t->n;
+	memcpy(vms, t->vms, sizeof vms);
+	t->walkers++;
+	pthread_mutex_unlock(&t->lock);
+	for (size_t i = 0; i < n; i++)
+		fn(ctx, vms[i]);
+	pthread_mutex_lock(&t->lock);
+	if (!--t->walkers)
+		pthread_cond_broadcast(&t->walked);
 	pthread_mutex_unlock(&t->lock);
 }

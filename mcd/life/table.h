@@ -24,5 +24,6 @@ int table_make_all(struct table *t, struct mc_error *err);
 
 void table_ring_all(struct table *t, unsigned bit); /* WAKE_*; does not block */
 size_t table_count(struct table *t);
-/* fn for each, with the list locked: it must neither find nor make one. */
+/* fn for each that there is at the call.  It may take its time: nothing is locked meanwhile, but
+ * table_stop waits for it. */
 void table_each(struct table *t, void (*fn)(void *ctx, struct vm *vm), void *ctx);
