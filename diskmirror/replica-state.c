@@ -11,6 +11,8 @@
  *
  * Anything else is damaged: a guess here could start a VM from half an image.
  *
+ * Beside it NAME.state.new is kept, of which only the place on the disk matters.
+ *
  * With a boot ID the file says what was true of the page cache: after another boot that is lost,
  * and the replica counts as SYNCING.
  */
@@ -25,6 +27,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #define FILE_MAX 512
@@ -145,23 +149,50 @@ int replica_state_load(const char *path, struct replica_state *ret, struct mc_er
 	return 0;
 }
 
+/* The file that is written next, open: its block on the disk is there already. */
+static int open_twin(const char *twin)
+{
+	_cleanup_close_ int fd = open(twin, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (!st.st_size) {
+		char blank[FILE_MAX] = {0};
+		int r = seam_pwrite(fd, blank, sizeof blank, 0);
+		if (r == 0 && fsync(fd) < 0)
+			r = -errno;
+		if (r == 0)
+			r = seam_sync_dir(twin);
+		if (r < 0)
+			return r;
+	}
+	return mc_steal_fd(&fd);
+}
+
+/* Into the twin, which then changes places with the file.  So a file system that is full keeps
+ * nobody from it: what a takeover writes here has its room since the session began. */
 static int write_whole(const char *path, const char *text, size_t len)
 {
-	_cleanup_free_ char *tmp = NULL;
-	if (asprintf(&tmp, "%s.new", path) < 0)
+	_cleanup_free_ char *twin = NULL;
+	if (asprintf(&twin, "%s.new", path) < 0)
 		return -ENOMEM;
-	_cleanup_close_ int fd =
-		open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	_cleanup_close_ int fd = open_twin(twin), next = -1;
 	if (fd < 0)
-		return -errno;
+		return fd;
 	int r = seam_pwrite(fd, text, len, 0);
-	if (r == 0 && fsync(fd) < 0)
-		r = -errno;
-	if (r == 0 && rename(tmp, path) < 0)
+	if (r == 0 && (ftruncate(fd, (off_t)len) < 0 || fsync(fd) < 0))
 		r = -errno;
 	if (r < 0)
-		unlink(tmp);
-	return r < 0 ? r : seam_sync_dir(path);
+		return r;
+	if (renameat2(AT_FDCWD, twin, AT_FDCWD, path, RENAME_EXCHANGE) < 0) {
+		bool first = errno == ENOENT; /* else the file system cannot do it */
+		if (rename(twin, path) < 0)
+			return -errno;
+		next = open_twin(twin);
+		if (first && next < 0)
+			return next;
+	}
+	return seam_sync_dir(path);
 }
 
 int replica_state_save(const char *path, const struct replica_state *s, struct mc_error *err)

@@ -28,9 +28,12 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	disk_seam = NULL;
+	char twin[80];
+	snprintf(twin, sizeof twin, "%s.new", path);
+	unlink(twin);
 	unlink(path);
 	*strrchr(path, '/') = '\0';
-	return rmdir(path); /* no temporary file is left behind */
+	return rmdir(path); /* nothing else is left behind */
 }
 
 static size_t contents(char *buf, size_t cap)
@@ -134,6 +137,29 @@ static void test_a_failed_save_leaves_the_former_state(void **state)
 	assert_int_equal(replica_state_save(path, &in, NULL), -EINVAL);
 }
 
+/* Their places on the disk are had by the first save: a file system that is full keeps nobody from
+ * the next ones. */
+static void rule_12_what_is_saved_later_needs_no_more_room(void **state)
+{
+	struct replica_state in = {REPLICA_SYNCING, 1, "alpha", ""}, out;
+	struct stat a, b, now;
+	char twin[80];
+	snprintf(twin, sizeof twin, "%s.new", path);
+	assert_int_equal(replica_state_save(path, &in, NULL), 0);
+	assert_int_equal(stat(path, &a) | stat(twin, &b), 0);
+	assert_true(a.st_blocks > 0 && b.st_blocks > 0);
+	for (unsigned i = 0; i < 5; i++) {
+		in.trust = i % 2 ? REPLICA_WHOLE : REPLICA_ACTIVE;
+		in.generation *= 1000;
+		assert_int_equal(replica_state_save(path, &in, NULL), 0);
+		assert_int_equal(replica_state_load(path, &out, NULL), 0);
+		assert_int_equal(out.generation, in.generation);
+		assert_int_equal(stat(path, &now), 0);
+		assert_int_equal(now.st_ino, i % 2 ? a.st_ino : b.st_ino);
+		assert_true(now.st_blocks <= a.st_blocks);
+	}
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -143,6 +169,7 @@ int main(void)
 		T(test_every_damage_is_noticed_and_named),
 		T(test_what_was_never_flushed_is_whole_until_the_next_boot),
 		T(test_a_failed_save_leaves_the_former_state),
+		T(rule_12_what_is_saved_later_needs_no_more_room),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
