@@ -49,6 +49,8 @@ static int journal_epoch(struct replica *r, const struct held_epoch *e, struct m
 static int disk_error(struct replica *r, int x, struct mc_error *why, struct mc_error *err)
 {
 	pthread_mutex_lock(&r->lock);
+	if (!r->disk_failed)
+		r->disk_why = *why;
 	r->disk_failed = true;
 	pthread_mutex_unlock(&r->lock);
 	replica_break(r, why, true);
@@ -138,6 +140,28 @@ static int apply(struct replica *r, const struct held_epoch *e, struct mc_error 
 	return x < 0 ? x : more < 0 ? more : d;
 }
 
+/* The oldest that is held.  After a failure it still is, and may be applied again, from its
+ * beginning. */
+static int apply_oldest(struct replica *r, struct mc_error *why)
+{
+	struct held_epoch *e = r->epochs;
+	pthread_mutex_lock(&r->files);
+	int x = apply(r, e, why);
+	if (x == 0) {
+		pthread_mutex_lock(&r->lock);
+		assert(r->epochs == e && r->stats.held_bytes >= e->memory);
+		r->epochs = e->next;
+		r->stats.held_bytes -= e->memory;
+		r->stats.applied_bytes += e->sum.bytes;
+		r->stats.epochs++;
+		pthread_mutex_unlock(&r->lock);
+	}
+	pthread_mutex_unlock(&r->files);
+	if (x == 0)
+		held_free(e);
+	return x;
+}
+
 int replica_apply(struct replica *r, uint64_t n, struct mc_error *err)
 {
 	struct mc_error why = MC_ERROR_INIT;
@@ -150,22 +174,8 @@ int replica_apply(struct replica *r, uint64_t n, struct mc_error *err)
 		return replica_error(r, err);
 	if (!fits)
 		return wrong_state(n, err);
-	pthread_mutex_lock(&r->files);
-	int x = apply(r, e, &why);
-	if (x == 0) {
-		pthread_mutex_lock(&r->lock);
-		assert(r->epochs == e && r->stats.held_bytes >= e->memory);
-		r->epochs = e->next;
-		r->stats.held_bytes -= e->memory;
-		r->stats.applied_bytes += e->sum.bytes;
-		r->stats.epochs++;
-		pthread_mutex_unlock(&r->lock);
-	}
-	pthread_mutex_unlock(&r->files);
-	if (x < 0)
-		return disk_error(r, x, &why, err);
-	held_free(e);
-	return 0;
+	int x = apply_oldest(r, &why);
+	return x < 0 ? disk_error(r, x, &why, err) : 0;
 }
 
 /* --- trust and takeover ----------------------------------------------------------------------- */
@@ -195,7 +205,34 @@ int replica_trusted(struct replica *r, struct mc_error *err)
 	return x < 0 ? disk_error(r, x, &why, err) : 0;
 }
 
-/* A takeover is not to fail because the journal's file system is full. */
+int replica_disk_failed(struct replica *r, struct mc_error *err)
+{
+	pthread_mutex_lock(&r->lock);
+	bool failed = r->disk_failed;
+	if (failed && err)
+		*err = r->disk_why;
+	int x = failed ? r->disk_why.code : 0;
+	pthread_mutex_unlock(&r->lock);
+	return x;
+}
+
+int replica_take(struct replica *r, struct mc_error *err)
+{
+	replica_cut(r);
+	/* Hardened is committed: a crash here would bring it back from the journal as well.  Not
+	 * even a disk that failed before keeps us from trying: this is the only copy there is. */
+	while (r->epochs) {
+		assert(r->epochs->n <= r->committed); /* replica_cut has dropped the others */
+		int x = apply_oldest(r, err);
+		if (x < 0)
+			return x;
+	}
+	/* From the first commit on they are complete, whether or not the primary could still say
+	 * so. */
+	return r->stats.epochs ? 0 : incomplete(err);
+}
+
+/* Not to fail because the journal's file system is full. */
 static int forget_journal(struct replica *r, struct mc_error *err)
 {
 	int x = journal_clear(r->journal, err);
@@ -204,34 +241,13 @@ static int forget_journal(struct replica *r, struct mc_error *err)
 	return x;
 }
 
-int replica_take(struct replica *r, uint64_t generation, struct mc_error *err)
+int replica_own(struct replica *r, uint64_t generation, struct mc_error *err)
 {
-	replica_cut(r);
-	pthread_mutex_lock(&r->lock);
-	bool failed = r->disk_failed;
-	struct held_epoch *e = r->epochs;
-	pthread_mutex_unlock(&r->lock);
-	if (failed)
-		return replica_error(r, err);
-	/* Hardened is committed: a crash here would bring it back from the journal as well. */
-	for (struct held_epoch *next; e; e = next) {
-		next = e->next;
-		assert(e->n <= r->committed); /* replica_cut has dropped the others */
-		int x = replica_apply(r, e->n, err);
-		if (x < 0)
-			return x;
-	}
-	/* From the first commit on they are complete, whether or not the primary could still say
-	 * so. */
-	if (!r->stats.epochs)
-		return incomplete(err);
-	struct mc_error why = MC_ERROR_INIT;
 	int x = 0;
+	assert(!r->epochs && r->stats.epochs);
 	if (r->c.durability != DISK_DURABILITY_NONE)
-		x = sync_files(r, &why);
+		x = sync_files(r, err);
 	if (x == 0)
-		x = forget_journal(r, &why);
-	if (x == 0)
-		x = replica_mark(r, REPLICA_ACTIVE, generation, &why);
-	return x < 0 ? disk_error(r, x, &why, err) : 0;
+		x = forget_journal(r, err);
+	return x < 0 ? x : replica_mark(r, REPLICA_ACTIVE, generation, err);
 }

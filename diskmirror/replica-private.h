@@ -48,10 +48,11 @@ struct replica {
 	pthread_mutex_t files;
 
 	pthread_mutex_t lock;
-	pthread_cond_t changed; /* answers, error, stop */
-	struct mc_error error;  /* code 0: all is well */
-	bool tell;              /* the primary is told about it */
-	bool disk_failed;       /* the files cannot be trusted any more */
+	pthread_cond_t changed;   /* answers, error, stop */
+	struct mc_error error;    /* code 0: all is well */
+	bool tell;                /* the primary is told about it */
+	bool disk_failed;         /* the files cannot be trusted any more, */
+	struct mc_error disk_why; /* as this says */
 	bool stop, told_broken;
 	struct held_epoch *epochs; /* oldest first; all but the last have ended */
 	/* the first epoch has come: committed and ended mean something */

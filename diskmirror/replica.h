@@ -62,19 +62,26 @@ int replica_wait(struct replica *r, uint64_t n, const struct disk_epoch_sum *wan
  * n.  On failure n is not committed; if only the journal failed the files are at n - 1, and a
  * takeover can go on from there. */
 int replica_harden(struct replica *r, uint64_t n, struct mc_error *err);
-/* After the ACK: epoch n into the files, whole.  An error here is final: the files cannot be
- * trusted to be at n until replica_recover has gone through the journal; the caller must not run
- * the VM. */
+/* After the ACK: epoch n into the files, whole.  An error here ends the session: the files
+ * cannot be trusted to be at n until replica_take has applied it again, or replica_recover has gone
+ * through the journal; the caller must not run the VM. */
 int replica_apply(struct replica *r, uint64_t n, struct mc_error *err);
 /* Drops everything that is not committed, and stops receiving: nothing is taken from the primary
  * any more. From any state; the link is shut down. Idempotent. */
 void replica_cut(struct replica *r);
-/* A takeover, before QEMU may write; cuts, if that was not done.  What is hardened and not
- * applied yet is applied, all of it made durable (unless the durability is none), the journal
- * cleared - replaying it later would undo what the VM writes from now on -, and the state marked
- * REPLICA_ACTIVE under that generation. Refused (class WrongState) if no epoch was ever applied,
- * and after a failure of the disk. */
-int replica_take(struct replica *r, uint64_t generation, struct mc_error *err);
+/* A takeover, before QEMU may write; cuts, if that was not done.  What is hardened and not applied
+ * yet is applied.  After a failure it may be tried again; also after an earlier one of the disk:
+ * it may be well again, and no other copy is there.  Refused (class WrongState) if no epoch was
+ * ever applied. */
+int replica_take(struct replica *r, struct mc_error *err);
+/* After it, and before QEMU may write if that can be had: what was applied is made durable (unless
+ * the durability is none), the journal cleared - replaying it later would undo what the VM writes
+ * from now on -, and the state marked REPLICA_ACTIVE under that generation.  What fails may be done
+ * later, by replica_claim. */
+int replica_own(struct replica *r, uint64_t generation, struct mc_error *err);
+/* Whether one of its disks failed in this session, so that the files may lack what was written to
+ * them: 0, or the code of the first failure. */
+int replica_disk_failed(struct replica *r, struct mc_error *err);
 /* The primary said PROTECTED: the replica is whole, and consistent at every moment from here on
  * (durably marked; with durability none for this boot only).  Needs an applied epoch. */
 int replica_trusted(struct replica *r, struct mc_error *err);
@@ -86,7 +93,7 @@ void replica_get_stats(struct replica *r, struct replica_stats *ret);
 int replica_recover(const char *journal_path, const struct replica_disk *disks, size_t n_disks,
 	struct mc_error *err);
 
-/* replica_take without a struct replica: for an mcd that was restarted, and for starting the VM
+/* replica_own without a struct replica: for an mcd that was restarted, and for starting the VM
  * on what a standby held.  The journal must have been applied, or replica_recover called. */
 int replica_claim(const char *state_path, const char *journal_path,
 	const struct replica_disk *disks, size_t n_disks, enum disk_durability durability,

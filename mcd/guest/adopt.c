@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -53,15 +54,15 @@ static int tap_number(const char *cmd, size_t len, const char *id)
 /* The descriptor of QEMU that is the memory file of that name. */
 static int memory_file_number(pid_t pid, const char *name)
 {
-	char path[64], want[64];
+	char path[64], want[128];
 	snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
-	snprintf(want, sizeof want, "/memfd:%s", name);
+	snprintf(want, sizeof want, "/memfd:%s (deleted)", name);
 	DIR *d = opendir(path);
 	int found = -1;
 	for (struct dirent *e; d && found < 0 && (e = readdir(d));) {
 		char target[128];
 		ssize_t n = readlinkat(dirfd(d), e->d_name, target, sizeof target - 1);
-		if (n > 0 && !strncmp(target, want, strlen(want)))
+		if (n == (ssize_t)strlen(want) && !memcmp(target, want, (size_t)n))
 			found = atoi(e->d_name);
 	}
 	if (d)
@@ -83,6 +84,36 @@ static int bring(const struct qemu *q, int number, const char *what, int *ret, s
 			what, q->name, (int)q->guest.pid, strerror(errno));
 	*ret = fd;
 	return 0;
+}
+
+int qemu_bring_ram(
+	struct guest *g, const struct cmdline_plan *plan, int *ret_fds, struct mc_error *err)
+{
+	struct qemu *q = qemu_of(g);
+	int r = 0, fds[RAMBLOCKS_MAX] = {0};
+	size_t n = 0;
+	assert(plan->n_ram <= RAMBLOCKS_MAX);
+	for (; n < plan->n_ram; n++) {
+		struct stat st;
+		char what[96];
+		snprintf(what, sizeof what, "memory %s", plan->ram[n].id);
+		r = bring(q, memory_file_number(g->pid, plan->ram[n].id), what, &fds[n], err);
+		if (r < 0)
+			break;
+		if (fstat(fds[n], &st) < 0 || (uint64_t)st.st_size != plan->ram[n].size) {
+			n++;
+			r = mc_error_set(err, -EINVAL, MC_ECLASS_GUEST,
+				"the %s of the running QEMU of %s has another size than its file "
+				"says now",
+				what, q->name);
+			break;
+		}
+	}
+	if (r == 0)
+		memcpy(ret_fds, fds, n * sizeof *fds);
+	while (r < 0 && n)
+		close(fds[--n]);
+	return r;
 }
 
 static int find_process(

@@ -98,6 +98,8 @@ int qemu_pidfile_write(const struct qemu *q, struct mc_error *err);
 int qemu_launch(const struct guest_launch *l, struct guest **ret, struct mc_error *err);
 int qemu_adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadline,
 	struct guest **ret, int *ret_taps, enum guest_adopted *ret_how, struct mc_error *err);
+int qemu_bring_ram(
+	struct guest *g, const struct cmdline_plan *plan, int *ret_fds, struct mc_error *err);
 int qemu_require(struct guest *g, struct mc_error *err);
 int qemu_ping(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 int qemu_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, struct mc_error *err);

@@ -101,6 +101,9 @@ int guest_save_devices(struct guest *g, uint64_t timeout_ns, uint8_t **buf, size
 int guest_activate(struct guest *g, const uint8_t *state, size_t len, uint64_t timeout_ns,
 	uint64_t *ret_loaded_at, struct mc_error *err);
 
+/* Whether guest_activate was called: it is of no use for another. */
+bool guest_activated(const struct guest *g);
+
 /* Before guest_activate: with its state loaded the guest is to stand, as it did when it was
  * saved. */
 int guest_stay_stopped(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
@@ -130,6 +133,10 @@ static inline void guest_detach(struct guest *g)
 /* Its memory: the blocks that are replicated (ramblocks.h), which pages of them it writes
  * (dirty.h), and its firmware (roms.h).  track: ram is that of guest_open_memory. */
 int guest_open_memory(struct guest *g, struct ramblocks *ret, struct mc_error *err);
+/* The memory files that it was launched with, of an adopted one: plan->n_ram descriptors, the
+ * caller's.  With them the memory outlives it. */
+int guest_bring_ram(
+	struct guest *g, const struct cmdline_plan *plan, int *ret_fds, struct mc_error *err);
 int guest_track(struct guest *g, const struct ramblocks *ram, enum dirty_backend want,
 	struct dirty **ret, struct mc_error *err);
 int guest_read_roms(struct guest *g, struct roms *ret, struct mc_error *err);

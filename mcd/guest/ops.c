@@ -114,6 +114,11 @@ int guest_activate(struct guest *g, const uint8_t *state, size_t len, uint64_t t
 	return g->ops->activate(g, state, len, timeout_ns, ret_loaded_at, err);
 }
 
+bool guest_activated(const struct guest *g)
+{
+	return g->activated;
+}
+
 int guest_stay_stopped(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 {
 	assert(!g->activated);
@@ -154,6 +159,12 @@ int guest_open_memory(struct guest *g, struct ramblocks *ret, struct mc_error *e
 	for (size_t i = 0; r == 0 && i < ret->n; i++)
 		assert(ret->v[i].map && ret->v[i].size && ret->v[i].size % 4096 == 0);
 	return r;
+}
+
+int guest_bring_ram(
+	struct guest *g, const struct cmdline_plan *plan, int *ret_fds, struct mc_error *err)
+{
+	return g->ops->bring_ram(g, plan, ret_fds, err);
 }
 
 int guest_track(struct guest *g, const struct ramblocks *ram, enum dirty_backend want,

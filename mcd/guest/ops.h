@@ -31,6 +31,8 @@ struct guest_ops {
 	void (*free)(struct guest *g);
 
 	int (*open_memory)(struct guest *g, struct ramblocks *ret, struct mc_error *err);
+	int (*bring_ram)(struct guest *g, const struct cmdline_plan *plan, int *ret_fds,
+		struct mc_error *err);
 	int (*track)(struct guest *g, const struct ramblocks *ram, enum dirty_backend want,
 		struct dirty **ret, struct mc_error *err);
 	int (*read_roms)(struct guest *g, struct roms *ret, struct mc_error *err);

@@ -54,6 +54,7 @@ static const struct guest_ops qemu_ops = {
 	.kill = qemu_kill,
 	.free = qemu_free,
 	.open_memory = open_memory,
+	.bring_ram = qemu_bring_ram,
 	.track = track,
 	.read_roms = read_roms,
 	.write_roms = write_roms,

@@ -16,6 +16,7 @@
 #include "mcd/vm/kept.h"
 #include "mcd/vm/machine.h"
 #include "mcd/vm/owner.h"
+#include "mcd/vm/takeover-file.h"
 
 #include <errno.h>
 #include <string.h>
@@ -47,14 +48,21 @@ static int take(struct vm *vm, enum guest_adopted *ret_how, struct mc_error *err
 static void settle_ownership(struct vm *vm)
 {
 	struct own_record rec = vm_newest_record(vm);
+	char dir[300];
 	bool ours = !strcmp(rec.owner, vm_self(vm));
 	vm_set_record(vm, &rec);
 	vm_set_state(vm, VM_ROLE_PRIMARY, VM_HOLDING, "taken over from a former mcd");
 	vm_set_peer(vm, ours ? rec.standby : "");
 	ends_restart(vm);
-	if (vm->guest && ours && rec.standby[0])
+	if (!vm->guest)
+		return;
+	/* A takeover that the former mcd had not quite finished; else this is nothing. */
+	vm_run_dir(vm, dir, sizeof dir);
+	takeover_file_remove(dir);
+	vm->owes.disks = vm->cfg->n_disks ? vm->rec.generation : 0;
+	if (ours && rec.standby[0])
 		vm_want_peer(vm, rec.standby);
-	else if (vm->guest)
+	else
 		vm_peer_load(vm);
 }
 

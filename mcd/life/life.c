@@ -15,6 +15,7 @@
 #include "mcd/vm/machine.h"
 #include "mcd/vm/owner.h"
 #include "mcd/vm/published.h"
+#include "mcd/vm/settle.h"
 #include "mcd/vm/vm.h"
 
 #include <errno.h>
@@ -105,6 +106,7 @@ static void unprotected(struct vm *vm, struct again *a)
 	vm_take_pending(vm);
 	vm_resume(vm);
 	vm_open(vm);
+	vm_settle(vm);
 	if (!vm->shut_in)
 		reprotect(vm, a);
 	if (!vm->guest)

@@ -7,10 +7,10 @@
 #include "mcd/standby/epoch.h"
 #include "mcd/standby/listen.h"
 #include "mcd/standby/peer.h"
+#include "mcd/standby/reserve.h"
 #include "mcd/standby/takeover.h"
 #include "mcd/vm/ask.h"
 #include "mcd/vm/ends.h"
-#include "mcd/vm/machine.h"
 #include "mcd/vm/owner.h"
 
 #include <assert.h>
@@ -127,20 +127,27 @@ static void listen(struct vm_question *q)
 static void take_over(struct standby *s, const char *why)
 {
 	struct vm *vm = s->vm;
-	struct mc_error err = MC_ERROR_INIT;
 	struct own_record newest = vm_newest_record(vm);
 	vm_set_record(vm, &newest);
+	s->won = true;
 	/* The primary may have fallen silent in the middle of an epoch, or handed the VM over
 	 * without our hearing it from itself: the connection did not break, so nobody has
 	 * dropped yet what had come of it. */
 	close_link(s);
 	epoch_drop_staged(s);
 	vm_set_state(vm, VM_ROLE_STANDBY, VM_TAKING_OVER, "%s", why);
-	if (takeover_run(s, &err) == 0)
-		return;
-	vm_teardown(vm);
-	vm_set_alarm(vm, "the takeover of %s failed: %s", vm->name, err.msg);
-	vm_set_state(vm, VM_ROLE_NONE, VM_FAILED, "%s", err.msg);
+	reserve_release(s);
+	struct takeover t = {
+		.vm = vm,
+		.s = s,
+		.primary = s->primary,
+		.epoch = s->committed,
+		.devices = s->devices,
+		.devices_len = s->devices_len,
+		.guest_state = s->guest_state,
+		.roms = &s->roms,
+	};
+	takeover_run(&t);
 }
 
 bool ends_look(struct standby *s, const char *why)

@@ -19,6 +19,7 @@
 #include "mcd/standby/disks.h"
 #include "mcd/standby/memory.h"
 #include "mcd/standby/peer.h"
+#include "mcd/standby/reserve.h"
 #include "mcd/standby/verify.h"
 
 #include <assert.h>
@@ -136,7 +137,8 @@ static int verify(struct standby *s, const struct wire_header *h, struct mc_erro
 			" slabs of %" PRIu64 " "
 			"bytes received, %" PRIu64 " of %" PRIu64 " announced",
 			h->epoch, s->counted.slabs, s->counted.bytes, c.slabs, c.bytes);
-	return disks_await(s, h->epoch, &c, err);
+	r = reserve_room(s, s->staged_devices_len, err);
+	return r < 0 ? r : disks_await(s, h->epoch, &c, err);
 }
 
 static void apply(struct standby *s)

@@ -8,6 +8,7 @@
 #include "mcd/standby/disks.h"
 #include "mcd/standby/memory.h"
 #include "mcd/standby/peer.h"
+#include "mcd/standby/reserve.h"
 #include "mcd/standby/waiting.h"
 #include "mcd/vm/disks.h"
 #include "mcd/vm/machine.h"
@@ -117,6 +118,8 @@ int standby_greet(struct standby *s, int fd, const struct link_peer *peer, struc
 			&s->pool, err);
 	if (r == 0)
 		r = memory_map(s, err);
+	if (r == 0)
+		r = reserve_descriptors(s, err);
 	if (r < 0)
 		return r;
 	vm->delay = s->hello.delay;
@@ -147,6 +150,8 @@ void standby_free(struct standby *s)
 		if (s->replica[i])
 			munmap(s->replica[i], s->sizes[i]);
 	replica_close(s->disks);
+	takeover_room_close(&s->room);
+	reserve_release(s);
 	slab_pool_free(s->pool);
 	roms_clear(&s->roms);
 	free(s->devices);

@@ -10,16 +10,13 @@
 #include "mcd/standby/takeover.h"
 #include "mcd/vm/ask.h"
 #include "mcd/vm/calls.h"
-#include "mcd/vm/disks.h"
 #include "mcd/vm/ends.h"
-#include "mcd/vm/guest-clock.h"
-#include "mcd/vm/kept.h"
 #include "mcd/vm/machine.h"
 #include "mcd/vm/owner.h"
 #include "mcd/vm/takeover-file.h"
 
 #include <assert.h>
-#include <inttypes.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,40 +70,26 @@ static void listen(struct vm_question *q)
 		vm_call_wrong_state(q->vm, c);
 }
 
-static int activate(struct vm *vm, const struct takeover_state *t, struct mc_error *err)
-{
-	struct own_record newest = vm_newest_record(vm);
-	vm_set_record(vm, &newest);
-	assert(!strcmp(vm->rec.owner, vm_self(vm)) && !vm->rec.standby[0]);
-	int r;
-	if ((r = disks_claim(vm, t->generation, true, err)) < 0 ||
-		(r = netbuf_pass(vm->nb, err)) < 0 || (r = netbuf_announce(vm->nb, err)) < 0)
-		return r;
-	return takeover_activate(vm, t->devices, t->len, t->guest_state, NULL, err);
-}
-
 static void finish(struct vm *vm, const struct takeover_state *t)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	char dir[300];
-	if (activate(vm, t, &err) < 0) {
-		vm_teardown(vm);
-		vm_set_alarm(vm, "the takeover of %s failed: %s", vm->name, err.msg);
-		vm_set_state(vm, VM_ROLE_NONE, VM_FAILED, "%s", err.msg);
-		return;
-	}
-	vm_run_dir(vm, dir, sizeof dir);
-	takeover_file_remove(dir);
-	vm_clear_alarm(vm);
-	if (config_find_host(vm->env->cfg, t->primary))
-		vm_want_peer(vm, t->primary);
-	vm_emit(vm, "RUNNING",
-		json_pack("{s:I, s:I}", "epoch", (json_int_t)t->epoch, "generation",
-			(json_int_t)vm->rec.generation));
-	vm_set_state(vm, VM_ROLE_PRIMARY, VM_UNPROTECTED,
-		"finished the takeover of a former mcd, at epoch %" PRIu64, t->epoch);
-	if (t->guest_state == WIRE_GUEST_RUNS)
-		vm_clock_set(vm);
+	struct own_record newest = vm_newest_record(vm);
+	struct roms roms = {0};
+	struct takeover again = {
+		.vm = vm,
+		.primary = t->primary,
+		.epoch = t->epoch,
+		.devices = t->devices,
+		.devices_len = t->len,
+		.guest_state = t->guest_state,
+		.roms = &roms,
+	};
+	vm_set_record(vm, &newest);
+	/* Without it this QEMU cannot be replaced, should the former mcd have begun with it. */
+	if (takeover_bring(&again, &err) < 0)
+		log_warn("%s: %s", vm->name, err.msg);
+	takeover_run(&again);
+	roms_clear(&roms);
 }
 
 static void decide_restart(struct vm *vm, const struct takeover_state *t)
@@ -143,13 +126,31 @@ static void decide_restart(struct vm *vm, const struct takeover_state *t)
 	}
 }
 
+/* What keeps the file from being read may pass. */
+static int load(struct vm *vm, struct takeover_state *ret, struct mc_error *err)
+{
+	char dir[300];
+	vm_run_dir(vm, dir, sizeof dir);
+	for (;;) {
+		*err = (struct mc_error)MC_ERROR_INIT;
+		int r = takeover_file_load(dir, ret, err);
+		if (r == 0 || r == -ENOENT || r == -EBADMSG || vm->quit)
+			return r;
+		vm_set_alarm(vm, "a takeover was under way when mcd ended, and cannot go on: %s",
+			err->msg);
+		vm_wait(vm, mc_now() + MC_SEC);
+		listen(&(struct vm_question){.vm = vm});
+	}
+}
+
 void ends_restart_standby(struct vm *vm)
 {
 	struct mc_error err = MC_ERROR_INIT;
 	struct takeover_state t = {0};
-	char dir[300];
-	vm_run_dir(vm, dir, sizeof dir);
-	if (takeover_file_load(dir, &t, &err) < 0) {
+	int r = load(vm, &t, &err);
+	if (r < 0 && vm->quit)
+		return; /* the next mcd finds it as this one did */
+	if (r < 0) {
 		log_notice("%s: ending the standby QEMU that a former mcd left%s%s", vm->name,
 			err.code ? ": " : "", err.msg);
 		vm_teardown(vm);

@@ -5,9 +5,12 @@
 #include "failover/timing.h"
 #include "mcd/guest/roms.h"
 #include "mcd/vm/published.h"
+#include "mcd/vm/takeover-file.h"
 #include "mcd/vm/vm.h"
 #include "mcd/wire/slab.h"
 #include "mcd/wire/transport.h"
+
+#define STANDBY_SPARE 24 /* descriptors */
 
 struct standby {
 	struct vm *vm;
@@ -30,6 +33,9 @@ struct standby {
 	size_t devices_len;
 	enum wire_guest guest_state;
 	uint64_t kept; /* the generation whose takeover_keep was done, 0 = none */
+	struct takeover_room room;
+	int spare[STANDBY_SPARE]; /* for a takeover: reserve.h */
+	size_t n_spare;
 
 	/* slot two: the epoch that is being received */
 	uint64_t receiving;
@@ -41,6 +47,7 @@ struct standby {
 	struct wire_verify_range *verify; /* to be compared when that epoch is applied, or NULL */
 	size_t verify_n;
 
+	bool won;        /* what is here is the only copy */
 	bool wanted;     /* `mcctl takeover`: the operator wants it, failover = manual or not */
 	bool discard;    /* the primary ended the protection in order */
 	bool superseded; /* it offers another one before this was decided */

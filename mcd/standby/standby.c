@@ -50,7 +50,7 @@ static bool go_on(struct standby *s)
 void standby_run(struct vm *vm, int fd, const struct link_peer *peer)
 {
 	struct mc_error err = MC_ERROR_INIT;
-	struct standby s = {.vm = vm};
+	struct standby s = {.vm = vm, .room.fd = -1};
 	s.staged_tail = &s.staged;
 	if (standby_greet(&s, fd, peer, &err) < 0) {
 		not_taken(&s, peer, &err);
@@ -62,6 +62,6 @@ void standby_run(struct vm *vm, int fd, const struct link_peer *peer)
 	standby_free(&s);
 	/* A waiting QEMU is of no use without us; but with the device state that was kept for a
 	 * takeover it may be the only copy, and the next mcd finds it (restart.c). */
-	if (vm->quit && vm_get_state(vm) != VM_UNPROTECTED && !s.kept)
+	if (vm->quit && vm_get_state(vm) != VM_UNPROTECTED && !s.kept && !s.won)
 		vm_teardown(vm);
 }

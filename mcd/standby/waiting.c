@@ -5,13 +5,23 @@
 #include "mcd/vm/machine.h"
 #include "mcd/vm/waits.h"
 
+int waiting_start(struct vm *vm, const struct roms *roms, struct mc_error *err)
+{
+	int r = vm_launch(vm, true, WAIT_LAUNCH, err);
+	if (r == 0)
+		r = guest_require(vm->guest, err);
+	if (r == 0 && roms->n)
+		r = guest_write_roms(vm->guest, roms, err);
+	if (r < 0)
+		vm_end_guest(vm); /* or half of one would count as one that waits */
+	return r;
+}
+
 int waiting_launch(struct standby *s, struct mc_error *err)
 {
-	int r = vm_launch(s->vm, true, WAIT_LAUNCH, err);
-	if (r == 0)
-		r = guest_require(s->vm->guest, err);
-	s->has_roms = false;
-	return r < 0 || !s->roms.n ? r : waiting_put_roms(s, err);
+	int r = waiting_start(s->vm, &s->roms, err);
+	s->has_roms = r == 0 && s->roms.n;
+	return r;
 }
 
 int waiting_put_roms(struct standby *s, struct mc_error *err)

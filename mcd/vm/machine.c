@@ -158,6 +158,7 @@ static void forget(struct vm *vm)
 	config_vm_free(vm->cfg);
 	vm->cfg = NULL;
 	vm->panicked = false;
+	memset(&vm->owes, 0, sizeof vm->owes);
 }
 
 void vm_leave_guest(struct vm *vm)

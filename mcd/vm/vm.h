@@ -42,7 +42,13 @@ struct vm {
 	unsigned wanted; /* how often that was said */
 	bool shut_in;    /* sole owner, but its network could not be opened yet */
 	bool panicked;   /* it panicked and is kept stopped: no good news ends that alarm */
-	bool quit;       /* WAKE_QUIT was taken: return from everything */
+	struct {         /* what a takeover left for later: settle.h */
+		/* the generation under which the disks are to be marked as the newest; 0 = none */
+		uint64_t disks;
+		bool word; /* the network is to be told where it is */
+		bool said; /* an alarm says so */
+	} owes;
+	bool quit; /* WAKE_QUIT was taken: return from everything */
 };
 
 static inline const char *vm_self(const struct vm *vm)

@@ -4,6 +4,7 @@
 
 #include "common/clock.h"
 #include "mcd/guest/dirty/private.h"
+#include "tests/fakes/faults.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -19,10 +20,10 @@ const char *fake_guest_op_name(enum fake_guest_op op)
 {
 	static const char *const names[] = {"launch", "adopt", "require", "ping", "pause", "cont",
 		"stood-still", "reset", "why-stopped", "save", "activate", "stay-stopped",
-		"shutdown", "kill", "free", "open-memory", "track", "collect", "peek", "read-roms",
-		"write-roms", "inventory", "set-time", "disk-size", "disk-flushes", "mirror-begin",
-		"mirror-look", "mirror-check", "mirror-end", "mirror-yank", "export-begin",
-		"export-end"};
+		"shutdown", "kill", "free", "open-memory", "bring-ram", "track", "collect", "peek",
+		"read-roms", "write-roms", "inventory", "set-time", "disk-size", "disk-flushes",
+		"mirror-begin", "mirror-look", "mirror-check", "mirror-end", "mirror-yank",
+		"export-begin", "export-end"};
 	_Static_assert(sizeof names / sizeof *names == FAKE_GUEST_OP_MAX, "each has a name");
 	return names[op];
 }
@@ -54,10 +55,13 @@ int fake_verdict(struct fake_guest *f, enum fake_guest_op op, struct mc_error *e
 	if (f->dead)
 		return mc_error_set(
 			err, -EPIPE, MC_ECLASS_QMP, "the fake QEMU of %s has ended", f->vm);
-	if (!f->op[op].code || f->op[op].skip--)
+	int code = faults_next();
+	if (!code && f->op[op].code && !f->op[op].skip--) {
+		code = f->op[op].code;
+		f->op[op].code = 0;
+	}
+	if (!code)
 		return 0;
-	int code = f->op[op].code;
-	f->op[op].code = 0;
 	return mc_error_set(err, -code, code == ETIMEDOUT ? MC_ECLASS_TIMEOUT : MC_ECLASS_QMP,
 		"injected failure of %s: %s", fake_guest_op_name(op), strerror(code));
 }
@@ -286,6 +290,16 @@ static int open_memory(struct guest *g, struct ramblocks *ret, struct mc_error *
 	return fake_end(f, r);
 }
 
+static int bring_ram(
+	struct guest *g, const struct cmdline_plan *plan, int *ret_fds, struct mc_error *err)
+{
+	struct fake_guest *f = fake_begin(g, FAKE_GUEST_BRING_RAM);
+	int r = fake_verdict(f, FAKE_GUEST_BRING_RAM, err);
+	for (size_t i = 0; r == 0 && i < f->n_blocks; i++)
+		ret_fds[i] = fcntl(f->block[i].fd, F_DUPFD_CLOEXEC, 3);
+	return fake_end(f, r);
+}
+
 struct fake_dirty {
 	struct dirty d;
 	struct fake_guest *f;
@@ -504,6 +518,7 @@ const struct guest_ops fake_guest_ops = {
 	.kill = end,
 	.free = let_go,
 	.open_memory = open_memory,
+	.bring_ram = bring_ram,
 	.track = track,
 	.read_roms = read_roms,
 	.write_roms = write_roms,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Where fake guests come from, and what a test says and sees of them. */
 #include "tests/fakes/fake-guest-private.h"
+#include "tests/fakes/faults.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -36,10 +37,13 @@ static struct fake_guest *find(const char *vm)
 
 static int source_verdict(enum fake_guest_op op, struct mc_error *err)
 {
-	int code = fail_source[op].code;
-	if (!code || fail_source[op].skip--)
+	int code = faults_next();
+	if (!code && fail_source[op].code && !fail_source[op].skip--) {
+		code = fail_source[op].code;
+		fail_source[op].code = 0;
+	}
+	if (!code)
 		return 0;
-	fail_source[op].code = 0;
 	return mc_error_set(err, -code, MC_ECLASS_QMP, "injected failure of %s: %s",
 		fake_guest_op_name(op), strerror(code));
 }

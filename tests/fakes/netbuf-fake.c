@@ -3,6 +3,7 @@
 
 #include "netbuf/netbuf-internal.h"
 #include "netbuf/queue.h"
+#include "tests/fakes/faults.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -80,10 +81,13 @@ static int begin(struct fake *f, enum netbuf_fake_op op, uint64_t epoch, struct 
 {
 	if (watcher.op)
 		watcher.op(watcher.ctx, op, epoch);
+	int code = faults_next();
 	pthread_mutex_lock(&f->lock);
-	if (f->op[op].code && !f->op[op].skip--) {
-		int code = f->op[op].code;
+	if (!code && f->op[op].code && !f->op[op].skip--) {
+		code = f->op[op].code;
 		f->op[op].code = 0;
+	}
+	if (code) {
 		pthread_mutex_unlock(&f->lock);
 		return mc_error_set(
 			err, -code, MC_ECLASS_FAILED, "injected failure: %s", strerror(code));

@@ -193,7 +193,8 @@ static int obey(struct host *h, const char *verb, uint64_t n, unsigned flag, str
 		return mirror_error(h->m, err);
 	else if (!strcmp(verb, "take")) {
 		replica_cut(h->r);
-		return replica_take(h->r, h->hello.generation + 1, err);
+		int r = replica_take(h->r, err);
+		return r < 0 ? r : replica_own(h->r, h->hello.generation + 1, err);
 	} else if (!strcmp(verb, "freeze")) {
 		pthread_mutex_lock(&h->tap.lock);
 		h->tap.frozen = true;

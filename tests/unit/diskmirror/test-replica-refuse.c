@@ -40,7 +40,8 @@ static void refused(void (*say)(struct world *w), const char *why)
 	assert_true(replica_wait(w.r, 2, &sum, soon(), -1, NULL) < 0);
 	expect_files(&w, committed);
 	/* The primary is the one at fault: the VM can run here. */
-	assert_int_equal(replica_take(w.r, 8, NULL), 0);
+	assert_int_equal(replica_take(w.r, NULL), 0);
+	assert_int_equal(replica_own(w.r, 8, NULL), 0);
 	expect_files(&w, committed);
 	assert_int_equal(w.broken, 1);
 	free_model(committed);
@@ -262,12 +263,41 @@ static void a_full_disk_in_the_middle_of_an_epoch_is_final_but_mended_by_the_jou
 	assert_non_null(strstr(err.msg, "free some space"));
 	expect_error(&w, "free some space");
 	wait_broken(&w);
+	assert_int_equal(replica_disk_failed(w.r, &err), -ENOSPC);
+	/* half an epoch: nobody may run the VM on it */
+	assert_int_equal(replica_take(w.r, &err), -ENOSPC);
 	disk_seam = NULL;
 	assert_true(replica_apply(w.r, 1, NULL) < 0);
-	assert_true(
-		replica_take(w.r, 8, NULL) < 0); /* half an epoch: nobody may run the VM on it */
 	world_close(&w);
 	assert_int_equal(replica_recover(w.journal, w.disks, DISKS, NULL), 0);
+	expect_files(&w, w.model);
+	world_destroy(&w);
+}
+
+/* No other copy is there, and this one can be made whole. */
+static void a_takeover_applies_again_what_the_disk_refused_before(void **state)
+{
+	struct world w;
+	world_init(&w);
+	world_open(&w);
+	for (unsigned i = 0; i < 20; i++)
+		send_write(&w, 1, 0, i * 8192, 4096, i);
+	struct disk_epoch_sum sum = send_end(&w, 1, false);
+	assert_int_equal(replica_wait(w.r, 1, &sum, soon(), -1, NULL), 0);
+	assert_int_equal(replica_harden(w.r, 1, NULL), 0);
+	countdown = 10;
+	failure = -EIO;
+	disk_seam = &failing_writes;
+	assert_int_equal(replica_apply(w.r, 1, NULL), -EIO);
+	assert_int_equal(replica_take(w.r, NULL), -EIO);
+	disk_seam = NULL;
+	assert_int_equal(replica_take(w.r, NULL), 0);
+	expect_files(&w, w.model);
+	disk_seam = &failing_sync;
+	assert_int_equal(replica_own(w.r, 8, NULL), -EIO);
+	disk_seam = NULL;
+	assert_int_equal(replica_own(w.r, 8, NULL), 0);
+	assert_int_equal(replica_disk_failed(w.r, NULL), -EIO);
 	expect_files(&w, w.model);
 	world_destroy(&w);
 }
@@ -289,7 +319,7 @@ static void test_a_failing_flush_is_final(void **state)
 	wait_broken(&w);
 	/* A second fdatasync would succeed without the lost pages. */
 	assert_true(replica_harden(w.r, 2, NULL) < 0);
-	assert_true(replica_take(w.r, 8, NULL) < 0);
+	assert_int_equal(replica_disk_failed(w.r, NULL), -EIO);
 	world_destroy(&w);
 }
 
@@ -312,7 +342,8 @@ static void test_a_full_journal_ends_the_session_but_not_the_takeover(void **sta
 	assert_int_equal(replica_harden(w.r, 2, NULL), -ENOSPC);
 	disk_seam = NULL;
 	wait_broken(&w);
-	assert_int_equal(replica_take(w.r, 8, NULL), 0);
+	assert_int_equal(replica_take(w.r, NULL), 0);
+	assert_int_equal(replica_own(w.r, 8, NULL), 0);
 	expect_files(&w, committed);
 	assert_int_equal(replica_recover(w.journal, w.disks, DISKS, NULL), 0);
 	expect_files(&w, committed);
@@ -365,6 +396,7 @@ int main(void)
 		cmocka_unit_test(test_the_primary_can_say_why_it_ends),
 		cmocka_unit_test(
 			a_full_disk_in_the_middle_of_an_epoch_is_final_but_mended_by_the_journal),
+		cmocka_unit_test(a_takeover_applies_again_what_the_disk_refused_before),
 		cmocka_unit_test(test_a_failing_flush_is_final),
 		cmocka_unit_test(test_a_full_journal_ends_the_session_but_not_the_takeover),
 		cmocka_unit_test(test_a_full_spill_directory_ends_the_session),

@@ -92,7 +92,8 @@ static void test_a_cut_drops_what_is_not_committed(void **state)
 	assert_true(replica_wait(w.r, 2, &sum, soon(), -1, NULL) < 0);
 	assert_true(replica_harden(w.r, 2, NULL) < 0);
 	assert_true(replica_apply(w.r, 2, NULL) < 0);
-	assert_int_equal(replica_take(w.r, 8, NULL), 0);
+	assert_int_equal(replica_take(w.r, NULL), 0);
+	assert_int_equal(replica_own(w.r, 8, NULL), 0);
 	expect_files(&w, committed);
 	assert_int_equal(trust(&w), REPLICA_ACTIVE);
 	assert_int_equal(w.broken, 0); /* it was our own doing */
@@ -112,7 +113,8 @@ static void test_a_takeover_has_what_was_hardened(void **state)
 	struct disk_epoch_sum sum = send_end(&w, 1, false);
 	assert_int_equal(replica_wait(w.r, 1, &sum, soon(), -1, NULL), 0);
 	assert_int_equal(replica_harden(w.r, 1, NULL), 0);
-	assert_int_equal(replica_take(w.r, 8, NULL), 0);
+	assert_int_equal(replica_take(w.r, NULL), 0);
+	assert_int_equal(replica_own(w.r, 8, NULL), 0);
 	expect_files(&w, w.model);
 	world_destroy(&w);
 }
@@ -127,7 +129,7 @@ static void test_no_takeover_of_half_a_synchronisation(void **state)
 	send_write(&w, 1, 0, 0, 4096, 1);
 	settled(&w);
 	assert_true(replica_trusted(w.r, NULL) < 0);
-	assert_int_equal(replica_take(w.r, 8, &err), -EINVAL);
+	assert_int_equal(replica_take(w.r, &err), -EINVAL);
 	assert_string_equal(err.cls, MC_ECLASS_STATE);
 	assert_int_equal(trust(&w), REPLICA_SYNCING);
 	world_destroy(&w);

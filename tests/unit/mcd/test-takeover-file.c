@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static char dir[] = "/tmp/mcd-takeover-XXXXXX";
@@ -37,8 +38,38 @@ static void save(size_t len, uint64_t generation)
 		.primary = "hostA"};
 	for (size_t i = 0; i < len; i++)
 		p[i] = (uint8_t)(i * 31 + generation);
-	assert_int_equal(takeover_file_save(dir, &t, NULL), 0);
+	assert_int_equal(takeover_file_save(dir, &t, NULL, NULL), 0);
 	free(p);
+}
+
+/* A file system that is full keeps nobody from saving it. */
+static void rule_12_what_is_saved_into_its_room_needs_no_more(void **state)
+{
+	char path[400];
+	struct stat before, after;
+	uint8_t p[90000] = {1};
+	struct takeover_room room = {.fd = -1};
+	struct takeover_state t = {.generation = 3, .devices = p, .len = sizeof p}, back;
+	assert_int_equal(takeover_file_reserve(dir, 70000, &room, NULL), 0);
+	size_t size = room.size;
+	assert_true(size >= sizeof p);
+	assert_int_equal(takeover_file_reserve(dir, 60000, &room, NULL), 0);
+	assert_int_equal(room.size, size);
+	assert_int_equal(fstat(room.fd, &before), 0);
+	assert_int_equal(takeover_file_save(dir, &t, &room, NULL), 0);
+	assert_int_equal(room.fd, -1);
+	snprintf(path, sizeof path, "%s/takeover", dir);
+	assert_int_equal(stat(path, &after), 0);
+	assert_int_equal(after.st_ino, before.st_ino);
+	assert_true(after.st_blocks <= before.st_blocks);
+	assert_int_equal(takeover_file_load(dir, &back, NULL), 0);
+	assert_memory_equal(back.devices, p, sizeof p);
+	free(back.devices);
+	/* one that it grew out of */
+	assert_int_equal(takeover_file_reserve(dir, 10, &room, NULL), 0);
+	assert_int_equal(takeover_file_save(dir, &t, &room, NULL), 0);
+	takeover_room_close(&room);
+	takeover_file_remove(dir);
 }
 
 static void what_was_saved_comes_back(void **state)
@@ -89,6 +120,7 @@ static void damage_is_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(rule_12_what_is_saved_into_its_room_needs_no_more),
 		cmocka_unit_test(what_was_saved_comes_back),
 		cmocka_unit_test(damage_is_refused),
 	};

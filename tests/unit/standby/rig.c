@@ -262,6 +262,17 @@ void rig_await(struct rig *r, enum vm_state state)
 		fail_msg("it is %s", vm_state_name(vm_get_state(r->vm)));
 }
 
+static bool has_alarm(struct rig *r, int what)
+{
+	return world_emitted(r->w, "ALARM") > 0;
+}
+
+void rig_await_alarm(struct rig *r)
+{
+	if (!await(r, has_alarm, 0))
+		fail_msg("there is no alarm");
+}
+
 void rig_call(struct rig *r, enum vm_verb verb, bool force)
 {
 	struct vm_call *c = calloc(1, sizeof *c);
@@ -281,7 +292,7 @@ void rig_copy(struct rig_image *to, const struct rig_image *from)
 	to->ram = ram;
 }
 
-void expect_runs(struct rig *r, const struct rig_image *image)
+void expect_runs_after_all(struct rig *r, const struct rig_image *image)
 {
 	size_t len;
 	rig_join(r);
@@ -295,10 +306,16 @@ void expect_runs(struct rig *r, const struct rig_image *image)
 	assert_int_equal(len, strlen(image->devices));
 	assert_memory_equal(devices, image->devices, len);
 	assert_int_equal(fake_guest_runs(g), image->guest == WIRE_GUEST_RUNS);
+	assert_true(netbuf_fake_calls(netbuf_fake_find("vm1"), NETBUF_FAKE_PASS) > 0);
+	assert_false(rig_kept(r, NULL));
+}
+
+void expect_runs(struct rig *r, const struct rig_image *image)
+{
+	expect_runs_after_all(r, image);
 	struct netbuf *nb = netbuf_fake_find("vm1");
 	assert_int_equal(netbuf_fake_calls(nb, NETBUF_FAKE_PASS), 1);
 	assert_int_equal(netbuf_fake_calls(nb, NETBUF_FAKE_ANNOUNCE), 1);
-	assert_false(rig_kept(r, NULL));
 }
 
 void expect_gone(struct rig *r)

@@ -97,6 +97,7 @@ void rig_begin(struct rig *r); /* runs standby_run */
 void rig_join(struct rig *r);  /* until that is over */
 bool rig_over(struct rig *r);
 void rig_await(struct rig *r, enum vm_state state);
+void rig_await_alarm(struct rig *r); /* the first */
 
 /* --- the primary: what it says --- */
 void far_post(struct rig *r, uint16_t type, const void *payload, size_t len);
@@ -127,6 +128,8 @@ void far_dies(struct rig *r); /* its keep-alives stop, and nobody hears it */
 
 /* --- what is to be seen --- */
 void expect_runs(struct rig *r, const struct rig_image *image); /* joins before */
+/* ... whatever had to be tried twice */
+void expect_runs_after_all(struct rig *r, const struct rig_image *image);
 void expect_gone(struct rig *r);
 void rig_copy(struct rig_image *to, const struct rig_image *from);
 bool rig_kept(struct rig *r, uint64_t *ret_generation); /* the takeover file */

@@ -64,7 +64,7 @@ static void leave_behind(struct rig *r)
 		.devices = (uint8_t *)r->image.devices,
 		.len = strlen(r->image.devices)};
 	vm_run_dir(r->vm, dir, sizeof dir);
-	if (kept_generation && takeover_file_save(dir, &t, &err) < 0)
+	if (kept_generation && takeover_file_save(dir, &t, NULL, &err) < 0)
 		abort();
 }
 
@@ -253,6 +253,55 @@ static void voters_that_are_behind_do_not_cost_the_image(void **state)
 	assert_int_equal(r->votes[0].asked.generation, TAKEOVER);
 }
 
+/* --- a QEMU that the former mcd had begun to load -------------------------------------------- */
+
+static enum fake_guest_op broken;
+static int broken_code;
+
+/* As a later mcd has it: without the memory, but for what QEMU itself holds. */
+static void find_it_in_the_middle(struct rig *r)
+{
+	leave_behind(r);
+	struct guest *g = fake_guest_find("vm1");
+	fake_guest_add_rom(g, "pc.bios", "firmware", 8);
+	for (size_t i = 0; i < r->vm->plan.n_ram; i++) {
+		close(r->vm->ram_fds[i]);
+		r->vm->ram_fds[i] = -1;
+	}
+	fake_guest_fail(g, broken, 0, broken_code);
+	ends_restart_standby(r->vm);
+}
+
+static void replaced(struct rig *r, enum fake_guest_op op, int code, unsigned launched)
+{
+	broken = op;
+	broken_code = code;
+	decided(r, TAKEOVER, "hostB", "", true);
+	rig_make(r);
+	rig_run(r, find_it_in_the_middle);
+	expect_runs_after_all(r, &r->image);
+	assert_int_equal(fake_guests_launched(), launched);
+	const struct roms *roms = fake_guest_roms(fake_guest_find("vm1"));
+	assert_int_equal(roms->n, 1);
+	assert_memory_equal(roms->v[0].data, "firmware", 8);
+}
+
+/* It says that it loads already. */
+static void a_load_that_the_former_mcd_began_is_begun_anew_in_another_qemu(void **state)
+{
+	replaced(begin(state), FAKE_GUEST_ACTIVATE, EINVAL, 2);
+}
+
+static void a_load_that_is_not_over_in_time_is_begun_anew_in_another_qemu(void **state)
+{
+	replaced(begin(state), FAKE_GUEST_ACTIVATE, ETIMEDOUT, 2);
+}
+
+static void the_memory_is_asked_for_again_when_it_is_needed(void **state)
+{
+	replaced(begin(state), FAKE_GUEST_BRING_RAM, EMFILE, 1);
+}
+
 /* --- and this mcd ends as well ---------------------------------------------------------------- */
 
 static void let_go(struct rig *r)
@@ -354,6 +403,9 @@ int main(int argc, char **argv)
 		RIG_TEST(failover_13_an_image_of_a_standby_that_was_not_named_is_never_activated),
 		RIG_TEST(a_waiting_qemu_without_a_device_state_ends),
 		RIG_TEST(a_damaged_device_state_is_not_activated),
+		RIG_TEST(a_load_that_the_former_mcd_began_is_begun_anew_in_another_qemu),
+		RIG_TEST(a_load_that_is_not_over_in_time_is_begun_anew_in_another_qemu),
+		RIG_TEST(the_memory_is_asked_for_again_when_it_is_needed),
 		RIG_TEST(voters_that_are_behind_do_not_cost_the_image),
 		RIG_TEST(rule_6_an_mcd_that_ends_leaves_a_takeover_to_the_next),
 		RIG_TEST(rule_6_an_mcd_that_ends_leaves_what_it_was_handed),
