@@ -51,71 +51,6 @@ static int tap_number(const char *cmd, size_t len, const char *id)
 	return -1;
 }
 
-/* The descriptor of QEMU that is the memory file of that name. */
-static int memory_file_number(pid_t pid, const char *name)
-{
-	char path[64], want[128];
-	snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
-	snprintf(want, sizeof want, "/memfd:%s (deleted)", name);
-	DIR *d = opendir(path);
-	int found = -1;
-	for (struct dirent *e; d && found < 0 && (e = readdir(d));) {
-		char target[128];
-		ssize_t n = readlinkat(dirfd(d), e->d_name, target, sizeof target - 1);
-		if (n == (ssize_t)strlen(want) && !memcmp(target, want, (size_t)n))
-			found = atoi(e->d_name);
-	}
-	if (d)
-		closedir(d);
-	return found;
-}
-
-static int bring(const struct qemu *q, int number, const char *what, int *ret, struct mc_error *err)
-{
-	int fd = number < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, q->guest.pidfd, number, 0);
-	if (number < 0)
-		return mc_error_set(err, -ENOENT, MC_ECLASS_GUEST,
-			"the running QEMU of %s (pid %d) has no %s: it was not started by this mcd",
-			q->name, (int)q->guest.pid, what);
-	if (fd < 0)
-		return mc_error_set(err, -errno, MC_ECLASS_PERMISSION,
-			"cannot take over the %s of the running QEMU of %s (pid %d): %s; mcd needs "
-			"CAP_SYS_PTRACE",
-			what, q->name, (int)q->guest.pid, strerror(errno));
-	*ret = fd;
-	return 0;
-}
-
-int qemu_bring_ram(
-	struct guest *g, const struct cmdline_plan *plan, int *ret_fds, struct mc_error *err)
-{
-	struct qemu *q = qemu_of(g);
-	int r = 0, fds[RAMBLOCKS_MAX] = {0};
-	size_t n = 0;
-	assert(plan->n_ram <= RAMBLOCKS_MAX);
-	for (; n < plan->n_ram; n++) {
-		struct stat st;
-		char what[96];
-		snprintf(what, sizeof what, "memory %s", plan->ram[n].id);
-		r = bring(q, memory_file_number(g->pid, plan->ram[n].id), what, &fds[n], err);
-		if (r < 0)
-			break;
-		if (fstat(fds[n], &st) < 0 || (uint64_t)st.st_size != plan->ram[n].size) {
-			n++;
-			r = mc_error_set(err, -EINVAL, MC_ECLASS_GUEST,
-				"the %s of the running QEMU of %s has another size than its file "
-				"says now",
-				what, q->name);
-			break;
-		}
-	}
-	if (r == 0)
-		memcpy(ret_fds, fds, n * sizeof *fds);
-	while (r < 0 && n)
-		close(fds[--n]);
-	return r;
-}
-
 static int find_process(
 	struct qemu *q, const char *qmp_path, char **ret_cmd, size_t *ret_len, struct mc_error *err)
 {
@@ -172,17 +107,20 @@ int qemu_adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadlin
 	else
 		r = find_process(q, qmp_path, &cmd, &len, err);
 	if (r == 0) {
-		q->devices_number = memory_file_number(q->guest.pid, "mcd-devices");
-		r = bring(q, q->devices_number, "file for its device state", &q->devices_fd, err);
+		q->devices_number = qemu_memory_file(q->guest.pid, "mcd-devices");
+		r = qemu_bring(
+			q, q->devices_number, "file for its device state", &q->devices_fd, err);
 	}
 	/* A standby's: gone once the state was loaded from it. */
-	q->incoming_number = r == 0 ? memory_file_number(q->guest.pid, "mcd-incoming") : -1;
+	q->incoming_number = r == 0 ? qemu_memory_file(q->guest.pid, "mcd-incoming") : -1;
 	if (q->incoming_number >= 0)
-		r = bring(q, q->incoming_number, "file for its device state", &q->incoming_fd, err);
+		r = qemu_bring(
+			q, q->incoming_number, "file for its device state", &q->incoming_fd, err);
 	for (; r == 0 && taps < vm->n_nics; taps++) {
 		char what[96];
 		snprintf(what, sizeof what, "tap of NIC %s", vm->nics[taps].id);
-		r = bring(q, tap_number(cmd, len, vm->nics[taps].id), what, &ret_taps[taps], err);
+		r = qemu_bring(
+			q, tap_number(cmd, len, vm->nics[taps].id), what, &ret_taps[taps], err);
 		if (r < 0)
 			break;
 	}

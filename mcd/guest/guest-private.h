@@ -98,6 +98,10 @@ int qemu_pidfile_write(const struct qemu *q, struct mc_error *err);
 int qemu_launch(const struct guest_launch *l, struct guest **ret, struct mc_error *err);
 int qemu_adopt(const struct config_vm *vm, const char *run_dir, uint64_t deadline,
 	struct guest **ret, int *ret_taps, enum guest_adopted *ret_how, struct mc_error *err);
+/* The number of its memory file of that name; -1: it has none. */
+int qemu_memory_file(pid_t pid, const char *name);
+/* Its descriptor of that number, here; what: for the message, if it has none. */
+int qemu_bring(const struct qemu *q, int number, const char *what, int *ret, struct mc_error *err);
 int qemu_bring_ram(
 	struct guest *g, const struct cmdline_plan *plan, int *ret_fds, struct mc_error *err);
 int qemu_require(struct guest *g, struct mc_error *err);
