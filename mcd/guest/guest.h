@@ -174,7 +174,9 @@ int guest_mirror_yank(
 int guest_export_begin(struct guest *g, const char *disk, const char *socket, uint64_t timeout_ns,
 	struct mc_error *err);
 void guest_export_end(struct guest *g, const char *disk, uint64_t timeout_ns);
-/* Flushes of the guest that were completed so far, of all disks.  Counted from QEMU's start. */
+/* Flushes of the guest that were completed so far, of all disks, and writes where each is a promise
+ * by itself (no write cache, or FUA): more of it than before means that the guest was told that
+ * something is durable.  Counted from QEMU's start. */
 int guest_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err);
 /* What a standby's QEMU has from its start, too (inventory.c). */
 #define GUEST_DEVICE_MAX 63

@@ -276,11 +276,31 @@ void qemu_export_end(struct guest *g, const char *disk, uint64_t timeout_ns)
 	qmp_command(q->qmp, "nbd-server-stop", NULL, timeout_ns, NULL, NULL);
 }
 
+/* Where each completed write is a promise, and no flush follows that would be counted: with the
+ * device's write cache off (the guest may switch it), and where the guest may force single writes
+ * through (FUA), of which QEMU 10 makes no flush any more. */
+static bool writes_are_promises(struct qemu *q, const json_t *block, uint64_t timeout_ns)
+{
+	_cleanup_(jansson_decref) json_t *fua = NULL;
+	const json_t *inserted = json_object_get(block, "inserted");
+	const char *device = json_string_value(json_object_get(block, "qdev"));
+	if (json_is_false(json_object_get(json_object_get(inserted, "cache"), "writeback")))
+		return true;
+	/* Only a SCSI disk has that property. */
+	return device && !json_is_true(json_object_get(inserted, "ro")) &&
+	       qmp_command(q->qmp, "qom-get",
+		       json_pack("{s:s, s:s}", "path", device, "property", "dpofua"), timeout_ns,
+		       &fua, NULL) == 0 &&
+	       json_is_true(fua);
+}
+
 int qemu_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struct mc_error *err)
 {
 	struct qemu *q = qemu_of(g);
-	_cleanup_(jansson_decref) json_t *list = NULL;
-	int r = qmp_command(q->qmp, "query-blockstats", NULL, timeout_ns, &list, err);
+	_cleanup_(jansson_decref) json_t *list = NULL, *blocks = NULL;
+	int r = qmp_command(q->qmp, "query-block", NULL, timeout_ns, &blocks, err);
+	if (r == 0)
+		r = qmp_command(q->qmp, "query-blockstats", NULL, timeout_ns, &list, err);
 	if (r < 0)
 		return qemu_explain(q, r, err);
 	uint64_t sum = 0;
@@ -288,7 +308,12 @@ int qemu_disk_flushes(struct guest *g, uint64_t timeout_ns, uint64_t *ret, struc
 	json_t *item;
 	json_array_foreach(list, i, item) {
 		json_t *stats = json_object_get(item, "stats");
+		const char *device = json_string_value(json_object_get(item, "qdev"));
+		json_t *block = device ? find(blocks, "qdev", device) : NULL;
 		sum += (uint64_t)json_integer_value(json_object_get(stats, "flush_operations"));
+		if (block && writes_are_promises(q, block, timeout_ns))
+			sum += (uint64_t)json_integer_value(
+				json_object_get(stats, "wr_operations"));
 	}
 	*ret = sum;
 	return 0;

@@ -226,11 +226,21 @@ static int check_plugged(struct session *s, struct mc_error *err)
 		s->vm->name, what, s->peer);
 }
 
+/* Whether the guest may have flushed in this epoch.  The counter is read after RESUME, so that it
+ * costs no pause: what it counts was done in this epoch or just after it, that is, in the next
+ * one, whose data it then makes a promise of.  So a change counts for both.  A flush that is
+ * counted nowhere else is of this epoch, because PAUSE waits for those under way. */
+static bool guest_flushed(struct session *s, uint64_t flushes)
+{
+	bool changed = flushes != s->disks.flushes, before = s->disks.flushed;
+	s->disks.flushes = flushes;
+	s->disks.flushed = changed;
+	return changed || before;
+}
+
 int disks_inspect(struct session *s, struct mc_error *err)
 {
 	uint64_t flushes;
-	/* After RESUME, so that it costs no pause: what is seen now was done in this epoch or just
-	 * after it; either way nothing done in it is missed. */
 	int r = check_plugged(s, err);
 	if (r < 0 || !s->disks.mirror)
 		return r;
@@ -241,8 +251,7 @@ int disks_inspect(struct session *s, struct mc_error *err)
 		r = guest_disk_flushes(s->vm->guest, s->timing.command, &flushes, err);
 	if (r < 0)
 		return r;
-	bool flushed = flushes != s->disks.flushes;
-	s->disks.flushes = flushes;
+	bool flushed = guest_flushed(s, flushes);
 	return session_fails(s, END_DISKS, mirror_end(s->disks.mirror, s->e.n, flushed, err));
 }
 

@@ -60,7 +60,8 @@ struct session {
 		struct mirror *mirror;   /* NULL if the VM has none */
 		struct flusher *flusher; /* of their images on this host; may be NULL */
 		uint64_t flush_ns;       /* how long that took last */
-		uint64_t flushes;        /* of the guest, up to the last epoch */
+		uint64_t flushes;        /* of the guest, when INSPECT asked last */
+		bool flushed;            /* ... and there were more than the time before */
 	} disks;
 	struct verify *verify; /* mcctl verify is under way */
 

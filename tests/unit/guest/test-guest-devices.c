@@ -9,6 +9,7 @@
 #include "tests/unit/guest/guestbox.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,6 +145,77 @@ static void a_hanging_standby_fails_in_time(void **state)
 	box_clear(&s);
 }
 
+/* --- what the guest was told is durable ------------------------------------------------------- */
+
+static uint64_t flushes(struct box *b)
+{
+	uint64_t n = 0;
+	ok(b, guest_disk_flushes(b->g, WAIT, &n, &b->err));
+	return n;
+}
+
+static json_int_t writes(struct box *b)
+{
+	json_t *list = NULL, *item;
+	json_int_t n = 0;
+	size_t i;
+	ok(b, qmp_command(qemu_of(b->g)->qmp, "query-blockstats", NULL, WAIT, &list, &b->err));
+	json_array_foreach(list, i, item)
+		n += json_integer_value(
+			json_object_get(json_object_get(item, "stats"), "wr_operations"));
+	json_decref(list);
+	return n;
+}
+
+/* As the guest would: completed, and counted, and no flush. */
+static void write_to(struct box *b, const char *device)
+{
+	char line[128], *text = NULL;
+	json_int_t before = writes(b);
+	snprintf(line, sizeof line, "qemu-io -d %s \"aio_write 0 512\"", device);
+	ok(b, qmp_hmp(qemu_of(b->g)->qmp, line, WAIT, &text, &b->err));
+	free(text);
+	for (uint64_t deadline = mc_now() + WAIT; writes(b) == before; poll(NULL, 0, 1))
+		if (mc_now() > deadline)
+			fail_msg("the write is not completed");
+}
+
+static void writes_count_where_the_guest_needs_no_flush(void **state)
+{
+	struct box b;
+	box_init(&b);
+	if (launch_as(&b,
+		    QEMU " -blockdev null-co,node-name=d0,size=1048576 -device "
+			 "virtio-blk-pci,drive=d0,id=back"
+			 " -blockdev null-co,node-name=d1,size=1048576 -device "
+			 "virtio-blk-pci,drive=d1,id=through,write-cache=off",
+		    b.dir, false, WAIT) < 0)
+		fail_msg("%s", b.err.msg);
+	uint64_t first = flushes(&b);
+	write_to(&b, "/machine/peripheral/back/virtio-backend");
+	assert_int_equal(flushes(&b), first);
+	write_to(&b, "/machine/peripheral/through/virtio-backend");
+	assert_true(flushes(&b) > first);
+	box_clear(&b);
+}
+
+/* The guest of such a disk may say of each write whether it is to be durable (FUA). */
+static void writes_count_where_the_guest_may_force_them_through(void **state)
+{
+	struct box b;
+	box_init(&b);
+	if (launch_as(&b,
+		    QEMU
+		    " -device virtio-scsi-pci -blockdev null-co,node-name=d0,size=1048576 -device "
+		    "scsi-hd,drive=d0,id=fua,dpofua=on",
+		    b.dir, false, WAIT) < 0)
+		fail_msg("%s", b.err.msg);
+	uint64_t first = flushes(&b);
+	write_to(&b, "fua");
+	assert_true(flushes(&b) > first);
+	box_clear(&b);
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, forget_boxes)
 
 int main(void)
@@ -157,6 +229,8 @@ int main(void)
 		TEST(a_standby_takes_over_state_and_memory),
 		TEST(a_damaged_state_fails_with_qemus_words),
 		TEST(a_hanging_standby_fails_in_time),
+		TEST(writes_count_where_the_guest_needs_no_flush),
+		TEST(writes_count_where_the_guest_may_force_them_through),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
