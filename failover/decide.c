@@ -56,6 +56,9 @@ static struct decision decide_primary(const struct decide_facts *f)
 			       ? act(ACT_STOP, "the guest powered off, and nobody owns it any more")
 			       : act(ACT_DESTROY, "nobody owns the VM any more: it was stopped");
 	case OWN_ALONE:
+		if (f->end == END_GUEST_OFF)
+			return act(ACT_STOP,
+				"the guest powered off, and its standby is dropped: it is off");
 		return f->guest_gone
 			       ? act(ACT_BURY, "QEMU has exited and there is no standby to go on")
 			       : act(ACT_RELEASE,
@@ -74,9 +77,10 @@ static struct decision decide_primary(const struct decide_facts *f)
 		return act(ACT_DESTROY, "stopped by force while ownership was undecided");
 	if (f->end == END_NONE && !f->proposed)
 		return act(ACT_CONTINUE, "protected");
+	/* With disks it stays this host's: from older ones, elsewhere, it must not start. */
 	if (f->end == END_GUEST_OFF)
-		return propose_if_quorate(
-			f, ACT_PROPOSE_NONE, "the guest powered off: nobody is to go on");
+		return propose_if_quorate(f, f->keeps_disks ? ACT_PROPOSE_SELF : ACT_PROPOSE_NONE,
+			"the guest powered off: nobody is to go on");
 	/* Also while {self, none} is asked for: the voters decide one of the two. */
 	if (f->guest_gone && f->peer_named)
 		return propose_if_quorate(f, ACT_HAND_OVER,

@@ -57,6 +57,8 @@ struct decide_facts {
 	/* the record names the peer: it has a whole image and may go on from it */
 	bool peer_named;
 	bool operator_stops; /* stop --force: the operator wants this copy gone */
+	bool keeps_disks;    /* it has disks, and the newest are on this host: who may start it is
+				not anybody */
 
 	/* of a standby */
 	bool link_open;        /* the replication connection is not known to be broken */
@@ -87,12 +89,12 @@ enum decide_action {
 	ACT_HOLD,         /* nothing may be done: keep paused and held, decide again */
 	ACT_LOOK,         /* ask a majority for the newest record, then decide again */
 	ACT_PROPOSE_SELF, /* propose {self, none}: go on unprotected, or take over */
-	ACT_PROPOSE_NONE, /* propose {none, none}: the guest powered off */
+	ACT_PROPOSE_NONE, /* propose {none, none}: the guest powered off, and has no disks */
 	ACT_HAND_OVER,    /* primary whose QEMU ended: propose {peer, none} */
 	ACT_ACTIVATE,     /* standby that won: finish applying, load, run */
 	ACT_RELEASE,      /* primary that won: let held output out, run unprotected */
 	ACT_BURY,         /* primary that won, without a guest: nobody goes on */
-	ACT_STOP,         /* the guest powered off and nobody owns it: forget our copy, it is off */
+	ACT_STOP,         /* the guest powered off, and no other host goes on: forget our copy */
 	ACT_DESTROY,      /* lost: destroy our copy, drop what is held */
 	ACT_LEAVE,        /* mcd ends: leave everything as it is, held */
 	ACT_MAX,

@@ -73,13 +73,16 @@ static int may_start(struct vm *vm, bool force, struct mc_error *err)
 	return 0;
 }
 
-/* After the vote was won. */
-static int run(struct vm *vm, struct mc_error *err)
+/* After the vote was won.  *ret_ran: the guest may have, and have written to its disks. */
+static int run(struct vm *vm, bool *ret_ran, struct mc_error *err)
 {
 	int r;
-	if ((r = disks_claim(vm, vm->rec.generation, false, err)) < 0 ||
-		(r = vm_launch(vm, false, WAIT_LAUNCH, err)) < 0 ||
-		(r = netbuf_pass(vm->nb, err)) < 0)
+	*ret_ran = false;
+	if ((r = disks_claim(vm, vm->rec.generation, false, err)) < 0)
+		return r;
+	r = vm_launch(vm, false, WAIT_LAUNCH, err);
+	*ret_ran = vm->guest || r == -ETIMEDOUT;
+	if (r < 0 || (r = netbuf_pass(vm->nb, err)) < 0)
 		return r;
 	/* It may have run on another host: the switches still send its frames there, and a guest
 	 * with a fixed address says nothing before it is spoken to. */
@@ -107,11 +110,12 @@ int life_start(struct vm *vm, bool force, struct mc_error *err)
 		vm_set_state(vm, VM_ROLE_NONE, VM_STOPPED, "%s", err->msg);
 		return r;
 	}
-	r = run(vm, err);
+	bool ran;
+	r = run(vm, &ran, err);
 	if (r < 0) {
 		vm_stopped(vm, "QEMU could not be started");
 		/* nothing was written yet: it may as well be started elsewhere */
-		if (disks && nobodys)
+		if (disks && nobodys && !ran)
 			vm_give_up_record(vm);
 		return r;
 	}

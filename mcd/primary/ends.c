@@ -48,6 +48,7 @@ static void gather(struct vm_question *q, struct decide_facts *f)
 	struct own_record newest = vm_newest_record(vm);
 	f->end = e->end;
 	f->operator_stops = e->stopped;
+	f->keeps_disks = vm->cfg && vm->cfg->n_disks;
 	f->peer_named = is_peer_named(e, &newest);
 	if (f->guest_gone)
 		vm_watch_guest(vm, false); /* or its pidfd would keep every wait from waiting */
@@ -76,7 +77,7 @@ static void begin(struct vm_question *q, const struct decision *d)
 	if (e->end == END_GUEST_OFF) {
 		vm_watch_guest(vm, false); /* should QEMU go too, no wait ends early for it */
 		vm_set_state(vm, VM_ROLE_PRIMARY, VM_HOLDING,
-			"the guest powered off; giving up ownership");
+			"the guest powered off; asking that no other host goes on");
 		return;
 	}
 	if (d->action == ACT_HAND_OVER) {
@@ -190,6 +191,8 @@ static void destroy(struct ending *e)
 static void stop(struct ending *e)
 {
 	struct vm *vm = e->q.vm;
+	struct own_record newest = vm_newest_record(vm);
+	vm_set_record(vm, &newest);
 	vm_teardown(vm);
 	vm_clear_alarm(vm);
 	vm_set_state(vm, VM_ROLE_NONE, VM_STOPPED, "the guest powered off");

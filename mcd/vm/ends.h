@@ -7,7 +7,8 @@ struct vm;
 
 /* This host's copy is over: held output dropped, QEMU killed, memory forgotten, role none. */
 void vm_gone(struct vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* The VM has ended in order: as vm_gone, and its record becomes {none, none}. */
+/* The VM has ended in order: as vm_gone, and its record becomes {none, none}, unless it has disks:
+ * then it stays this host's, which has the newest. */
 void vm_stopped(struct vm *vm, const char *why);
 /* Best effort: an owner that does not run it may start it again under its own record. */
 void vm_give_up_record(struct vm *vm);

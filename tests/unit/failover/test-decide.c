@@ -145,6 +145,13 @@ static const struct row rows[] = {
 	{"the guest powered off", &automatic, {P, Q, NAMED, END(GUEST_OFF)}, ACT_PROPOSE_NONE},
 	{"the guest powered off, and QEMU went too", &automatic,
 		{P, Q, NAMED, END(GUEST_OFF), .guest_gone = true}, ACT_PROPOSE_NONE},
+	{"a guest with disks powered off", &automatic,
+		{P, Q, NAMED, END(GUEST_OFF), .keeps_disks = true}, ACT_PROPOSE_SELF},
+	{"a guest with disks powered off, and it stays ours", &automatic,
+		{P, Q, END(GUEST_OFF), .keeps_disks = true, OWN(ALONE)}, ACT_STOP},
+	{"... and QEMU went too", &automatic,
+		{P, Q, END(GUEST_OFF), .keeps_disks = true, .guest_gone = true, OWN(ALONE)},
+		ACT_STOP},
 	{"the guest powered off, and nobody owns it", &automatic,
 		{P, Q, END(GUEST_OFF), OWN(NOBODY)}, ACT_STOP},
 	{"stopped by somebody else's record", &automatic, {P, Q, END(LINK), OWN(NOBODY)},
@@ -238,14 +245,15 @@ static void check_primary(const struct decide_facts *f, enum decide_action a, un
 	if (a == ACT_DESTROY)
 		must(f->ownership == OWN_LOST || f->ownership == OWN_NOBODY || f->operator_stops);
 	if (a == ACT_STOP)
-		must(f->ownership == OWN_NOBODY && f->end == END_GUEST_OFF);
+		must((f->ownership == OWN_NOBODY || f->ownership == OWN_ALONE) &&
+			f->end == END_GUEST_OFF);
 	if (a == ACT_BURY)
 		must(f->ownership == OWN_ALONE && f->guest_gone);
 	if (a == ACT_HAND_OVER)
 		must((f->guest_gone || f->end == END_GUEST_HUNG) && f->peer_named &&
 			f->end != END_GUEST_OFF);
 	if (a == ACT_PROPOSE_NONE)
-		must(f->end == END_GUEST_OFF);
+		must(f->end == END_GUEST_OFF && !f->keeps_disks);
 	/* a session that ended never goes on as if nothing were */
 	if (a == ACT_CONTINUE)
 		must(f->end == END_NONE && f->ownership == OWN_CURRENT && !f->proposed);
@@ -282,14 +290,15 @@ static void properties_hold_for_all_facts_of_a_primary(void **state)
 	unsigned count = 0;
 	for (unsigned own = 0; own < OWN_MAX; own++)
 		for (unsigned end = 0; end < END_MAX; end++)
-			for (unsigned bits = 0; bits < 64; bits++) {
+			for (unsigned bits = 0; bits < 128; bits++) {
 				struct decide_facts facts = {P, .ownership = own, .end = end,
 							    .proposed = bits & 1,
 							    .quorate = bits & 2,
 							    .leaving = bits & 4,
 							    .guest_gone = bits & 8,
 							    .peer_named = bits & 16,
-							    .operator_stops = bits & 32},
+							    .operator_stops = bits & 32,
+							    .keeps_disks = bits & 64},
 						    *f = &facts;
 				enum decide_action a = decide(f, &automatic).action;
 				seen |= 1u << a;
@@ -297,7 +306,7 @@ static void properties_hold_for_all_facts_of_a_primary(void **state)
 				check_common(f, a, bits);
 				check_primary(f, a, bits);
 			}
-	assert_int_equal(count, OWN_MAX * END_MAX * 64);
+	assert_int_equal(count, OWN_MAX * END_MAX * 128);
 }
 
 static struct decide_facts standby_facts(unsigned own, unsigned bits, uint64_t down)

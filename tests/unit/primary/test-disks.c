@@ -265,28 +265,93 @@ static void failover_a_qemu_that_is_dying_is_waited_for(void **state)
 
 /* The standby learns from the END that the guest flushed, and then must be as hard as durability
  * says. */
+static enum fake_guest_op flush_at;
+
 static void flush_in_3(struct rig *r, enum fake_guest_op op)
 {
 	struct guest_mirror m = {.done = RIG_DISK, .total = RIG_DISK, .ready = true};
 	writes(r, op);
-	if (op == FAKE_GUEST_SAVE && rig_index(r, "barrier 3") >= 0)
+	if (op == flush_at && rig_index(r, "barrier 3") >= 0)
 		fake_guest_set_disk(r->guest, RIG_DISK, 1, &m);
+}
+
+static void until_5(struct rig *r, enum far_moment m, uint64_t epoch)
+{
+	compare_sums(r, m, epoch);
+	r->far.hang_up = m == FAR_COMMIT && epoch > 5;
+}
+
+/* Those of epochs 2 to 5 that are told, as bits. */
+static unsigned told_of_a_flush(enum fake_guest_op at)
+{
+	struct rig *r = with_disk();
+	unsigned told = 0;
+	uint32_t flags;
+	flush_at = at;
+	r->at = until_5;
+	r->at_guest = flush_in_3;
+	rig_protect(r);
+	for (uint64_t n = 2; n <= 5; n++) {
+		assert_true(fake_wait_end(replica, n, NULL, &flags));
+		told |= flags ? 1u << n : 0;
+	}
+	rig_expect_alone(r);
+	done(r);
+	return told;
 }
 
 static void rule_9_a_flush_of_the_guest_is_told(void **state)
 {
+	unsigned told = told_of_a_flush(FAKE_GUEST_SAVE);
+	assert_true(told & 1u << 3);
+	assert_false(told & ~(1u << 3 | 1u << 4));
+}
+
+/* The guest runs again, and flushes before it is asked how often it has: that is of epoch 4. */
+static void rule_9_a_flush_just_after_the_resume_is_of_the_next_epoch(void **state)
+{
+	unsigned told = told_of_a_flush(FAKE_GUEST_DISK_FLUSHES);
+	assert_true(told & 1u << 4);
+	assert_false(told & ~(1u << 3 | 1u << 4));
+}
+
+/* --- 10: the guest ends ----------------------------------------------------------------------- */
+
+static enum guest_event last_event;
+
+static void ends_in_3(struct rig *r, enum far_moment m, uint64_t epoch)
+{
+	compare_sums(r, m, epoch);
+	r->far.hang_up = false;
+	if (m != FAR_COMMIT || epoch != LAST)
+		return;
+	fake_guest_happens(r->guest, last_event);
+	vm_ring(r->vm, WAKE_SUSPECT);
+}
+
+static void stays_ours(enum guest_event how)
+{
 	struct rig *r = with_disk();
-	uint32_t flags[5] = {0};
-	r->at = compare_sums;
-	r->at_guest = flush_in_3;
+	last_event = how;
+	r->at = ends_in_3;
+	r->at_guest = writes;
+	r->vm->cfg->on_panic = CONFIG_PANIC_STOP;
 	rig_protect(r);
-	for (uint64_t n = 2; n <= 4; n++)
-		assert_true(fake_wait_end(replica, n, NULL, &flags[n]));
-	assert_int_equal(flags[2], 0);
-	assert_int_not_equal(flags[3], 0);
-	assert_int_equal(flags[4], 0);
-	rig_expect_alone(r);
+	rig_expect_end(r, "guest-off");
+	rig_expect_decided(r, 2, "hostA", "");
+	assert_int_equal(vm_get_state(r->vm), VM_STOPPED);
+	rig_expect_gone(r);
 	done(r);
+}
+
+static void rule_10_a_vm_with_disks_that_powers_off_protected_stays_its_owners(void **state)
+{
+	stays_ours(GUEST_EVENT_SHUTDOWN);
+}
+
+static void rule_10_a_vm_with_disks_that_panics_protected_stays_its_owners(void **state)
+{
+	stays_ours(GUEST_EVENT_PANICKED);
 }
 
 static const struct CMUnitTest tests[] = {
@@ -297,7 +362,10 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(rule_9_a_mirror_job_that_ended_ends_it_before_the_commit),
 	cmocka_unit_test(rule_9_without_knowing_of_flushes_nothing_is_committed),
 	cmocka_unit_test(rule_9_a_flush_of_the_guest_is_told),
+	cmocka_unit_test(rule_9_a_flush_just_after_the_resume_is_of_the_next_epoch),
 	cmocka_unit_test(failover_a_qemu_that_is_dying_is_waited_for),
+	cmocka_unit_test(rule_10_a_vm_with_disks_that_powers_off_protected_stays_its_owners),
+	cmocka_unit_test(rule_10_a_vm_with_disks_that_panics_protected_stays_its_owners),
 };
 
 rig_main(tests)

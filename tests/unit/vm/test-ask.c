@@ -182,6 +182,15 @@ static void a_guest_that_powered_off_is_given_to_nobody(void **state)
 	expect(&s, ACT_STOP, "begin before propose:nobody");
 }
 
+static void rule_10_a_guest_with_disks_that_powered_off_stays_its_owners(void **state)
+{
+	struct script s;
+	prepare(state, &s, DECIDE_PRIMARY);
+	s.own = true;
+	row(&s, (struct decide_facts){.end = END_GUEST_OFF, .keeps_disks = true});
+	expect(&s, ACT_STOP, "begin before propose:hostB");
+}
+
 static void a_guest_whose_qemu_ended_is_given_to_its_standby(void **state)
 {
 	struct script s;
@@ -314,6 +323,7 @@ int main(int argc, char **argv)
 		VM_TEST(failover_15_a_lost_answer_is_found_by_asking_again),
 		VM_TEST(failover_15_a_vote_that_is_lost_is_the_others),
 		VM_TEST(a_guest_that_powered_off_is_given_to_nobody),
+		VM_TEST(rule_10_a_guest_with_disks_that_powered_off_stays_its_owners),
 		VM_TEST(a_guest_whose_qemu_ended_is_given_to_its_standby),
 		VM_TEST(a_host_that_is_cut_off_asks_nothing),
 		VM_TEST(a_majority_is_looked_to_where_nothing_is_known),

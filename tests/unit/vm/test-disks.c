@@ -8,6 +8,7 @@
 #include "mcd/vm/published.h"
 #include "tests/unit/vm/vm-fixture.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -172,6 +173,34 @@ static void rule_10_a_copy_is_claimed_before_qemu_may_write_to_it(void **state)
 	assert_string_equal(world_decided(f->w).owner, "hostB");
 }
 
+static void no_network(void *ctx, const struct own_record *next)
+{
+	if (next->owner[0])
+		netbuf_fake_fail(netbuf_fake_find("vm1"), NETBUF_FAKE_PASS, 0, EIO);
+}
+
+/* QEMU ran, and may have written, when the start failed after all. */
+static void rule_10_a_start_that_fails_late_keeps_its_owner(void **state)
+{
+	struct vm_fixture *f = *state;
+	struct mc_error err = MC_ERROR_INIT;
+	struct vm *vm = with_disk(state, NULL);
+	world_on_propose(f->w, no_network, NULL);
+	assert_true(life_start(vm, false, &err) < 0);
+	assert_int_equal(fake_guests_launched(), 1);
+	assert_string_equal(world_decided(f->w).owner, "hostB");
+}
+
+static void a_start_that_fails_before_qemu_runs_leaves_it_to_others(void **state)
+{
+	struct vm_fixture *f = *state;
+	struct mc_error err = MC_ERROR_INIT;
+	struct vm *vm = with_disk(state, NULL);
+	fake_guest_fail(NULL, FAKE_GUEST_LAUNCH, 0, EIO);
+	assert_true(life_start(vm, false, &err) < 0);
+	assert_string_equal(world_decided(f->w).owner, "");
+}
+
 static void rule_10_qemu_is_given_the_copy_that_counts(void **state)
 {
 	struct vm *vm = with_disk(state, NULL);
@@ -199,6 +228,8 @@ int main(int argc, char **argv)
 		VM_TEST(rule_10_a_vm_with_disks_keeps_its_owner_when_it_is_stopped),
 		VM_TEST(a_vm_without_disks_is_nobodys_when_it_is_stopped),
 		VM_TEST(rule_10_a_copy_is_claimed_before_qemu_may_write_to_it),
+		VM_TEST(rule_10_a_start_that_fails_late_keeps_its_owner),
+		VM_TEST(a_start_that_fails_before_qemu_runs_leaves_it_to_others),
 		VM_TEST(rule_10_qemu_is_given_the_copy_that_counts),
 	};
 	if (argc > 1)
