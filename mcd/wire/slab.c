@@ -163,6 +163,9 @@ void slab_pool_reserve(struct slab_pool *p, uint64_t bytes)
 	pthread_mutex_lock(&p->lock);
 	if (want > p->max)
 		want = p->max;
+	/* Or each epoch would unmap what the next one maps again, and copy into cold pages. */
+	if (p->need < want - 1)
+		p->need = want - 1;
 	struct slab *s;
 	/* Without memory the epoch that needs them gets the error. */
 	while (p->stats.total < want && slab_new(p, &s, NULL) == 0) {
