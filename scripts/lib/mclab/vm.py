@@ -206,6 +206,7 @@ class Qmp:
         self.sock.settimeout(timeout)
         self.sock.connect(path)
         self._in = self.sock.makefile("rb")
+        self.events: list[str] = []  # the names of those that came so far
         self._in.readline()
         self.command("qmp_capabilities")
 
@@ -216,6 +217,8 @@ class Qmp:
             if not line:
                 raise LabError("QEMU closed its QMP socket")
             answer = json.loads(line)
+            if "event" in answer:
+                self.events.append(answer["event"])
             if "error" in answer:
                 raise LabError("%s: %s" % (execute, answer["error"].get("desc")))
             if "return" in answer:
