@@ -2,12 +2,14 @@
 #include "mcd/guest/user.h"
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/parse.h"
 #include "mcd/guest/guest-private.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
 #include <pwd.h>
 #include <pthread.h>
 #include <signal.h>
@@ -215,21 +217,67 @@ static int attempt(const struct guest_user *u, enum guest_may what, const char *
 	return faccessat(AT_FDCWD, path, write ? R_OK | W_OK : R_OK, 0) < 0 ? -errno : 0;
 }
 
+/* In a process that is nobody's child but init's: where it hangs in the kernel, no kill ends it and
+ * nobody could wait for it. */
+static void try_and_tell(
+	int answer, const struct guest_user *u, enum guest_may what, const char *path)
+{
+	pid_t self = getpid();
+	/* Nothing of mcd's may stay open for as long as this hangs. */
+	if (dup2(answer, 0) < 0 || close_range(3, ~0u, 0) < 0 ||
+		write(0, &self, sizeof self) != sizeof self)
+		_exit(1);
+	int r = attempt(u, what, path);
+	_exit(write(0, &r, sizeof r) != sizeof r);
+}
+
+/* -ETIMEDOUT: nothing came.  0 bytes: whoever had to write has ended. */
+static int read_int(int fd, int *ret, uint64_t deadline)
+{
+	struct pollfd p = {fd, POLLIN, 0};
+	uint64_t now = mc_now();
+	int ms = now < deadline ? (int)((deadline - now) / MC_MSEC) + 1 : 0, n;
+	while ((n = poll(&p, 1, ms)) < 0 && errno == EINTR)
+		;
+	if (n <= 0)
+		return n < 0 ? -errno : -ETIMEDOUT;
+	return (int)read(fd, ret, sizeof *ret);
+}
+
 int guest_user_try(const struct guest_user *u, enum guest_may what, const char *path)
 {
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -errno;
+	_cleanup_close_ int in = ends[0], out = ends[1];
 	sigset_t all, old;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pid_t pid = fork();
+	pid_t between = fork();
 	int e = errno;
-	if (pid == 0)
-		_exit(-attempt(u, what, path)); /* errnos fit */
+	if (between == 0) {
+		pid_t pid = fork();
+		if (pid == 0)
+			try_and_tell(out, u, what, path);
+		_exit(pid < 0);
+	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (pid < 0)
+	if (between < 0)
 		return -e;
-	int st = 0;
-	while (waitpid(pid, &st, 0) < 0)
+	close(mc_steal_fd(&out));
+	while (waitpid(between, NULL, 0) < 0)
 		if (errno != EINTR)
 			return -errno;
-	return WIFEXITED(st) ? -WEXITSTATUS(st) : -EACCES; /* killed: by a seccomp filter */
+	uint64_t deadline = mc_now() + GUEST_TRY_TIME;
+	int pid, answer, n = read_int(in, &pid, deadline);
+	if (n < 0)
+		return n;
+	if (n != sizeof pid)
+		return -EAGAIN;
+	n = read_int(in, &answer, deadline);
+	if (n == -ETIMEDOUT)
+		kill(pid, SIGKILL); /* its end of the pipe is open: it is this one yet */
+	if (n < 0)
+		return n;
+	return n == sizeof answer ? answer : -EACCES; /* killed: by a seccomp filter */
 }

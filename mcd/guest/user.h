@@ -8,6 +8,7 @@
  * runs.
  */
 #pragma once
+#include "common/clock.h"
 #include "mcd/guest/cmdline/cmdline.h"
 #include <stdbool.h>
 #include <sys/types.h>
@@ -47,5 +48,7 @@ enum guest_may {
 	GUEST_MAY_WRITE,       /* and read */
 	GUEST_MAY_USERFAULTFD, /* of the kind that pagescan.c makes; path: NULL */
 };
-/* 0: it may; else a negative errno, without message: what the kernel answers it. */
+#define GUEST_TRY_TIME MC_SEC
+/* 0: it may; else a negative errno, without message: what the kernel answers it.
+ * -ETIMEDOUT: nothing within GUEST_TRY_TIME (a disk hangs; the process is left to init). */
 int guest_user_try(const struct guest_user *u, enum guest_may what, const char *path);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "common/cleanup.h"
 #include "mcd/guest/guest-private.h"
 #include "mcd/guest/user.h"
 
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #define NOBODY 65534
@@ -98,6 +100,27 @@ static void key_and_command_are_two_ways_and_not_both(void **state)
 	*plan.runas = 0;
 	assert_int_equal(guest_user_of(&vm, &plan, &u, &err), 0);
 	assert_true(u.other && u.at_start);
+}
+
+/* A file system whose server never answers. */
+static void disk_that_hangs_is_given_up(void **state)
+{
+	struct guest_user u = nobody();
+	char options[100];
+	_cleanup_close_ int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other",
+		fd);
+	assert_int_equal(mkdir(path("hung"), 0755), 0);
+	if (fd < 0 || mount("hung", path("hung"), "fuse", 0, options) < 0) {
+		print_message("skipped: no FUSE here\n");
+		skip();
+	}
+	uint64_t before = mc_now();
+	int r = guest_user_try(&u, GUEST_MAY_WRITE, path("hung/disk"));
+	uint64_t took = mc_now() - before;
+	umount2(path("hung"), MNT_FORCE | MNT_DETACH);
+	assert_int_equal(r, -ETIMEDOUT);
+	assert_true(took >= GUEST_TRY_TIME && took < 3 * GUEST_TRY_TIME);
 }
 
 static void what_a_user_may_do_is_tried_out_as_that_user(void **state)
@@ -189,6 +212,7 @@ int main(void)
 		cmocka_unit_test(key_and_command_are_two_ways_and_not_both),
 		cmocka_unit_test_setup_teardown(
 			what_a_user_may_do_is_tried_out_as_that_user, setup, teardown),
+		cmocka_unit_test_setup_teardown(disk_that_hangs_is_given_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(disks_are_given_and_nothing_else, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			the_sockets_directory_is_the_users_and_the_rest_is_roots, setup, teardown),
