@@ -30,6 +30,8 @@ struct qemu {
 	bool stay_stopped; /* guest_activate is not to make it run */
 	bool standing;     /* from guest_pause to guest_resume */
 	bool runs;         /* what the newest of its events says */
+	/* It panicked and did not go on since.  QEMU tells of that before it stops it. */
+	bool panicked;
 	/* And by somebody else it ran meanwhile, or was reset since its state was saved. */
 	bool ran, was_reset;
 
@@ -123,6 +125,7 @@ void qemu_event_back(struct guest *g, enum guest_event ev);
 int qemu_shutdown(struct guest *g, uint64_t deadline, struct mc_error *err);
 void qemu_kill(struct guest *g);
 void qemu_free(struct guest *g);
+int qemu_migratable(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 int qemu_inventory(
 	struct guest *g, uint64_t timeout_ns, struct guest_inventory *ret, struct mc_error *err);
 int qemu_disk_size(struct guest *g, const char *disk, uint64_t timeout_ns, uint64_t *ret,

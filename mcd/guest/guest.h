@@ -194,5 +194,9 @@ int guest_inventory(
 bool guest_inventory_changed(const struct guest_inventory *then, const struct guest_inventory *now,
 	char *what, size_t cap);
 
+/* Asks QEMU whether it could save the guest, before it is ever made to.  -ENOTSUP, class
+ * GuestUnsuitable: it could not, or nothing could go on from it; the message names the device. */
+int guest_migratable(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
+
 /* Checks this QEMU has every command the product needs. */
 int guest_require(struct guest *g, struct mc_error *err);

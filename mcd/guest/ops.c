@@ -190,6 +190,11 @@ int guest_inventory(
 	return g->ops->inventory(g, timeout_ns, ret, err);
 }
 
+int guest_migratable(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
+{
+	return g->ops->migratable(g, timeout_ns, err);
+}
+
 int guest_set_time(struct guest *g, const char *socket, int64_t tolerance,
 	void (*done)(void *ctx, const struct guest_time *what), void *ctx, struct guest_agent **ret,
 	struct mc_error *err)

@@ -37,6 +37,7 @@ struct guest_ops {
 		struct dirty **ret, struct mc_error *err);
 	int (*read_roms)(struct guest *g, struct roms *ret, struct mc_error *err);
 	int (*write_roms)(struct guest *g, const struct roms *roms, struct mc_error *err);
+	int (*migratable)(struct guest *g, uint64_t timeout_ns, struct mc_error *err);
 	int (*inventory)(struct guest *g, uint64_t timeout_ns, struct guest_inventory *ret,
 		struct mc_error *err);
 	int (*set_time)(struct guest *g, const char *socket, int64_t tolerance,

@@ -58,6 +58,7 @@ static const struct guest_ops qemu_ops = {
 	.track = track,
 	.read_roms = read_roms,
 	.write_roms = write_roms,
+	.migratable = qemu_migratable,
 	.inventory = qemu_inventory,
 	.set_time = set_time,
 	.disk_size = qemu_disk_size,

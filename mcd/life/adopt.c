@@ -37,6 +37,7 @@ static int take(struct vm *vm, enum guest_adopted *ret_how, struct mc_error *err
 	if (r < 0)
 		return r;
 	vm_machine_load(vm);
+	vm_note_unsaved(vm);
 	vm_watch_guest(vm, true);
 	r = vm_open_network(vm, taps, err);
 	for (size_t i = 0; i < vm->cfg->n_nics; i++)

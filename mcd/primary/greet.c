@@ -180,7 +180,9 @@ int session_greet(struct session *s, struct mc_error *err)
 			s->peer);
 	if ((r = session_check_majority(vm, err)) < 0 ||
 		(r = guest_ping(vm->guest, WAIT_PING, err)) < 0 ||
-		(r = guest_require(vm->guest, err)) < 0 || (r = check_inventory(vm, err)) < 0 ||
+		(r = guest_require(vm->guest, err)) < 0 ||
+		(r = guest_migratable(vm->guest, WAIT_PING, err)) < 0 ||
+		(r = check_inventory(vm, err)) < 0 ||
 		(r = guest_open_memory(vm->guest, &s->ram, err)) < 0 ||
 		(r = make_pool(s, err)) < 0 || (r = say_hello(s, err)) < 0)
 		return r;

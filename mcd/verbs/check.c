@@ -10,6 +10,7 @@
 #include "mcd/verbs/verbs.h"
 #include "mcd/vm/disks.h"
 #include "mcd/vm/machine.h"
+#include "mcd/vm/published.h"
 #include "mcd/wire/transport.h"
 
 #include <errno.h>
@@ -122,7 +123,7 @@ static void check_vm(struct daemon *d, struct vm *vm, json_t *checks)
 	struct mc_error err = MC_ERROR_INIT;
 	struct cmdline_plan plan = {0};
 	struct config_vm *cfg;
-	char name[100];
+	char name[100], unsaved[300];
 	snprintf(name, sizeof name, "VM %s", vm->name);
 	if (config_load_vm(&d->cfg, vm->name, &cfg, &err) < 0) {
 		check_add(checks, name, false, err.msg, "");
@@ -135,6 +136,8 @@ static void check_vm(struct daemon *d, struct vm *vm, json_t *checks)
 			"it has a writable disk that is in no [disk] section, and cannot be "
 			"protected",
 			plan.disk_option);
+	else if (*vm_get_unsaved(vm, unsaved))
+		check_add(checks, name, false, unsaved, "");
 	else
 		check_add(checks, name, true, "its command line can be protected", "");
 	if (plan.argc)

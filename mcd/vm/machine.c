@@ -13,6 +13,7 @@
 #include "mcd/vm/published.h"
 #include "mcd/vm/takeover-file.h"
 #include "mcd/vm/vm.h"
+#include "mcd/vm/waits.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -95,6 +96,14 @@ int vm_prepare(struct vm *vm, struct mc_error *err)
 	return r;
 }
 
+/* For `mcctl check`: a protection asks again. */
+void vm_note_unsaved(struct vm *vm)
+{
+	struct mc_error err = MC_ERROR_INIT;
+	int r = guest_migratable(vm->guest, WAIT_QMP, &err);
+	vm_set_unsaved(vm, r == -ENOTSUP ? err.msg : "");
+}
+
 int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error *err)
 {
 	char dir[300];
@@ -121,6 +130,8 @@ int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error
 	if (r == 0)
 		r = guest_inventory(vm->guest, timeout_ns, &vm->inventory, err);
 	if (r == 0) {
+		if (!incoming)
+			vm_note_unsaved(vm);
 		vm_watch_guest(vm, true);
 		vm_machine_save(vm);
 		vm_peer_save(vm); /* or it would be that of an earlier life */

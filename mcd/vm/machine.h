@@ -19,6 +19,8 @@ int vm_configure(struct vm *vm, struct mc_error *err);
 /* taps: of a QEMU that runs already, one per NIC; NULL: new ones.  Sets the knobs to the
  * configured ones. */
 int vm_open_network(struct vm *vm, const int *taps, struct mc_error *err);
+/* Asks QEMU whether it could be saved, and publishes why not. */
+void vm_note_unsaved(struct vm *vm);
 int vm_launch(struct vm *vm, bool incoming, uint64_t timeout_ns, struct mc_error *err);
 /* Ends the QEMU that is there, if one is, and forgets it; memory and network stay. */
 void vm_end_guest(struct vm *vm);

@@ -25,6 +25,7 @@ struct vm_shown { /* see published.h */
 	struct netbuf_stats netbuf;
 	struct mirror_stats mirror;   /* the disks, on a primary */
 	struct replica_stats replica; /* on a standby */
+	char unsaved[300]; /* why its QEMU could not be saved when last asked; "": it could */
 	pid_t qemu;
 };
 

@@ -53,6 +53,14 @@ bool vm_has_network(struct vm *vm)
 	return has;
 }
 
+const char *vm_get_unsaved(struct vm *vm, char ret[300])
+{
+	vm_lock(vm);
+	memcpy(ret, vm->shared->shown.unsaved, sizeof vm->shared->shown.unsaved);
+	vm_unlock(vm);
+	return ret;
+}
+
 const char *vm_get_peer(struct vm *vm, char ret[LINK_NAME_MAX + 1])
 {
 	vm_lock(vm);
@@ -116,6 +124,13 @@ void vm_set_peer(struct vm *vm, const char *peer)
 	snprintf(vm->shared->shown.peer, sizeof vm->shared->shown.peer, "%s", peer);
 	vm_unlock(vm);
 	changed(vm);
+}
+
+void vm_set_unsaved(struct vm *vm, const char *why)
+{
+	vm_lock(vm);
+	snprintf(vm->shared->shown.unsaved, sizeof vm->shared->shown.unsaved, "%s", why);
+	vm_unlock(vm);
 }
 
 void vm_set_transport(struct vm *vm, const struct vm_stream *s)

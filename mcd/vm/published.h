@@ -60,6 +60,8 @@ bool vm_has_network(struct vm *vm);
 /* The other host of the protection, "" without one; returns ret. */
 const char *vm_get_peer(struct vm *vm, char ret[LINK_NAME_MAX + 1]);
 uint64_t vm_get_epoch(struct vm *vm);
+/* Why the QEMU that runs here could not be saved, "" if it could or was not asked; returns ret. */
+const char *vm_get_unsaved(struct vm *vm, char ret[300]);
 /* adds "vm"; steals data (may be NULL) */
 void vm_emit(struct vm *vm, const char *event, json_t *data);
 
@@ -69,6 +71,8 @@ void vm_set_state(struct vm *vm, enum vm_role role, enum vm_state state, const c
 	__attribute__((format(printf, 4, 5)));
 void vm_set_peer(struct vm *vm, const char *peer);
 void vm_set_transport(struct vm *vm, const struct vm_stream *s); /* what the stream goes over */
+/* as vm_get_unsaved tells it; "": there is nothing */
+void vm_set_unsaved(struct vm *vm, const char *why);
 void vm_set_alarm(struct vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* to the one of a panicked guest, while there is such a guest */
 void vm_clear_alarm(struct vm *vm);

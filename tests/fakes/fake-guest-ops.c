@@ -21,9 +21,9 @@ const char *fake_guest_op_name(enum fake_guest_op op)
 	static const char *const names[] = {"launch", "adopt", "require", "ping", "pause", "cont",
 		"stood-still", "reset", "why-stopped", "save", "activate", "stay-stopped",
 		"shutdown", "kill", "free", "open-memory", "bring-ram", "track", "collect", "peek",
-		"read-roms", "write-roms", "inventory", "set-time", "disk-size", "disk-flushes",
-		"mirror-begin", "mirror-look", "mirror-check", "mirror-end", "mirror-yank",
-		"export-begin", "export-end"};
+		"read-roms", "write-roms", "migratable", "inventory", "set-time", "disk-size",
+		"disk-flushes", "mirror-begin", "mirror-look", "mirror-check", "mirror-end",
+		"mirror-yank", "export-begin", "export-end"};
 	_Static_assert(sizeof names / sizeof *names == FAKE_GUEST_OP_MAX, "each has a name");
 	return names[op];
 }
@@ -390,6 +390,12 @@ static int write_roms(struct guest *g, const struct roms *roms, struct mc_error 
 	return fake_end(f, r < 0 ? r : copy_roms(&f->roms, roms, err));
 }
 
+static int migratable(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
+{
+	struct fake_guest *f = fake_begin(g, FAKE_GUEST_MIGRATABLE);
+	return fake_end(f, fake_verdict(f, FAKE_GUEST_MIGRATABLE, err));
+}
+
 static int inventory(
 	struct guest *g, uint64_t timeout_ns, struct guest_inventory *ret, struct mc_error *err)
 {
@@ -522,6 +528,7 @@ const struct guest_ops fake_guest_ops = {
 	.track = track,
 	.read_roms = read_roms,
 	.write_roms = write_roms,
+	.migratable = migratable,
 	.inventory = inventory,
 	.set_time = set_time,
 	.disk_size = disk_size,

@@ -77,6 +77,20 @@ def no_tracking(report, lab):
     report.check(lab.ask(vm, "CHECK").startswith("CHECK OK"), "the VM runs on")
 
 
+def no_saved_form(report, lab):
+    """QEMU dies when it is made to save one of these, and says so beforehand to who asks."""
+    vm = lab.add_vm("vm3", memory=128, region=8, options=[
+        "-drive if=none,id=none0,driver=null-co,size=1M,read-only=on -device nvme,serial=1,drive=none0"])
+    lab.start_vm(vm, "hostA")
+    qemu = lab.qemu("hostA", vm)
+    for what in ("a guest that QEMU cannot save", "nor the next time"):
+        report.refused(what, protect(lab, vm.name), "GuestUnsuitable")
+    said = [c for c in lab.request("hostA", "check", vm="vm3")["checks"] if c["name"] == "VM vm3"]
+    report.check(len(said) == 1 and not said[0]["ok"] and "nvme" in said[0]["detail"], "check says so, too, and names the device", said)
+    report.check(lab.qemu("hostA", vm) == qemu and lab.ask(vm, "CHECK").startswith("CHECK OK"), "and the VM runs on")
+    lab.mcctl("hostA", "stop", "vm3", "--force")
+
+
 def main(report, cluster):
     lab, vm = cluster.up(protect=False)
     client = lab.start_client(vm)
@@ -85,6 +99,7 @@ def main(report, cluster):
     silent_qmp(report, lab, vm)
     client.wait_acked(10)
     too_big(report, lab)
+    no_saved_form(report, lab)
     no_tracking(report, lab)
     client.wait_acked(10)
     report.client(client.stop())

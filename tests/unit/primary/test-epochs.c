@@ -283,6 +283,19 @@ static void rule_11_a_changed_machine_is_not_protected(void **state)
 	}
 }
 
+/* Or its first save could be the end of it. */
+static void rule_11_a_guest_that_cannot_be_saved_is_left_alone(void **state)
+{
+	struct rig *r = *state;
+	fake_guest_fail(r->guest, FAKE_GUEST_MIGRATABLE, 0, ENOTSUP);
+	rig_protect(r);
+	assert_int_equal(fake_guest_calls(r->guest, FAKE_GUEST_OPEN_MEMORY), 0);
+	assert_int_equal(fake_guest_calls(r->guest, FAKE_GUEST_PAUSE), 0);
+	assert_int_equal(fake_guest_calls(r->guest, FAKE_GUEST_SAVE), 0);
+	assert_int_equal(rig_index(r, "hold 1"), -1);
+	rig_expect_alone(r);
+}
+
 /* --- verify
  * ------------------------------------------------------------------------------------------ */
 
@@ -350,6 +363,7 @@ static const struct CMUnitTest tests[] = {
 	rig_test(rule_11_a_swapped_device_ends_it_before_the_commit),
 	rig_test(rule_11_also_one_that_is_plugged_as_the_epoch_ends),
 	rig_test(rule_11_a_changed_machine_is_not_protected),
+	rig_test(rule_11_a_guest_that_cannot_be_saved_is_left_alone),
 	rig_test(all_memory_is_compared_at_some_epoch),
 };
 
