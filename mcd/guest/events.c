@@ -44,6 +44,10 @@ static void push(struct qemu *q, enum guest_event ev)
 		q->events[(q->events_head + q->events_n++) % GUEST_EVENTS_MAX] = ev;
 	if (ev == GUEST_EVENT_RESUMED || ev == GUEST_EVENT_STOPPED)
 		q->runs = ev == GUEST_EVENT_RESUMED;
+	if (ev == GUEST_EVENT_PANICKED)
+		q->panicked = true;
+	if (ev == GUEST_EVENT_RESUMED || ev == GUEST_EVENT_RESET)
+		q->panicked = false;
 	q->ran |= q->standing && q->runs;
 	q->was_reset |= q->standing && ev == GUEST_EVENT_RESET;
 }
@@ -76,6 +80,17 @@ static enum guest_event classify(json_t *event)
 	return GUEST_EVENT_NONE;
 }
 
+/* A guest that panicked runs on for a moment until QEMU stops it, long enough to reset itself: it
+ * is still one that panicked. */
+static bool dies_on(struct qemu *q, enum guest_event ev, json_t *event)
+{
+	if (!q->panicked || ev != GUEST_EVENT_RESET ||
+		!json_is_true(json_object_get(json_object_get(event, "data"), "guest")))
+		return false;
+	q->was_reset |= q->standing;
+	return true;
+}
+
 /* DEVICE_DELETED, for inventory.c.  Parts of a device go with it; what was plugged later is no
  * loss. */
 static void note_deleted(struct qemu *q, json_t *event)
@@ -96,9 +111,10 @@ bool qemu_absorb(struct qemu *q, enum guest_event own)
 	json_t *e;
 	for (int i = 0; i < ABSORB_MAX && qmp_next_event(q->qmp, &e) == 1; i++) {
 		enum guest_event ev = classify(e);
+		bool dies = dies_on(q, ev, e);
 		note_deleted(q, e);
 		json_decref(e);
-		if (ev == GUEST_EVENT_NONE)
+		if (ev == GUEST_EVENT_NONE || dies)
 			continue;
 		if (ev == own && !found) {
 			found = true;
@@ -154,7 +170,9 @@ int qemu_pause(struct guest *g, uint64_t timeout_ns, bool *ret_was_running, stru
 	int r = qmp_command(q->qmp, "stop", NULL, timeout_ns, NULL, err);
 	if (r < 0)
 		return qemu_explain(q, r, err);
-	*ret_was_running = qemu_absorb(q, GUEST_EVENT_STOPPED);
+	/* One that panicked is stopped by QEMU, and if we were the first, QEMU forgets that it
+	 * would have been: our `cont` must not let it go on. */
+	*ret_was_running = qemu_absorb(q, GUEST_EVENT_STOPPED) && !q->panicked;
 	/* Somebody else's `cont` may follow on our `stop` before we have read of it. */
 	q->standing = true;
 	q->ran = q->runs;
@@ -176,6 +194,8 @@ int qemu_why_stopped(
 	       : !strcmp(s, "shutdown")       ? GUEST_EVENT_SHUTDOWN
 	       : !strcmp(s, "guest-panicked") ? GUEST_EVENT_PANICKED
 					      : GUEST_EVENT_STOPPED;
+	if (*ret == GUEST_EVENT_STOPPED && q->panicked)
+		*ret = GUEST_EVENT_PANICKED;
 	json_decref(status);
 	return 0;
 }
@@ -188,7 +208,7 @@ int qemu_cont(struct guest *g, uint64_t timeout_ns, struct mc_error *err)
 	if (r < 0)
 		return qemu_explain(q, r, err);
 	qemu_absorb(q, GUEST_EVENT_RESUMED);
-	q->standing = false;
+	q->standing = q->panicked = false;
 	if (++q->resumes == 64)
 		drain_oob(q);
 	return 0;

@@ -10,11 +10,13 @@
 #include "tests/unit/guest/guestbox.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 static void the_guest_knows_that_it_was_us_who_stopped_it(void **state)
@@ -218,6 +220,48 @@ static void a_panic_is_told_and_its_guest_is_not_ours_to_resume(void **state)
 	box_clear(&b);
 }
 
+static void *wake_it(void *arg)
+{
+	poll(NULL, 0, 100);
+	kill(*(pid_t *)arg, SIGCONT);
+	return NULL;
+}
+
+/* QEMU tells of the panic and stops the guest a moment later.  If our `stop` comes between, it
+ * stops the guest as ours, and forgets its own reason. */
+static void a_panic_just_before_our_stop_is_not_ours_to_resume(void **state)
+{
+	static const char panic[] = "{\"execute\":\"human-monitor-command\",\"id\":0,\"arguments\":"
+				    "{\"command-line\":\"o/b 0x505 1\"}}\n";
+	struct box b;
+	box_init(&b);
+	ok(&b, launch_as(&b, QEMU " -device pvpanic -action panic=pause", b.dir, false, WAIT));
+	for (int i = 0; i < 20; i++) {
+		enum guest_event why;
+		pthread_t waker;
+		pid_t pid = guest_pid(b.g);
+		kill(pid, SIGSTOP);
+		pthread_create(&waker, NULL, wake_it, &pid);
+		ok(&b, (int)send(qmp_fd(qemu_of(b.g)->oob), panic, sizeof panic - 1, 0));
+		ok(&b, guest_pause(b.g, WAIT, &b.err));
+		pthread_join(waker, NULL);
+		/* or else it came after our pause, and changed nothing */
+		enum guest_event ev = guest_next_event(b.g);
+		if (ev == GUEST_EVENT_PANICKED) {
+			assert_false(guest_paused_by_us(b.g));
+			ok(&b, guest_why_stopped(b.g, WAIT, &why, &b.err));
+			assert_int_equal(why, GUEST_EVENT_PANICKED);
+		}
+		while (guest_next_event(b.g) != GUEST_EVENT_NONE)
+			;
+		ok(&b, guest_reset(b.g, WAIT, &b.err));
+		ok(&b, guest_continue(b.g, WAIT, &b.err));
+		while (guest_next_event(b.g) != GUEST_EVENT_NONE)
+			;
+	}
+	box_clear(&b);
+}
+
 static void qemu_quitting_is_gone_and_not_a_shutdown_of_the_guest(void **state)
 {
 	struct box b;
@@ -288,6 +332,7 @@ int main(void)
 		TEST(a_reset_in_our_pause_is_forgotten_by_who_reads_anew),
 		TEST(a_guest_that_powers_off_is_a_shutdown_and_then_gone),
 		TEST(a_panic_is_told_and_its_guest_is_not_ours_to_resume),
+		TEST(a_panic_just_before_our_stop_is_not_ours_to_resume),
 		TEST(qemu_quitting_is_gone_and_not_a_shutdown_of_the_guest),
 		TEST(a_hanging_qemu_is_told_within_the_time_limit),
 		TEST(a_killed_qemu_is_gone_and_the_signal_is_named),
